@@ -1,0 +1,52 @@
+# `make app` and `make test` are all that a fresh machine with Python 3.11 to 3.13 needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help app gradio test test-slow lint format clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+app: PORT ?= 8501
+app: $(VENV)/app.stamp  ## the Streamlit page, on the weights that ship (PORT=8501)
+	$(BIN)/streamlit run streamlit_app.py --server.port=$(PORT) \
+		--server.showEmailPrompt=false --browser.gatherUsageStats=false
+
+gradio: PORT ?= 7860
+gradio: $(VENV)/app.stamp  ## the Gradio page (PORT=7860)
+	GRADIO_SERVER_PORT=$(PORT) $(BIN)/python gradio_app.py
+
+test: $(VENV)/test.stamp  ## all tests but the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/test.stamp  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/test.stamp  ## style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/test.stamp  ## let ruff mend what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove the virtual environment and every cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:  # the last thing that venv makes, so that half an environment is made anew
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "CaptionBot needs Python 3.11 to 3.13: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/app.stamp: requirements.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/test.stamp: tests/requirements.txt training/requirements.txt $(VENV)/app.stamp
+	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
+	touch $@

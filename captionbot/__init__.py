@@ -1,0 +1,34 @@
+"""CaptionBot: captions for photos, and a look inside them.
+
+>>> from captionbot import Captioner, load_image
+>>> Captioner.from_pretrained().caption([load_image("photo.jpg")])[0].captions[0].text
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from captionbot.errors import CaptionBotError
+
+if TYPE_CHECKING:
+    from captionbot.captioner import Captioner
+    from captionbot.images import load_image, load_url
+    from captionbot.search_options import SearchOptions
+    from captionbot.types import Caption, Captioned
+
+__all__ = ["Caption", "CaptionBotError", "Captioned", "Captioner", "SearchOptions", "load_image", "load_url"]
+
+_HOMES = {
+    "Caption": "types",
+    "Captioned": "types",
+    "Captioner": "captioner",
+    "SearchOptions": "search_options",
+    "load_image": "images",
+    "load_url": "images",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import at first use: torch alone takes a second, and `--help` needs none of it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'captionbot' has no attribute '{name}'")
+    return getattr(import_module(f"captionbot.{_HOMES[name]}"), name)

@@ -1,0 +1,445 @@
+"""The command line: `python -m captionbot caption|explain|models|download`.
+
+Torch is imported only after the arguments are known to be sound, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from io import TextIOWrapper
+from itertools import chain, count, groupby, islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from urllib.parse import urlsplit
+
+from captionbot.errors import CaptionBotError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from captionbot.captioner import Captioner
+    from captionbot.images import ImageSource
+    from captionbot.types import Captioned
+
+    Loaded = tuple[str, Image | CaptionBotError]
+    Result = tuple[str, Captioned | CaptionBotError]
+
+_LOADERS = 2  # threads that decode photos while the model works: more would only take its cores
+
+_SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
+    "beam_size": (
+        int,
+        "N",
+        "hypotheses kept at every word; 1 is greedy (default: the model's own, mostly 5)",
+    ),
+    "max_length": (int, "N", "words at most"),
+    "min_length": (int, "N", "words at least"),
+    "length_penalty": (float, "X", "0 ranks by probability alone; the more, the longer the captions"),
+    "no_repeat_ngram_size": (int, "N", "say no N words in a row twice"),
+    "num_groups": (int, "N", "groups that the beams are split into, for captions that differ"),
+    "diversity_penalty": (float, "X", "what a group pays for a word that another group just took"),
+    "temperature": (float, "X", "of --sample: below 1 is safer, above 1 bolder"),
+    "top_k": (int, "N", "of --sample: draw from the N likeliest words"),
+    "top_p": (float, "X", "of --sample: draw from the likeliest words that hold this much probability"),
+    "seed": (int, "N", "of --sample: the same seed gives the same captions"),
+    "prefix": (str, "TEXT", "words that every caption starts with"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code: 0, 2 after one clear line on stderr, or 130 after Ctrl-C."""
+    args = _parser().parse_args(argv)
+    _robust(sys.stdout)
+    try:
+        return args.run(args)
+    except CaptionBotError as error:
+        _complain(str(error))
+        return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        _complain(f"{error.filename or 'The output'} cannot be written ({error.strerror}).")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(message: str) -> None:
+    print(f"captionbot: {' '.join(message.split())}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows what is allowed\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m captionbot", description="Caption photos, and see why, word by word.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        added.set_defaults(run=run)
+        return added
+
+    caption = command("caption", _caption, "Caption photos, a line or a record each.")
+    caption.add_argument(
+        "paths", nargs="+", metavar="PATH", help="image, folder, .zip or .tar of images, or URL"
+    )
+    caption.add_argument("--format", choices=[*_WRITERS, "txt-files"], default="text", help="(default: text)")
+    caption.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="file to write instead of the screen; with txt-files the folder (default: captions), where "
+        "sub/dog.jpg becomes sub/dog.txt",
+    )
+    caption.add_argument(
+        "--batch-size", type=_positive, default=16, metavar="N", help="photos at once (default: 16)"
+    )
+    _add_model_arguments(caption).add_argument(
+        "--num-return",
+        type=int,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="captions of a photo (default: 1)",
+    )
+
+    explain = command(
+        "explain", _explain, "Draw where the model looked for every word of one photo's caption."
+    )
+    explain.add_argument("image", metavar="IMAGE", help="image file or URL")
+    explain.add_argument(
+        "--out", type=Path, required=True, metavar="FIGURE", help=f"{'|'.join(_FIGURES)} to write"
+    )
+    _add_model_arguments(explain)
+
+    models = command("models", _models, "List the captioners that ship and those that can be downloaded.")
+    models.add_argument("--format", choices=["text", "json"], default="text", help="(default: text)")
+
+    download = command("download", _download, "Fetch weights, and print where they lie.")
+    download.add_argument("name", metavar="NAME", help="a name that `models` lists")
+    download.add_argument("--folder", type=Path, metavar="DIR", help="where to (default: the cache folder)")
+    return parser
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """--model, --device and the options of the search, whose group is returned."""
+    parser.add_argument(
+        "--model", metavar="NAME", help="name or folder of a captioner (default: the one that ships)"
+    )
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="(default: auto)"
+    )
+    group = parser.add_argument_group("search")
+    for name, (kind, metavar, text) in _SEARCH_OPTIONS.items():
+        # What is not given stays away, so that the model's own choice holds.
+        group.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS
+        )
+    group.add_argument(
+        "--sample", action="store_true", default=argparse.SUPPRESS, help="draw words instead of searching"
+    )
+    group.add_argument(
+        "--ban",
+        dest="banned_words",
+        action="append",
+        metavar="WORD",
+        default=argparse.SUPPRESS,
+        help="a word never to say; may be given again",
+    )
+    return group
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _search_options(args: argparse.Namespace) -> dict[str, Any]:
+    known = {*_SEARCH_OPTIONS, "num_return", "sample", "banned_words"}
+    return {name: value for name, value in vars(args).items() if name in known}
+
+
+def _captioner(args: argparse.Namespace) -> Captioner:
+    from captionbot import Captioner
+
+    return Captioner.from_pretrained(args.model, device=args.device)
+
+
+# caption
+
+
+def _caption(args: argparse.Namespace) -> int:
+    from captionbot.images import find_images, image_extensions
+
+    if args.out is not None and args.out.suffix.lower() in image_extensions():
+        raise CaptionBotError(
+            f"--out is {args.out}, the name of an image; give another, such as captions.csv."
+        )
+    captioner = _captioner(args)
+    outcomes: Counter[str] = Counter()
+    images = _load_ahead(find_images(args.paths), args.batch_size)
+    results = _counted(_results(captioner, images, args.batch_size, _search_options(args)), outcomes)
+    if args.format == "txt-files":
+        _write_files(results, args.paths, args.out or Path("captions"))
+    else:
+        with _opened(args.out) as out:
+            _WRITERS[args.format](results, captioner.name, out)
+    return 0 if outcomes["captioned"] else 2
+
+
+def _load_ahead(sources: Iterable[ImageSource], ahead: int) -> Iterator[Loaded]:
+    """Load images in order, up to `ahead` of them before they are asked for, while the model works."""
+    pool = ThreadPoolExecutor(_LOADERS)
+    loading: deque[tuple[str, Future[Image | CaptionBotError]]] = deque()
+    try:
+        for source in sources:
+            loading.append((source.name, pool.submit(_loaded, source)))
+            if len(loading) > ahead:
+                name, image = loading.popleft()
+                yield name, image.result()
+        for name, image in loading:
+            yield name, image.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _loaded(source: ImageSource) -> Image | CaptionBotError:
+    try:
+        return source.load()
+    except CaptionBotError as error:
+        return error
+
+
+def _results(
+    captioner: Captioner, images: Iterator[Loaded], batch_size: int, options: dict[str, Any]
+) -> Iterator[Result]:
+    """Captions in the order of the images, with an error in place of those that could not be loaded."""
+    while batch := list(islice(images, batch_size)):
+        sound = [image for _, image in batch if not isinstance(image, CaptionBotError)]
+        captioned = iter(captioner.caption(sound, batch_size=batch_size, **options))
+        for name, image in batch:
+            yield name, image if isinstance(image, CaptionBotError) else next(captioned)
+
+
+def _counted(results: Iterable[Result], outcomes: Counter[str]) -> Iterator[Result]:
+    """Pass results on, report the bad ones on stderr, and keep count."""
+    for name, result in results:
+        failed = isinstance(result, CaptionBotError)
+        outcomes["failed" if failed else "captioned"] += 1
+        if failed:
+            _complain(str(result))
+        yield name, result
+
+
+def _write_text(results: Iterable[Result], model: str, out: TextIO) -> None:
+    """NAME, a tab, the caption; one line a caption, best first. What failed stands on stderr only."""
+    for name, result in results:
+        if not isinstance(result, CaptionBotError):
+            for caption in result.captions:
+                print(name, caption.text, sep="\t", file=out)
+
+
+def _records(results: Iterable[Result], model: str) -> Iterator[dict[str, Any]]:
+    from captionbot.records import error_record, record
+
+    for name, result in results:
+        if isinstance(result, CaptionBotError):
+            yield error_record(name, str(result))
+        else:
+            yield record(name, model, result)
+
+
+def _write_json(results: Iterable[Result], model: str, out: TextIO) -> None:
+    """One list of all records, so that nothing is written before the last image."""
+    print(json.dumps(list(_records(results, model)), ensure_ascii=False, indent=2), file=out)
+
+
+def _write_jsonl(results: Iterable[Result], model: str, out: TextIO) -> None:
+    for record in _records(results, model):
+        print(json.dumps(record, ensure_ascii=False), file=out)
+
+
+def _write_csv(results: Iterable[Result], model: str, out: TextIO) -> None:
+    """A row a caption, rank 1 the best; a row with nothing but its error for an image that failed."""
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["image", "caption", "log_prob", "confidence", "rank", "error"])
+    for name, result in results:
+        if isinstance(result, CaptionBotError):
+            table.writerow([name, "", "", "", "", result])
+            continue
+        for rank, caption in enumerate(result.captions, start=1):
+            table.writerow(
+                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, ""]
+            )
+
+
+_WRITERS: dict[str, Callable[[Iterable[Result], str, TextIO], None]] = {
+    "text": _write_text,
+    "json": _write_json,
+    "jsonl": _write_jsonl,
+    "csv": _write_csv,
+}
+
+
+def _write_files(results: Iterable[Result], paths: list[str], folder: Path) -> None:
+    """One text file an image at its relative path below the folder, a caption a line, best first."""
+    taken: set[str] = set()
+    for name, result in results:
+        if isinstance(result, CaptionBotError):
+            continue
+        path = folder / _free_name(_below(paths, name), taken)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{caption.text}\n" for caption in result.captions), encoding="utf-8")
+
+
+def _below(paths: list[str], name: str) -> PurePosixPath:
+    """photos/sub/dog.jpg -> sub/dog.jpg where photos was asked for; of a single file or URL its last part.
+
+    Never a path that leads out of a folder, whatever an archive calls its members.
+    """
+    path = Path(urlsplit(name).path if "://" in name else name)
+    around = next((root for root in map(Path, paths) if root in path.parents), path.parent)
+    parts = [part for part in path.relative_to(around).parts if part != ".."]
+    return PurePosixPath(*parts or ["image"])
+
+
+def _free_name(name: PurePosixPath, taken: set[str]) -> str:
+    """dog.jpg -> dog.txt; for a dog.png beside it dog.png.txt; then dog.png-2.txt, and so on."""
+    names = chain([str(name.with_suffix(".txt")), f"{name}.txt"], (f"{name}-{n}.txt" for n in count(2)))
+    free = next(path for path in names if path.casefold() not in taken)
+    taken.add(free.casefold())
+    return free
+
+
+@contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    """The file, or the screen where there is none."""
+    if path is None:
+        yield sys.stdout
+        return
+    with path.open("w", encoding="utf-8") as file:
+        _robust(file)
+        yield file
+
+
+def _robust(file: TextIO) -> None:
+    """Show every line as soon as it is written, and write file names that are not UTF-8 with escapes."""
+    if isinstance(file, TextIOWrapper):  # a notebook's or a test's stdout takes any text
+        file.reconfigure(errors="backslashreplace", line_buffering=True)
+
+
+# explain
+
+
+def _explain(args: argparse.Namespace) -> int:
+    draw = _FIGURES.get(args.out.suffix.lower())
+    if draw is None:
+        raise CaptionBotError(f"--out is {args.out}; give a file name that ends in {', '.join(_FIGURES)}.")
+    from captionbot.images import load_image
+
+    image = load_image(args.image)
+    captioner = _captioner(args)
+    captioned = captioner.caption([image], **_search_options(args))[0]
+    args.out.write_bytes(draw(args.image, image, captioner.name, captioned))
+    print(captioned.captions[0].text)
+    return 0
+
+
+def _sheet(name: str, image: Image, model: str, captioned: Captioned) -> bytes:
+    from captionbot.render import contact_sheet, png
+
+    return png(contact_sheet(image, captioned.captions[0]))
+
+
+def _animation(name: str, image: Image, model: str, captioned: Captioned) -> bytes:
+    from captionbot.render import animation, gif
+
+    return gif(animation(image, captioned.captions[0]))
+
+
+def _numbers(name: str, image: Image, model: str, captioned: Captioned) -> bytes:
+    from captionbot.records import record
+
+    return json.dumps(record(name, model, captioned, with_alphas=True), ensure_ascii=False).encode()
+
+
+_FIGURES = {".png": _sheet, ".gif": _animation, ".json": _numbers}
+
+
+# models and download
+
+
+def _models(args: argparse.Namespace) -> int:
+    listed = [*_shipped(), *_downloadable()]
+    if args.format == "json":
+        print(json.dumps(listed, ensure_ascii=False, indent=2))
+        return 0
+    width = max((len(model["name"]) for model in listed), default=0)
+    for model in listed:
+        origin = "default" if model["default"] else "ships" if model["ships"] else "downloads"
+        size = f"{model['size_bytes'] / 1e6:.1f} MB" if model["size_bytes"] else ""
+        scores = ", ".join(f"{name} {x:.3f}" for name, x in model["scores"].items() if isinstance(x, float))
+        print(f"{model['name']:{width}}  {origin:9}  {model['family']:16}  {size:>9}  {scores}".rstrip())
+    return 0
+
+
+def _shipped() -> Iterator[dict[str, Any]]:
+    from captionbot.card import Card
+    from captionbot.weights import list_cards
+
+    told = ("name", "family", "default", "parameters", "size_bytes", "scores")
+    for path in list_cards():
+        card = Card.load(path)
+        yield {"ships": True, **{name: getattr(card, name) for name in told}}
+
+
+def _downloadable() -> Iterator[dict[str, Any]]:
+    """The captioners of the table of downloads; the encoders and detectors in it are none."""
+    from captionbot.weights import weight_files
+
+    captioners = [file for file in weight_files() if file.family]
+    for name, files in groupby(captioners, key=lambda file: file.name):
+        parts = list(files)
+        sizes = [file.size for file in parts]
+        yield {
+            "name": name,
+            "family": parts[0].family,
+            "ships": False,
+            "default": False,
+            "parameters": None,
+            "size_bytes": None if None in sizes else sum(sizes),
+            "scores": {},
+        }
+
+
+def _download(args: argparse.Namespace) -> int:
+    from captionbot.weights import download_file, verification, weight_files
+
+    for file in weight_files(args.name):
+        path = download_file(file, args.folder, _show_progress if sys.stderr.isatty() else None)
+        print(verification(file, path), file=sys.stderr)
+        print(path)
+    return 0
+
+
+def _show_progress(done: int, total: int | None) -> None:
+    amount = f"{done / 1e6:,.1f}" + (f" of {total / 1e6:,.1f}" if total else "") + " MB"
+    print(f"\r{amount}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

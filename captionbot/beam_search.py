@@ -1,0 +1,346 @@
+"""One batched search over every decoder: beams, diverse beams, greedy (a beam of one) and sampling.
+
+It knows no images and no vocabulary, only `Decoder.start`, `Decoder.step` and `State.select`.
+Sentences are ranked by log_prob / (T + 1) ** length_penalty, arXiv 1609.08144 in its simple form;
+diverse groups are arXiv 1610.02424, the nucleus (top_p) arXiv 1904.09751, and the blocking of
+repeated n-grams arXiv 1705.04304.
+
+Axes: A images that are not done, k beams an image (one before the first word, K after), V words,
+G groups of K / G beams, M continuations weighed in a step, S steps, B images, P places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from captionbot.constraints import Constraints, Prefix
+from captionbot.decoders.base import Decoder
+from captionbot.search_options import SearchOptions
+from captionbot.types import Fate, Features, Hypothesis, Search
+
+FLOOR = -1e4  # log-probability of words that a model calls impossible (-inf) or spoils (NaN): the last resort
+# After how many steps to ask which images are done: a GPU that is asked has to end all its work first.
+STEPS_PER_CHECK = {"cpu": 1, "cuda": 4, "mps": 4}
+
+
+class Node(NamedTuple):
+    """One continuation that the search weighed, as a node of an image's tree.
+
+    parent: place of the node before in the tuple of nodes, None at the first word.
+    total: log-probability of the words so far.
+    slot: the beam that it lives on in, -1 where it does not.
+    rank: place in `search.hypotheses` of the best one that it is part of (0: on the best path),
+        None where nothing finished came of it.
+    """
+
+    step: int
+    token_id: int
+    parent: int | None
+    log_prob: float
+    total: float
+    fate: Fate
+    slot: int
+    rank: int | None
+
+
+class _Weighed(NamedTuple):
+    """The continuations of one step, (A, G, M / G) each, the best of a group first."""
+
+    token_ids: Tensor
+    parents: Tensor
+    log_probs: Tensor
+    totals: Tensor
+    fates: Tensor
+
+
+class _Beams(NamedTuple):
+    """The hypotheses that run.
+
+    images: (A,) places in the batch.
+    words: (A, k, t) ids so far, bos first.
+    totals: (A, k) log-probability so far, -inf where a beam is empty.
+    finished: (A, G, n) the best scores of ended sentences, best first, -inf where there are fewer.
+    """
+
+    images: Tensor
+    words: Tensor
+    totals: Tensor
+    finished: Tensor
+
+
+@torch.inference_mode()
+def beam_search(
+    decoder: Decoder,
+    features: Features,
+    *,
+    bos_id: int,
+    eos_id: int,
+    options: SearchOptions | None = None,
+    prefix: Prefix = None,
+    banned_ids: Sequence[int] = (),
+) -> Search:
+    """The sentences that a decoder (in eval mode) says of a batch of images.
+
+    `Search.hypotheses` holds all that were finished, best first: slice the `num_return` that you want.
+    Every image has at least one, of at least one word, whatever the model does; sampling gives
+    exactly `num_return`.
+
+    prefix: ids that sentences begin with, a list for all images or one list an image. They overrule
+        every other option, and keep the log-probabilities that the model gives them.
+    banned_ids: words that are never said.
+    Raises `CaptionBotError` for ids that the decoder does not know, a prefix that is too long or
+    holds the end, and bans that leave no word.
+    """
+    options = options or SearchOptions()
+    device, batch = features.values.device, len(features)
+    beams = _Beams(
+        images=torch.arange(batch, device=device),
+        words=torch.full((batch, 1, 1), bos_id, device=device),
+        totals=torch.zeros(batch, 1, device=device),
+        finished=torch.full((batch, options.num_groups, options.enough), -inf, device=device),
+    )
+    log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), decoder.start(features))
+    constraints = Constraints(
+        prefix, banned_ids, eos_id, options, batch=batch, vocabulary=log_probs.shape[1], device=device
+    )
+    record = _Record(options, batch, alphas.shape[1], device)
+    generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)
+
+    for step in range(options.max_length + 1):
+        log_probs = _usable(log_probs, options.weighed).unflatten(0, beams.totals.shape)  # (A, k, V)
+        log_probs = constraints.apply(log_probs, beams.words[..., 1:], beams.images, step)
+        if options.sample:
+            weighed = _draw(log_probs, beams.totals, options, eos_id, generator)
+        else:
+            weighed = _best(log_probs, beams.totals, options, eos_id)
+        weighed, finished = _finish(weighed, beams.finished, step, options)
+        record.write(step, beams, weighed, alphas)
+        rows, beams = _follow(beams, weighed, finished, options, eos_id)
+        staying = None
+        if (step + 1) % STEPS_PER_CHECK[device.type] == 0 or step == options.max_length:
+            running = (beams.totals > -inf).any(1)
+            if not running.any():
+                break
+            if not running.all():
+                staying = running.nonzero().squeeze(1)
+                rows, beams = rows[staying], _Beams(*(values[staying] for values in beams))
+        state = state.select(rows.flatten(), staying)
+        log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), state)
+    return record.search()
+
+
+def image_of(search: Search, image: int) -> Search:
+    """The record of one image alone (B = 1), without the steps after it was done."""
+    steps = int((search.fates[:, image] != Fate.NONE).any(-1).sum())
+    one = slice(image, image + 1)
+    return Search(search.hypotheses[one], *(array[:steps, one] for array in _arrays(search)))
+
+
+def tree(search: Search, image: int = 0) -> tuple[Node, ...]:
+    """All that was weighed for one image: step by step, and in a step the best of a group first."""
+    ranked = [hypothesis.token_ids for hypothesis in search.hypotheses[image]]
+    living: dict[int, int] = {}  # beam -> the node that lives on in it
+    sentences: list[tuple[int, ...]] = []
+    nodes: list[Node] = []
+    for step, fates in enumerate(search.fates[:, image]):
+        born = {}
+        for m in np.flatnonzero(fates):
+            token_id, beam, log_prob, total, fate, slot = (
+                array[step, image, m].item() for array in _arrays(search)[:-1]
+            )
+            parent = living[beam] if step else None
+            before = sentences[parent] if parent is not None else ()
+            rank = ranked.index(before) if fate == Fate.ENDED else None
+            born[slot] = len(nodes)
+            sentences.append((*before, token_id))
+            nodes.append(Node(step, token_id, parent, log_prob, total, Fate(fate), slot, rank))
+        living = born
+    for node in reversed(nodes):  # the children of a node come after it
+        if node.rank is not None and node.parent is not None:
+            parent_node = nodes[node.parent]
+            best = node.rank if parent_node.rank is None else min(node.rank, parent_node.rank)
+            nodes[node.parent] = parent_node._replace(rank=best)
+    return tuple(nodes)
+
+
+def _arrays(search: Search) -> tuple[np.ndarray, ...]:
+    return tuple(getattr(search, field.name) for field in fields(search) if field.name != "hypotheses")
+
+
+def _usable(log_probs: Tensor, least: int) -> Tensor:
+    """(N, V) of any decoder -> a copy without NaN and infinity, made up to `least` words with -inf."""
+    log_probs = log_probs.float().nan_to_num(nan=FLOOR, posinf=FLOOR).clamp_(FLOOR, 0)
+    return pad(log_probs, (0, max(0, least - log_probs.shape[1])), value=-inf)
+
+
+def _best(log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int) -> _Weighed:
+    """The 2 K / G best continuations of each group; one group is plain beam search.
+
+    log_probs: (A, k, V); totals: (A, k).
+    """
+    images, rows, vocabulary = log_probs.shape
+    width = options.beam_size // options.num_groups
+    taken = log_probs.new_zeros(images, vocabulary)  # beams of earlier groups that take a word
+    groups = []
+    for group in range(options.num_groups):
+        first = group * width if rows > 1 else 0  # before the first word the groups share the only row
+        own = slice(first, first + width)
+        keys = log_probs[:, own]
+        if group:
+            keys = keys - options.diversity_penalty * taken[:, None]
+        keys, token_ids = keys.topk(2 * width)  # (A, k / G, 2 K / G), of each beam
+        keys, best = (keys + totals[:, own, None]).flatten(1).topk(2 * width)  # (A, 2 K / G), of the group
+        token_ids = token_ids.flatten(1).gather(1, best)
+        fates = _fates(keys, token_ids, width, eos_id)
+        taken.scatter_add_(1, token_ids, (fates == Fate.KEPT).float())
+        groups.append((token_ids, first + best // (2 * width), fates))
+    token_ids, parents, fates = (torch.stack(parts, 1) for parts in zip(*groups, strict=True))
+    return _weigh(token_ids, parents, fates, log_probs, totals)
+
+
+def _draw(
+    log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int, generator: torch.Generator | None
+) -> _Weighed:
+    """One word for each sample, drawn on its own. log_probs: (A, k, V); totals: (A, k)."""
+    _, rows, vocabulary = log_probs.shape
+    scores = log_probs.expand(-1, options.width, -1) / options.temperature  # (A, K, V)
+    words = None
+    if options.top_k or options.top_p < 1:
+        scores, words = scores.topk(min(options.top_k or vocabulary, vocabulary))  # likeliest first
+        probs = scores.softmax(-1)
+        if options.top_p < 1:
+            scores = scores.masked_fill(probs.cumsum(-1) - probs >= options.top_p, -inf)
+    # The largest of score + Gumbel noise is a draw from the softmax, without torch.multinomial's wait.
+    noise = torch.empty_like(scores).exponential_(generator=generator).log_()
+    token_ids = (scores - noise).argmax(-1, keepdim=True)  # (A, K, 1)
+    if words is not None:
+        token_ids = words.gather(-1, token_ids)
+    token_ids = token_ids.mT  # (A, 1, K)
+    parents = torch.arange(options.width, device=scores.device).clamp(max=rows - 1).expand_as(token_ids)
+    keys = totals.gather(1, parents.flatten(1))[:, None]
+    return _weigh(token_ids, parents, _fates(keys, token_ids, options.width, eos_id), log_probs, totals)
+
+
+def _fates(keys: Tensor, token_ids: Tensor, width: int, eos_id: int) -> Tensor:
+    """Fates of (..., M) continuations, best first: an end among the first `width` ends, and the
+    first `width` others are kept."""
+    possible = keys > -inf
+    ends = possible & (token_ids == eos_id)
+    words = possible & ~ends
+    rank = torch.arange(keys.shape[-1], device=keys.device)
+    fates = possible * Fate.PRUNED
+    fates.masked_fill_(ends & (rank < width), Fate.ENDED)
+    return fates.masked_fill_(words & (words.cumsum(-1) <= width), Fate.KEPT)
+
+
+def _weigh(token_ids: Tensor, parents: Tensor, fates: Tensor, log_probs: Tensor, totals: Tensor) -> _Weighed:
+    """(A, G, M / G) choices with what they cost, zeros in the empty slots."""
+    empty = fates == Fate.NONE
+    token_ids, parents = token_ids.masked_fill(empty, 0), parents.masked_fill(empty, 0)
+    place = parents * log_probs.shape[-1] + token_ids
+    gained = log_probs.flatten(1).gather(1, place.flatten(1)).view_as(place).masked_fill(empty, 0)
+    before = totals.gather(1, parents.flatten(1)).view_as(place).masked_fill(empty, 0)
+    return _Weighed(token_ids, parents, gained, before + gained, fates)
+
+
+def _finish(
+    weighed: _Weighed, finished: Tensor, step: int, options: SearchOptions
+) -> tuple[_Weighed, Tensor]:
+    """Enter the sentences that ended, and drop the beams of groups in which none can win any more."""
+    penalty = options.length_penalty
+    ended = (weighed.totals / (step + 1) ** penalty).masked_fill(weighed.fates != Fate.ENDED, -inf)
+    finished = torch.cat([finished, ended], -1).topk(finished.shape[-1]).values
+    length = step + 2  # with one more word, the end
+    if options.exhaustive:  # log-probabilities only fall: the length that divides them best bounds the score
+        length = options.max_length + 1 if penalty > 0 else max(length, options.min_length + 1)
+    running = weighed.fates == Fate.KEPT
+    reach = weighed.totals.masked_fill(~running, -inf).amax(-1) / length**penalty  # (A, G)
+    hopeless = (reach <= finished[..., -1])[..., None]
+    return weighed._replace(fates=weighed.fates.masked_fill(running & hopeless, Fate.PRUNED)), finished
+
+
+def _follow(
+    beams: _Beams, weighed: _Weighed, finished: Tensor, options: SearchOptions, eos_id: int
+) -> tuple[Tensor, _Beams]:
+    """The rows (A, K) that the kept continuations grew from, and the beams that they now are."""
+    images, rows = beams.totals.shape
+    kept = weighed.fates == Fate.KEPT
+    order = kept.byte().argsort(dim=-1, descending=True, stable=True)  # the kept first, in their order
+    order = order[..., : options.width // options.num_groups]  # (A, G, K / G)
+    alive = kept.gather(-1, order).flatten(1)
+    token_ids, parents, _, totals, _ = (values.gather(-1, order).flatten(1) for values in weighed)
+    before = beams.words.gather(1, parents[..., None].expand(-1, -1, beams.words.shape[-1]))
+    words = torch.cat([before, token_ids.where(alive, eos_id)[..., None]], -1)
+    sources = parents + rows * torch.arange(images, device=parents.device)[:, None]
+    return sources, _Beams(beams.images, words, totals.where(alive, -inf), finished)
+
+
+class _Record:
+    """All continuations of all steps, on the device until the search ends."""
+
+    def __init__(self, options: SearchOptions, batch: int, places: int, device: torch.device) -> None:
+        self.options = options
+        steps, width = options.max_length + 1, options.width
+        shape = (steps, batch, options.weighed)
+        floats, ints = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.long, device=device)
+        self.weighed = _Weighed(ints, ints.clone(), floats, floats.clone(), ints.clone())
+        self.slots = ints - 1
+        self.alphas = torch.zeros(steps, batch, width, places, device=device)
+
+    def write(self, step: int, beams: _Beams, weighed: _Weighed, alphas: Tensor) -> None:
+        """Enter what the images that are not done weighed; alphas: (A k, P)."""
+        for column, values in zip(self.weighed, weighed, strict=True):
+            column[step].index_copy_(0, beams.images, values.flatten(1))
+        kept = weighed.fates == Fate.KEPT
+        groups = torch.arange(kept.shape[1], device=kept.device)[:, None]
+        slots = (kept.cumsum(-1) - 1 + groups * (self.options.width // len(groups))).where(kept, -1)
+        self.slots[step].index_copy_(0, beams.images, slots.flatten(1))
+        seen = torch.where(alphas.isfinite().all(-1, keepdim=True), alphas.float(), 1 / alphas.shape[1])
+        rows = beams.totals.shape[1]
+        self.alphas[step, :, :rows].index_copy_(0, beams.images, seen.unflatten(0, (-1, rows)))
+
+    def search(self) -> Search:
+        """The record on the CPU, without the steps in which nothing ran."""
+        arrays = [column.cpu().numpy() for column in (*self.weighed, self.slots, self.alphas)]
+        steps = int((arrays[4] != Fate.NONE).any((1, 2)).sum())
+        search = Search((), *(array[:steps] for array in arrays))
+        return replace(search, hypotheses=_hypotheses(search, self.options))
+
+
+def _hypotheses(search: Search, options: SearchOptions) -> tuple[tuple[Hypothesis, ...], ...]:
+    """Every image's finished sentences, read back from their ends through the parents; E ends."""
+    steps, batch, _ = search.fates.shape
+    last, image, place = np.nonzero(search.fates == Fate.ENDED)  # (E,) each
+    # (S, B, K): which continuation became beam k
+    origin = (search.slots[:, :, None] == np.arange(search.alphas.shape[2])[:, None]).argmax(-1)
+    places, beams = np.zeros((2, len(last), steps), dtype=int)
+    beam = np.zeros_like(last)
+    for step in reversed(range(steps)):
+        places[:, step] = np.where(step == last, place, origin[step, image, beam])
+        beam = beams[:, step] = search.parents[step, image, places[:, step]]
+    path = (np.arange(steps), image[:, None], places)
+    token_ids, log_probs = search.token_ids[path], search.log_probs[path]  # (E, S)
+    found: list[list[Hypothesis]] = [[] for _ in range(batch)]
+    for e, length in enumerate(last):
+        log_prob = float(search.totals[length, image[e], place[e]])
+        found[image[e]].append(
+            Hypothesis(
+                token_ids=tuple(token_ids[e, :length].tolist()),
+                log_probs=log_probs[e, : length + 1],
+                alphas=search.alphas[np.arange(length + 1), image[e], beams[e, : length + 1]],
+                log_prob=log_prob,
+                score=log_prob / (length + 1) ** options.length_penalty,
+            )
+        )
+    ranked = [sorted(hypotheses, key=lambda found: -found.score) for hypotheses in found]
+    if options.num_groups > 1:  # groups may find the same sentence
+        ranked = [list({h.token_ids: h for h in hypotheses}.values()) for hypotheses in ranked]
+    return tuple(map(tuple, ranked))

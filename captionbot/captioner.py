@@ -1,0 +1,164 @@
+"""Photos in, captions out: an encoder, a decoder and the one search, behind one call."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from captionbot import card as cards
+from captionbot.beam_search import beam_search, image_of
+from captionbot.card import Card
+from captionbot.decoders import Decoder
+from captionbot.errors import CaptionBotError
+from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values
+from captionbot.search_options import SearchOptions
+from captionbot.tokenizer import detokenize, tokenize
+from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
+from captionbot.vocabulary import Vocabulary
+from captionbot.weights import find_card
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class Captioner:
+    """A trained captioner. One serves all threads: nothing of a call is kept on it.
+
+    >>> captioner = Captioner.from_pretrained()
+    >>> captioner.caption([image], beam_size=5)[0].captions[0].text
+    'a brown dog runs through the grass'
+    """
+
+    def __init__(self, card: Card, encoder: nn.Module, decoder: Decoder, device: torch.device) -> None:
+        self.card = card
+        self.device = device
+        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        self.decoder = decoder.to(device)
+        self.vocabulary = Vocabulary(card.vocabulary)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in card.preprocessing.items()}
+        self.preprocessing = Preprocessing(**values)
+
+    @classmethod
+    def from_pretrained(cls, name_or_dir: str | Path | None = None, device: str = "auto") -> Captioner:
+        """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
+
+        device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
+        Raises CaptionBotError for an unknown name, weights that do not fit, or a device that is not there.
+        """
+        chosen = _device(device)
+        card, encoder, decoder = cards.load(find_card(name_or_dir))
+        return cls(card, encoder, decoder, chosen)
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    def options(self, **changes: Any) -> SearchOptions:
+        """The search options that this captioner was chosen with, some of them changed."""
+        if unknown := sorted(set(changes) - {f.name for f in dataclasses.fields(SearchOptions)}):
+            allowed = ", ".join(f.name for f in dataclasses.fields(SearchOptions))
+            raise CaptionBotError(f"There is no search option '{unknown[0]}'; choose from {allowed}.")
+        defaults = self.card.search
+        if changes.get("sample"):  # drawing has no beam
+            defaults = {k: v for k, v in defaults.items() if k != "beam_size"}
+        return SearchOptions(**{**defaults, **changes})
+
+    def caption(
+        self,
+        images: Image.Image | Sequence[Image.Image],
+        options: SearchOptions | None = None,
+        *,
+        prefix: str = "",
+        banned_words: Sequence[str] = (),
+        batch_size: int = 32,
+        **search_options: Any,
+    ) -> list[Captioned]:
+        """One `Captioned` an image, in the order given, each with at least one caption of at least one word.
+
+        images: upright RGB images, as `captionbot.images.load_image` gives them.
+        options: search options, or give them by name (beam_size=5, num_return=3, ...).
+        prefix: words that every caption starts with.
+        banned_words: words that no caption has.
+        batch_size: images captioned at once.
+        Raises CaptionBotError for options that make no sense and words outside the vocabulary.
+        """
+        images = [images] if isinstance(images, Image.Image) else list(images)
+        if options is None:
+            options = self.options(**search_options)
+        elif search_options:
+            raise CaptionBotError("Give search options as one record or by name, not both.")
+        forced = self.vocabulary.require(tokenize(prefix))
+        banned = self.vocabulary.require(word for text in banned_words for word in tokenize(text))
+        results: list[Captioned] = []
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            features = self.encode(batch)
+            search = self.search(features, options, forced, banned)
+            results += [self._captioned(search, features, i, image, options) for i, image in enumerate(batch)]
+        return results
+
+    def encode(self, images: Sequence[Image.Image]) -> Features:
+        """Features of a batch of upright RGB images."""
+        with torch.inference_mode(), self._autocast():
+            return self.encoder(to_pixel_values(images, self.preprocessing).to(self.device))
+
+    def search(
+        self,
+        features: Features,
+        options: SearchOptions,
+        prefix: Sequence[int] = (),
+        banned_ids: Sequence[int] = (),
+    ) -> Search:
+        """The search over a batch of features; padding, start and unknown words are never produced."""
+        v = self.vocabulary
+        with self._autocast():
+            return beam_search(
+                self.decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options,
+                prefix=prefix or None, banned_ids=(*v.special_ids, *banned_ids),
+            )  # fmt: skip
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def _captioned(
+        self, search: Search, features: Features, index: int, image: Image.Image, options: SearchOptions
+    ) -> Captioned:
+        size = Size(*image.size)
+        boxes = features.boxes[index if len(features.boxes) > 1 else 0].float().cpu().numpy()
+        boxes = boxes_to_image(boxes, size)
+        found = search.hypotheses[index][: options.num_return]
+        return Captioned(
+            tuple(self._caption(h, boxes, features, size) for h in found), image_of(search, index)
+        )
+
+    def _caption(self, hypothesis: Hypothesis, boxes: np.ndarray, features: Features, size: Size) -> Caption:
+        texts = self.vocabulary.decode(hypothesis.token_ids)
+        log_probs = hypothesis.log_probs
+        return Caption(
+            text=detokenize(texts),
+            words=tuple(Word(text, float(lp)) for text, lp in zip(texts, log_probs[:-1], strict=True)),
+            log_prob=hypothesis.log_prob,
+            score=hypothesis.score,
+            confidence=float(np.exp(log_probs.mean())),
+            alphas=hypothesis.alphas[:-1],
+            boxes=boxes,
+            grid=features.grid,
+            image_size=size,
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name not in DEVICES:
+        raise CaptionBotError(f"'{name}' is not a device; choose one of {', '.join(DEVICES)}.")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there[name]:
+        raise CaptionBotError(f"This machine has no {name} device that torch can use; choose auto or cpu.")
+    return torch.device(name)

@@ -1,0 +1,64 @@
+"""The face that every decoder shows: start, step, and a state whose rows can be selected.
+
+The search, teacher forcing, greedy decoding, sampling and forced words all run this one `step`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from captionbot.types import Features
+
+
+@dataclass(frozen=True)
+class State:
+    """What a decoder carries from word to word. Row n belongs to image n // (N / B).
+
+    images: tensors (B, ...) that depend on the image alone, computed once and never copied per beam.
+    rows: tensors (N, ...) that belong to one hypothesis each.
+    """
+
+    images: dict[str, Tensor] = field(default_factory=dict)
+    rows: dict[str, Tensor] = field(default_factory=dict)
+
+    def select(self, rows: Tensor, images: Tensor | None = None) -> State:
+        """The state whose row i continues old row `rows[i]`: beams followed, multiplied or dropped.
+
+        rows: (N',) indices of old rows, an image's rows side by side.
+        images: (B',) indices of the images that stay, where some leave the batch.
+        """
+        return State(
+            self.images if images is None else {k: v.index_select(0, images) for k, v in self.images.items()},
+            {k: v.index_select(0, rows) for k, v in self.rows.items()},
+        )
+
+
+class Decoder(nn.Module, ABC):
+    """Features and the words so far -> the next word, and how much it looked at each place.
+
+    Modules hold weights only; everything of one call lives in its `State`, because the pages'
+    sessions are threads that share one decoder.
+    """
+
+    @abstractmethod
+    def start(self, features: Features) -> State:
+        """All that depends on the image alone, once an image; one row an image."""
+
+    @abstractmethod
+    def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Read one word a row: (N,) ids -> (N, D) output, (N, P) alphas, the next state."""
+
+    @abstractmethod
+    def logits(self, output: Tensor) -> Tensor:
+        """(..., D) output of `advance` -> (..., V) unnormalised scores of the next word.
+
+        Apart from `advance`, so that training scores all words of all steps in one product.
+        """
+
+    def step(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state."""
+        output, alphas, state = self.advance(token_ids, state)
+        return self.logits(output).float().log_softmax(-1), alphas, state

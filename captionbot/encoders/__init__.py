@@ -1,0 +1,18 @@
+"""Encoders: pixels -> Features. One line a kind; a card names its kind and its configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
+
+__all__ = ["ENCODERS", "GridConfig", "GridEncoder", "build_encoder", "grid_boxes"]
+
+ENCODERS = {"grid": (GridEncoder, GridConfig)}
+
+
+def build_encoder(kind: str, config: dict[str, Any]) -> GridEncoder:
+    """A new encoder of a kind of `ENCODERS`, weights random until they are loaded."""
+    encoder, config_class = ENCODERS[kind]
+    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}  # JSON has no tuples
+    return encoder(config_class(**config))

@@ -1,0 +1,125 @@
+"""Grid features: the cells of a CNN's last feature map, each a place that attention can look at.
+
+Any CNN of torchvision by name and layer (arXiv 1502.03044, section 3.1.1: features of a lower
+convolutional layer keep the correspondence to portions of the image).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from captionbot.errors import CaptionBotError
+from captionbot.types import Features
+
+_BUILD_OPTIONS: dict[str, dict[str, bool]] = {
+    "inception_v3": {"aux_logits": False, "transform_input": False, "init_weights": False},
+    "googlenet": {"aux_logits": False, "transform_input": False, "init_weights": False},
+}
+
+
+@dataclass(frozen=True)
+class GridConfig:
+    """Which CNN and which of its layers. `resnet50` to `layer3` at 224 px, 14 x 14 x 1024, is the classic.
+
+    grid: rows and columns to average the layer's cells to; None keeps them as they come.
+    """
+
+    architecture: str = "resnet50"
+    layer: str = "layer3"
+    grid: tuple[int, int] | None = None
+
+
+class GridEncoder(nn.Module):
+    """A torchvision CNN cut after one layer, its batch norms folded into the convolutions.
+
+    Folding makes it faster, and takes away the running statistics that move during training even
+    when every parameter is frozen (the reason why captioners of this family drifted).
+    """
+
+    def __init__(self, config: GridConfig, state_dict: dict[str, Tensor] | None = None) -> None:
+        """state_dict: weights by torchvision's own names, to start training from; None: random ones."""
+        super().__init__()
+        self.config = config
+        self.cnn = fold_batch_norm(_cut(config, state_dict))
+        self.pool = nn.Identity() if config.grid is None else nn.AdaptiveAvgPool2d(config.grid)
+
+    def forward(self, pixel_values: Tensor) -> Features:
+        """(B, 3, H, W) normalised pixels -> B images of P = rows * columns places in reading order."""
+        grid = self.pool(self.cnn(pixel_values.contiguous(memory_format=torch.channels_last)))  # (B, C, h, w)
+        rows, columns = grid.shape[-2:]
+        return Features(
+            grid.flatten(2).transpose(1, 2), grid_boxes(rows, columns).to(grid.device), (rows, columns)
+        )
+
+
+def grid_boxes(rows: int, columns: int) -> Tensor:
+    """(1, rows * columns, 4) boxes of a grid's cells in reading order, as fractions of the image."""
+    top, left = torch.meshgrid(torch.arange(rows) / rows, torch.arange(columns) / columns, indexing="ij")
+    return torch.stack([left, top, left + 1 / columns, top + 1 / rows], -1).view(1, rows * columns, 4)
+
+
+def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphModule:
+    """torchvision's CNN without the layers behind the chosen one: a graph from pixels to feature map."""
+    import torchvision.models as models
+
+    try:
+        cnn = models.get_model(
+            config.architecture, weights=None, **_BUILD_OPTIONS.get(config.architecture, {})
+        )
+    except ValueError:
+        raise CaptionBotError(
+            f"'{config.architecture}' is not a CNN of torchvision; choose one of "
+            "torchvision.models.list_models(), for example resnet50, mobilenet_v2 or inception_v3."
+        ) from None
+    lost = [] if state_dict is None else _load(cnn, state_dict)
+    module = fx.symbolic_trace(cnn.eval())
+    inside = [node for node in module.graph.nodes if config.layer in node.meta.get("nn_module_stack", {})]
+    if not inside:
+        layers = ", ".join(name for name, _ in cnn.named_children())
+        raise CaptionBotError(
+            f"{config.architecture} has no layer '{config.layer}'; "
+            f"choose one of {layers}, or a layer inside one."
+        )
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    output.args = (inside[-1],)
+    module.graph.eliminate_dead_code()
+    module.delete_all_unused_submodules()
+    module.recompile()
+    if needed := [name for name in lost if name in module.state_dict()]:
+        raise CaptionBotError(
+            f"The weights lack {len(needed)} tensors that {config.architecture} needs up to {config.layer} "
+            f"({needed[0]} first); give the weights of this very architecture."
+        )
+    return module
+
+
+def _load(cnn: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:
+    """Load by name and return the names that are missing: layers behind the cut may be, others not."""
+    tensors = {name: tensor.float() for name, tensor in state_dict.items()}
+    missing = cnn.load_state_dict(tensors, strict=False).missing_keys
+    return [name for name in missing if not name.endswith("num_batches_tracked")]
+
+
+def fold_batch_norm(module: fx.GraphModule) -> fx.GraphModule:
+    """The same function with every batch norm that follows a convolution folded into it."""
+    modules = dict(module.named_modules())
+    for node in list(module.graph.nodes):
+        before = node.args[0] if node.args else None
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        convolution = modules[before.target]
+        if isinstance(convolution, nn.Conv2d):
+            folded = fuse_conv_bn_eval(convolution, modules[node.target])
+            module.set_submodule(before.target, folded)
+            modules[before.target] = folded
+            node.replace_all_uses_with(before)
+            module.graph.erase_node(node)
+    module.delete_all_unused_submodules()
+    module.recompile()
+    return module

@@ -1,0 +1,326 @@
+"""Images of every kind become upright RGB, or one clear sentence; and numbers for the encoders."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from captionbot.archives import Member, is_archive, members
+from captionbot.errors import CaptionBotError
+from captionbot.urls import Address, fetch, is_public
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
+
+MAX_PIXELS = 100_000_000
+
+_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_TURNS = {  # how to undo each of the EXIF orientations
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# EPS runs Ghostscript on what a stranger sent; the others are named by Pillow but cannot be drawn.
+_REFUSED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read, the common ones first."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
+
+
+@cache
+def image_extensions() -> frozenset[str]:
+    """The endings of file names, in lower case with their dot, that a folder or archive is searched for."""
+    known = Image.registered_extensions()
+    return frozenset(extension for extension, name in known.items() if name in _formats())
+
+
+def load_image(source: ImageLike, at_least: int | None = None) -> Image.Image:
+    """An upright RGB image; transparency becomes white, an animation its first frame.
+
+    source: a path, an http or https address, the bytes of a file, an open file, or an image.
+    at_least: JPEG files may come smaller than they are, both sides at least this many pixels: several
+        times as fast where an encoder shrinks them anyway.
+    Raises CaptionBotError for what is missing, unreadable, damaged, no image, or above 100 megapixels.
+    """
+    if isinstance(source, Image.Image):
+        return _guarded(lambda: _rgb(_checked(source, "the image")), "the image")
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(io.BytesIO(source), "the image", at_least)
+    if isinstance(source, str) and re.match(r"\w+://", source.strip()):
+        return load_url(source.strip(), at_least=at_least)
+    if isinstance(source, str | PathLike):
+        return _load_file(Path(source), at_least)
+    if callable(getattr(source, "read", None)):
+        return _decode(source, str(getattr(source, "name", "the file")), at_least)
+    raise CaptionBotError(
+        f"An image cannot be made from {type(source).__name__}: "
+        "give a path, an address, the bytes of a file, an open file or a PIL image."
+    )
+
+
+def load_url(
+    url: str,
+    timeout: float = 20.0,
+    max_bytes: int = 20_000_000,
+    allow: Callable[[Address], bool] = is_public,
+    at_least: int | None = None,
+) -> Image.Image:
+    """The image at an http or https address on the public internet, as of `load_image`.
+
+    timeout: seconds for all of it, redirects included.
+    allow: which addresses may be connected to; pages never pass one.
+    """
+    return _decode(io.BytesIO(fetch(url, timeout, max_bytes, allow)), url, at_least)
+
+
+def _load_file(path: Path, at_least: int | None = None) -> Image.Image:
+    try:
+        if path.is_dir():
+            raise CaptionBotError(f"{path} is a folder: give an image file in it.")
+        if path.exists() and not path.is_file():
+            raise CaptionBotError(f"{path} is a pipe or a device: give an image file.")
+        with path.open("rb") as file:
+            return _decode(file, str(path), at_least)
+    except FileNotFoundError:
+        raise CaptionBotError(f"{path} does not exist: give the path of an image.") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        raise CaptionBotError(f"{path} cannot be read ({error}): give the path of an image.") from error
+
+
+def _decode(file: BinaryIO, name: str, at_least: int | None = None) -> Image.Image:
+    def decode() -> Image.Image:
+        with Image.open(file, formats=_formats()) as image:
+            if at_least:
+                image.draft(None, (at_least, at_least))
+            return _rgb(_checked(image, name))
+
+    return _guarded(decode, name)
+
+
+def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:
+    """What `decode` returns, its failures turned into sentences."""
+    try:
+        return decode()
+    except CaptionBotError:
+        raise
+    except UnidentifiedImageError as error:
+        raise CaptionBotError(
+            f"{name} is empty or not an image that can be read: give a JPEG, PNG, WebP, GIF or TIFF file."
+        ) from error
+    except Image.DecompressionBombError as error:  # Pillow's own limit, above ours, seen as it opens a file
+        raise _too_large(name) from error
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise CaptionBotError(f"{name} is a damaged image ({error}): save or download it again.") from error
+
+
+def _too_large(name: str) -> CaptionBotError:
+    return CaptionBotError(
+        f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that is read: make it smaller."
+    )
+
+
+def _checked(image: Image.Image, name: str) -> Image.Image:
+    """The same image, once its size is known to be fit for decoding."""
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name)
+    if not image.width * image.height:
+        raise CaptionBotError(f"{name} has no pixels: give an image of at least 1 x 1.")
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    image.load()  # here, so that damage is not mistaken for a bad EXIF block below
+    image = _upright(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _eight_bits(image)
+    rgb = _on_white(image) if image.has_transparency_data else image.convert("RGB")
+    rgb.info = {}  # its EXIF block would have it turned once more at the next loading
+    return rgb
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF block says.
+
+    `ImageOps.exif_transpose` also writes that block anew, which fails, turn and all, where any entry
+    in it is malformed.
+    """
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a block that cannot be read at all is no reason to refuse a good photo
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(layer, mask=layer.getchannel("A"))
+    return canvas
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits, 32 bits or floats as 8 bits. Pillow's `convert` clips at 255: photos turn white.
+
+    The range is the smallest of 0..1, 0..255 and 0..65535 that holds all values, else that of the values.
+    """
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
+    low, high = values.min(), values.max()
+    if image.mode.startswith("I;16"):
+        low, high = 0, 65535
+    elif low >= 0 and high <= 65535:
+        low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
+    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One image that a person named: what it is called, and how it is loaded.
+
+    load: the upright RGB image; raises CaptionBotError where there is none.
+    """
+
+    name: str
+    load: Callable[[], Image.Image]
+
+
+def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
+    """The images of files, folders, .zip and .tar archives and addresses, in order, one at a time.
+
+    Folders are searched to the bottom and sorted; hidden files are skipped. Members of archives are
+    read into memory as their turn comes, never written to disk, so let go of each source after use.
+    Nothing is raised here: a path that is missing, empty or damaged is a source whose `load` says so.
+    """
+    for path in paths:
+        name = str(path)
+        if re.match(r"\w+://", name):
+            yield ImageSource(name, partial(load_image, name))
+        elif Path(name).is_dir():
+            yield from _or_failure(_in_folder(Path(name)), name)
+        elif is_archive(Path(name)):
+            yield from _or_failure(_in_archive(Path(name)), name)
+        else:
+            yield ImageSource(name, partial(_load_file, Path(name)))
+
+
+def _failure(name: str, sentence: str) -> ImageSource:
+    def load() -> Image.Image:
+        raise CaptionBotError(sentence)
+
+    return ImageSource(name, load)
+
+
+def _or_failure(found: Iterator[ImageSource], name: str) -> Iterator[ImageSource]:
+    """All that was found, and a failure where that is nothing."""
+    first = next(found, None)
+    if first is None:
+        yield _failure(name, f"{name} holds no images: give a folder or archive of photos.")
+        return
+    yield first
+    yield from found
+
+
+def _is_hidden(part: str) -> bool:
+    return (part.startswith(".") and part != "..") or part == "__MACOSX"  # copies that macOS adds to a .zip
+
+
+def _is_image_name(path: PurePosixPath | Path) -> bool:
+    return path.suffix.lower() in image_extensions()
+
+
+def _in_folder(folder: Path) -> Iterator[ImageSource]:
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))
+    except OSError as error:
+        yield _failure(str(folder), f"{folder} cannot be read ({error.strerror}): check its permissions.")
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if not entry.is_symlink():  # a link may lead back up
+                yield from _in_folder(entry)
+        elif _is_image_name(entry):
+            yield ImageSource(str(entry), partial(_load_file, entry))
+
+
+def _in_archive(archive: Path) -> Iterator[ImageSource]:
+    try:
+        for member in members(archive):
+            path = PurePosixPath(member.name)
+            if not any(map(_is_hidden, path.parts)) and _is_image_name(path):
+                yield _unpacked(member)
+    except CaptionBotError as error:
+        yield _failure(str(archive), str(error))
+
+
+def _unpacked(member: Member) -> ImageSource:
+    name = str(member)
+    try:
+        data = member.read()
+    except CaptionBotError as error:
+        return _failure(name, str(error))
+    return ImageSource(name, lambda: _decode(io.BytesIO(data), name))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an encoder wants its images: squashed to one size, then (value - mean) / std per channel.
+
+    Squashed, not cropped, so that every pixel of the photo is seen and heatmaps cover all of it.
+
+    size: (height, width) in pixels.
+    mean, std: of red, green and blue, for values 0..1.
+    interpolation: "bicubic" or "bilinear".
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"size must be (height, width), not {self.size}")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(f"mean and std must be three numbers each: {self.mean}, {self.std}")
+        if self.interpolation not in _INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation must be one of {', '.join(_INTERPOLATIONS)}, not {self.interpolation}"
+            )
+
+
+def to_pixel_values(images: Sequence[Image.Image], preprocessing: Preprocessing) -> Tensor:
+    """RGB images -> (B, 3, height, width) float32, channels last in memory, as convolutions like it."""
+    import torch
+
+    height, width = preprocessing.size
+    resample = _INTERPOLATIONS[preprocessing.interpolation]
+    pixels = np.empty((len(images), height, width, 3), dtype=np.uint8)
+    for row, image in zip(pixels, images, strict=True):
+        # The gap lets Pillow shrink large photos by whole factors first: the difference is not seen.
+        row[:] = np.asarray(image.resize((width, height), resample, reducing_gap=2.0))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+
+
+def boxes_to_image(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(P, 4) xyxy boxes as fractions of an image of size (width, height) -> in its pixels."""
+    width, height = size
+    return boxes * np.array([width, height, width, height], dtype=np.float32)

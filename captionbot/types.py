@@ -1,0 +1,158 @@
+"""The records that flow through the project: frozen, checked where they are made, free of behaviour.
+
+Names of axes: B images, K beams of an image, N = B * K rows, P places of an image, C channels,
+V words of the vocabulary, T words of a caption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # torch takes a second to import, and the pages need these names before that
+    import numpy as np
+    from torch import Tensor
+
+
+class Size(NamedTuple):
+    """Width and height of an image in pixels, in PIL's order."""
+
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Features:
+    """What an encoder saw in a batch of images: P places, each with C numbers and a box.
+
+    A cell of a grid is a box too, so grid attention, detected regions and a pooled vector
+    (one place, the whole image) are the same type.
+
+    values: (B, P, C).
+    boxes: (B, P, 4), or (1, P, 4) where all images share them; xyxy as fractions of the image, 0..1.
+    grid: (rows, columns) where the places form a grid in reading order, else None.
+    mask: (B, P) bool, False at places that only fill up the batch; None where all are real.
+    """
+
+    values: Tensor
+    boxes: Tensor
+    grid: tuple[int, int] | None = None
+    mask: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        batch, places, _ = self.values.shape
+        if self.boxes.shape not in ((batch, places, 4), (1, places, 4)):
+            raise ValueError(
+                f"boxes must be ({batch}, {places}, 4) or (1, {places}, 4), not {tuple(self.boxes.shape)}"
+            )
+        if self.grid is not None and self.grid[0] * self.grid[1] != places:
+            raise ValueError(f"a grid of {self.grid} does not have {places} places")
+        if self.mask is not None and self.mask.shape != (batch, places):
+            raise ValueError(f"mask must be ({batch}, {places}), not {tuple(self.mask.shape)}")
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One sentence that the search ended: its ids without the closing word, and what they rest on.
+
+    token_ids: T ids.
+    log_probs: (T + 1,) natural log-probabilities of the ids and of the closing word after them.
+    alphas: (T + 1, P), where the model looked for each of them; every row sums to 1.
+    log_prob: sum of log_probs.
+    score: log_prob / (T + 1) ** length_penalty, what the search ranks by (arXiv 1609.08144, section 7,
+        in the simpler form of most captioners).
+    """
+
+    token_ids: tuple[int, ...]
+    log_probs: np.ndarray
+    alphas: np.ndarray
+    log_prob: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """One word of a caption and its natural log-probability."""
+
+    text: str
+    log_prob: float
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A sentence about one image.
+
+    alphas: (T, P), where the model looked for each word; every row sums to 1.
+    boxes: (P, 4) xyxy in pixels of the upright original image, the places that alphas speak of.
+    grid: (rows, columns) where the places form a grid in reading order, else None.
+    log_prob: of the whole sentence, its end included.
+    confidence: geometric mean of the probabilities of the words and of the end, 0..1. It says how
+        sure the model is of its wording; it is not the chance that the caption is true.
+    """
+
+    text: str
+    words: tuple[Word, ...]
+    log_prob: float
+    score: float
+    confidence: float
+    alphas: np.ndarray
+    boxes: np.ndarray
+    grid: tuple[int, int] | None
+    image_size: Size
+
+    def __post_init__(self) -> None:
+        if self.alphas.shape != (len(self.words), len(self.boxes)):
+            raise ValueError(
+                f"alphas must be ({len(self.words)}, {len(self.boxes)}), not {self.alphas.shape}"
+            )
+
+
+class Fate(IntEnum):
+    """What became of one continuation that the search weighed."""
+
+    NONE = 0  # an empty slot: fewer continuations were possible than there was room for
+    KEPT = 1  # lives on as a beam in the next step
+    ENDED = 2  # the sentence ended here, and is one of the finished hypotheses
+    PRUNED = 3  # better continuations took all the beams
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that one batched search did, finished and pruned, as arrays on the CPU.
+
+    S steps, B images, K beams, M continuations weighed in a step (the best 2 K of a beam search).
+    After an image is done its fates are `Fate.NONE`. `captionbot.beam_search.tree` reads one
+    image's record as a tree.
+
+    hypotheses: per image the finished ones, best score first, at least one.
+    token_ids: (S, B, M) the word each continuation adds.
+    parents: (S, B, M) the beam it continues, 0..K-1 (at step 0 there is only beam 0).
+    log_probs: (S, B, M) natural log-probability of that word; totals: (S, B, M) of the words so far.
+    fates: (S, B, M) of `Fate`; slots: (S, B, M) the beam it lives on in, -1 where it does not.
+    alphas: (S, B, K, P) where the model looked as it continued beam k: all continuations of
+        one beam share it, since attention is computed from the words before.
+    """
+
+    hypotheses: tuple[tuple[Hypothesis, ...], ...]
+    token_ids: np.ndarray
+    parents: np.ndarray
+    log_probs: np.ndarray
+    totals: np.ndarray
+    fates: np.ndarray
+    slots: np.ndarray
+    alphas: np.ndarray
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """One image's captions, best first (at least one), and the record of the search that found them.
+
+    search holds this image alone (B = 1).
+    """
+
+    captions: tuple[Caption, ...]
+    search: Search

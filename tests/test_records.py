@@ -1,0 +1,45 @@
+"""Captions as dictionaries."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from captionbot.records import error_record, record
+from captionbot.types import Caption, Captioned, Search, Size, Word
+
+CAPTION = Caption(
+    text="a dog",
+    words=(Word("a", -0.25), Word("dog", np.float32(-1.5))),
+    log_prob=np.float64(-2.0),
+    score=-1.0,
+    confidence=0.5,
+    alphas=np.array([[0.75, 0.25], [0.5, 0.5]], np.float32),
+    boxes=np.array([[0, 0, 10, 20], [10, 0, 20, 20]], np.float32),
+    grid=(1, 2),
+    image_size=Size(20, 20),
+)
+NOTHING = np.zeros((0, 1, 0))
+CAPTIONED = Captioned((CAPTION,), Search(((),), *[NOTHING] * 7))
+
+
+def test_a_record_is_the_line_of_the_contract() -> None:
+    words = [{"text": "a", "log_prob": -0.25}, {"text": "dog", "log_prob": -1.5}]
+    assert record("x.jpg", "tiny", CAPTIONED) == {
+        "image": "x.jpg",
+        "model": "tiny",
+        "captions": [{"text": "a dog", "log_prob": -2.0, "words": words}],
+    }
+
+
+def test_a_record_with_alphas_says_where_the_model_looked() -> None:
+    line = json.loads(json.dumps(record("x.jpg", "tiny", CAPTIONED, with_alphas=True)))
+    [caption] = line["captions"]
+    assert [word["alphas"] for word in caption["words"]] == [[0.75, 0.25], [0.5, 0.5]]
+    assert caption["boxes"] == [[0, 0, 10, 20], [10, 0, 20, 20]]
+    assert (caption["grid"], caption["image_size"]) == ([1, 2], [20, 20])
+
+
+def test_an_error_has_no_captions() -> None:
+    assert error_record("x.jpg", "It is empty.") == {"image": "x.jpg", "error": "It is empty."}

@@ -1,0 +1,136 @@
+"""What every data set becomes: a list of examples, and a store of photos by file name.
+
+Each reader has a module of its own: `training.data.flickr` and so on.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from captionbot.errors import CaptionBotError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of a data set and what people wrote about it.
+
+    name: file name of the image, without folders.
+    captions: as they were written, not tokenised.
+    split: "train", "val" or "test".
+    """
+
+    name: str
+    captions: tuple[str, ...]
+    split: str
+
+
+class Span(NamedTuple):
+    """Where the bytes of one image lie."""
+
+    path: Path
+    offset: int
+    size: int
+
+
+class ImageStore:
+    """Bytes of images by file name, from folders and tar files alike.
+
+    It keeps places, not open files: every read opens, seeks and closes. Threads, forked workers and
+    pickled copies can therefore share one.
+    """
+
+    def __init__(self, spans: dict[str, Span]) -> None:
+        self._spans = spans
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._spans
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def names(self) -> list[str]:
+        return list(self._spans)
+
+    def __getitem__(self, name: str) -> bytes:
+        """The file as it lies there. Raises CaptionBotError for an unknown name or a file that has shrunk."""
+        if name not in self._spans:
+            places = ", ".join(sorted({str(span.path.parent) for span in self._spans.values()}))
+            raise CaptionBotError(
+                f"There is no image '{name}' among the {len(self)} under {places}; check that images and "
+                "captions are of the same data set."
+            )
+        path, offset, size = self._spans[name]
+        try:
+            with path.open("rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise CaptionBotError(f"Image '{name}' cannot be read from {path}: {error.strerror}.") from error
+        if len(data) != size:
+            raise CaptionBotError(f"{path} has changed since it was opened: image '{name}' is cut off.")
+        return data
+
+
+def open_images(path: str | Path) -> ImageStore:
+    """The images of a tar file, or of a folder with all its subfolders and tar files, in order of name.
+
+    Raises CaptionBotError if there are none, or two of one name.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CaptionBotError(f"There are no images at {path}: give a folder or an uncompressed .tar file.")
+    spans: dict[str, Span] = {}
+    for name, span in sorted(_spans(path)):
+        if name in spans:
+            raise CaptionBotError(
+                f"Two images are called '{name}', in {spans[name].path} and {span.path}; captions go by file "
+                "name, so rename one."
+            )
+        spans[name] = span
+    if not spans:
+        raise CaptionBotError(
+            f"There are no images in {path}: give a folder or .tar file with {', '.join(sorted(SUFFIXES))}."
+        )
+    return ImageStore(spans)
+
+
+def _spans(path: Path) -> Iterator[tuple[str, Span]]:
+    if path.is_dir():
+        for file in path.rglob("*"):
+            if file.suffix.lower() == ".tar":
+                yield from _members(file)
+            elif _is_image(file.name) and file.is_file():
+                yield file.name, Span(file, 0, file.stat().st_size)
+    else:
+        yield from _members(path)
+
+
+def _members(path: Path) -> Iterator[tuple[str, Span]]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                name = Path(member.name).name
+                if member.isreg() and _is_image(name):
+                    yield name, Span(path, member.offset_data, member.size)
+            if not _ends_well(tar):
+                raise tarfile.ReadError("it breaks off")
+    except (tarfile.TarError, OSError) as error:
+        raise CaptionBotError(f"{path} is not a whole, uncompressed .tar file: {error}.") from error
+
+
+def _is_image(name: str) -> bool:
+    """Not for the files beginning with a dot that macOS leaves beside each photo."""
+    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+
+
+def _ends_well(tar: tarfile.TarFile) -> bool:
+    """tarfile takes a header that is cut off or damaged for the end, which really is a block of zeros."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    return tar.fileobj.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)

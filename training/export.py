@@ -1,0 +1,73 @@
+"""Make a trained run ready to ship: `python -m training.export RUN --name NAME --scores results.json`.
+
+The weights are stored compactly, and the card gets what a reader wants to know: scores with the
+command that gives them again, the data, the stages, and the table of what was tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from captionbot import card as cards
+from captionbot.errors import CaptionBotError
+from captionbot.weights import find_card, weights_folder
+
+SCORES = (
+    "split",
+    "images",
+    "beam_size",
+    "Bleu_1",
+    "Bleu_2",
+    "Bleu_3",
+    "Bleu_4",
+    "METEOR",
+    "ROUGE_L",
+    "CIDEr",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    summary, *_ = (__doc__ or "").splitlines()
+    parser = argparse.ArgumentParser("python -m training.export", description=summary)
+    parser.add_argument("run", help="folder of a run, or the card of a captioner")
+    parser.add_argument("--name", required=True, help="of the captioner that ships")
+    parser.add_argument("--out", type=Path, default=None, help="folder (default: weights/)")
+    parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
+    parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
+    parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
+    parser.add_argument("--description", help="one sentence for the pages")
+    parser.add_argument("--licence", help="of the weights")
+    parser.add_argument("--default", action="store_true", help="the captioner that pages start with")
+    given = parser.parse_args(arguments)
+    try:
+        path = export(given)
+    except CaptionBotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{path} and its weights, {path.with_suffix('.safetensors').stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def export(given: argparse.Namespace) -> Path:
+    card, encoder, decoder = cards.load(find_card(given.run))
+    results = json.loads(given.scores.read_text()) if given.scores else {}
+    training = card.training | ({"tried": json.loads(given.tried.read_text())} if given.tried else {})
+    card = dataclasses.replace(
+        card,
+        name=given.name,
+        default=given.default,
+        description=given.description or card.description,
+        licence=given.licence or card.licence,
+        scores={key: results[key] for key in SCORES if key in results} or card.scores,
+        training=training,
+    )
+    return cards.save(given.out or weights_folder(), card, encoder, decoder, given.storage)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

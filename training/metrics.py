@@ -1,0 +1,282 @@
+"""The scores of the field: BLEU-1..4, METEOR, ROUGE-L and CIDEr-D, equal to coco-caption's own.
+
+All but METEOR are computed here and need no Java. Sentences are sequences of tokens, as
+`captionbot.tokenizer.tokenize` makes them; any hashable token will do, ids too. Everywhere n is the
+number of hypotheses, and `references[i]` are the human captions of the image of hypothesis i.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from itertools import chain
+
+import numpy as np
+
+from captionbot.errors import CaptionBotError
+from captionbot.tokenizer import tokenize
+
+Tokens = Sequence[Hashable]
+NGrams = Counter[tuple[Hashable, ...]]
+
+logger = logging.getLogger(__name__)
+
+MAX_N = 4
+_BITS, _LOW = 32, (1 << 32) - 1  # two numbers in one, so that numpy sorts pairs
+
+
+def score(
+    hypotheses: Mapping[str, str], references: Mapping[str, Sequence[str]], meteor: bool = True
+) -> dict[str, float]:
+    """All scores of raw captions by image: Bleu_1..Bleu_4, METEOR, ROUGE_L and CIDEr, of these images.
+
+    CIDEr is CIDEr-D, with coco-caption's name and factor of 10: one person against four others gets
+    about 0.8 on Flickr8k. METEOR is left out, with a warning, where it cannot run. Raises CaptionBotError
+    if an image has no reference.
+    """
+    if not hypotheses:
+        raise CaptionBotError("There is nothing to score: give at least one caption.")
+    lacking = [name for name in hypotheses if not references.get(name)]
+    if lacking:
+        raise CaptionBotError(
+            f"{len(lacking)} of {len(hypotheses)} captioned images have no reference caption, the first is "
+            f"'{lacking[0]}'; captions are scored only for images that the annotations name."
+        )
+    captions = [tokenize(caption) for caption in hypotheses.values()]
+    humans = [[tokenize(caption) for caption in references[name]] for name in hypotheses]
+    scores = {f"Bleu_{n}": value for n, value in enumerate(bleu(captions, humans), 1)}
+    if meteor:
+        try:
+            scores["METEOR"], _ = meteor_scores(captions, humans)
+        except CaptionBotError as error:
+            logger.warning("METEOR is left out. %s", error)
+    scores["ROUGE_L"] = float(rouge_l(captions, humans).mean())
+    scores["CIDEr"] = float(CiderD(humans)(captions).mean())
+    return scores
+
+
+def bleu(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> list[float]:
+    """BLEU-1 to BLEU-4 of a corpus (Papineni et al., 2002), 0..1, with the closest reference length.
+
+    Not smoothed, but for coco-caption's 1e-15 and 1e-9 that stand in for zero.
+    """
+    correct, guesses = np.zeros(MAX_N), np.zeros(MAX_N)
+    length = reference_length = 0
+    for hypothesis, humans in zip(hypotheses, references, strict=True):
+        most: NGrams = Counter()
+        for human in humans:
+            most |= _ngrams(human)
+        for ngram, count in _ngrams(hypothesis).items():
+            correct[len(ngram) - 1] += min(count, most[ngram])
+        guesses += [max(0, len(hypothesis) - n) for n in range(MAX_N)]
+        length += len(hypothesis)
+        reference_length += min((abs(len(h) - len(hypothesis)), len(h)) for h in humans)[1]
+    precisions = (correct + 1e-15) / (guesses + 1e-9)
+    ratio = (length + 1e-15) / (reference_length + 1e-9)
+    brevity = math.exp(min(0.0, 1 - 1 / ratio))
+    return [float(brevity * p ** (1 / n)) for n, p in enumerate(np.cumprod(precisions), 1)]
+
+
+def rouge_l(hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]]) -> np.ndarray:
+    """ROUGE-L of each hypothesis (Lin, 2004; beta 1.2, best precision with best recall): (n,), 0..1."""
+    beta2 = 1.2**2
+    scores = np.zeros(len(hypotheses))
+    for i, (hypothesis, humans) in enumerate(zip(hypotheses, references, strict=True)):
+        candidate = hypothesis or ("",)  # coco-caption reads an empty line as one empty word
+        humans = [human or ("",) for human in humans]
+        common = [_common_subsequence(candidate, human) for human in humans]
+        precision = max(common) / len(candidate)
+        recall = max(c / len(human) for c, human in zip(common, humans, strict=True))
+        if precision and recall:
+            scores[i] = (1 + beta2) * precision * recall / (recall + beta2 * precision)
+    return scores
+
+
+class CiderD:
+    """CIDEr-D (Vedantam et al., arXiv 1411.5726) against one corpus of references.
+
+    An n-gram weighs its count times log(images / images whose references have it). References are
+    weighed once, here, and hypotheses in arrays, all together, because this is the reward of
+    self-critical training as well (Rennie et al., arXiv 1612.00563). Calls change nothing.
+    """
+
+    SIGMA = 6.0  # of the Gaussian penalty on a difference in length
+
+    def __init__(self, references: Sequence[Sequence[Tokens]]) -> None:
+        if not references or not all(references):
+            raise ValueError("CIDEr-D needs at least one image, and a reference for every image")
+        humans = [human for image in references for human in image]
+        self._numbers = {token: i for i, token in enumerate(dict.fromkeys(chain.from_iterable(humans)))}
+        self._tables: list[np.ndarray] = []  # for each n the keys of the corpus' n-grams, sorted
+        self._humans_of = np.array([len(image) for image in references])
+        self._first_human = np.cumsum(self._humans_of) - self._humans_of
+        self._lengths = _bigrams(humans)
+        self._vectors = []
+        self._idf = []
+        image_of = np.repeat(np.arange(len(references)), self._humans_of)
+        for pairs, counts in self._count(humans):
+            seen = np.unique(image_of[pairs >> _BITS] << _BITS | pairs & _LOW) & _LOW
+            idf = math.log(len(references)) - np.log(np.bincount(seen))
+            self._idf.append(np.append(idf, math.log(len(references))))  # the last: n-grams of no reference
+            self._vectors.append(_Vectors(pairs, counts * idf[pairs & _LOW], len(humans)))
+
+    def __call__(self, hypotheses: Sequence[Tokens], images: Sequence[int] | None = None) -> np.ndarray:
+        """CIDEr-D of each hypothesis with coco-caption's factor of 10: (n,), 0..10.
+
+        images: index in the corpus of the image that each describes; None: one for each image, in order.
+        """
+        image = np.arange(len(self._humans_of)) if images is None else np.asarray(images, dtype=np.int64)
+        if len(hypotheses) != len(image):
+            raise ValueError(f"{len(hypotheses)} hypotheses for {len(image)} images")
+        scores, lengths = np.zeros(len(hypotheses)), _bigrams(hypotheses)
+        for (pairs, counts), idf, humans in zip(
+            self._count(hypotheses), self._idf, self._vectors, strict=True
+        ):
+            weights = counts * idf[np.minimum(pairs & _LOW, len(idf) - 1)]
+            vectors = _Vectors(pairs, weights, len(hypotheses))
+            for k in range(self._humans_of.max()):
+                real = k < self._humans_of[image]  # images may have fewer references than others
+                human = self._first_human[image] + k * real
+                penalty = np.exp(-((lengths - self._lengths[human]) ** 2) / (2 * self.SIGMA**2))
+                scores += real * penalty * vectors.clipped_cosine(humans, human)
+        return 10.0 * scores / (MAX_N * self._humans_of[image])
+
+    def _count(self, sentences: Sequence[Tokens]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each n the n-grams of sentences: sorted pairs `sentence << 32 | n-gram`, and their counts.
+
+        An n-gram's number is the place of its key in the corpus' table, or beyond the table's end; its
+        key is `number of its first n - 1 tokens << 32 | number of its last token`.
+        """
+        sizes = np.array([len(tokens) for tokens in sentences], dtype=np.int64)
+        sentence = np.repeat(np.arange(len(sentences)), sizes)
+        end = np.cumsum(sizes)[sentence]
+        known = self._numbers
+        new: dict[Hashable, int] = {}
+        tokens = [
+            known[token] if token in known else new.setdefault(token, len(known) + len(new))
+            for token in chain.from_iterable(sentences)
+        ]
+        token = np.array(tokens, dtype=np.int64)
+        start, ngram = np.arange(len(token)), np.zeros(len(token), dtype=np.int64)
+        for n in range(MAX_N):
+            inside = start + n < end[start]
+            start = start[inside]
+            keys = ngram[inside] << _BITS | token[start + n]
+            if n == len(self._tables):  # only from __init__
+                self._tables.append(np.unique(keys))
+            ngram = _find(self._tables[n], keys)
+            unknown = ngram < 0
+            ngram[unknown] = len(self._tables[n]) + np.unique(keys[unknown], return_inverse=True)[1]
+            yield np.unique(sentence[start] << _BITS | ngram, return_counts=True)
+
+
+class _Vectors:
+    """Sparse rows: the weights of the n-grams of sentences, for one n."""
+
+    def __init__(self, pairs: np.ndarray, weights: np.ndarray, sentences: int) -> None:
+        self.pairs = pairs  # sorted: sentence << 32 | n-gram
+        self.weights = np.append(weights, 0.0)  # the last: n-grams that a sentence does not have
+        self.norms = np.sqrt(np.bincount(pairs >> _BITS, weights**2, minlength=sentences))
+
+    def clipped_cosine(self, others: _Vectors, rows: np.ndarray) -> np.ndarray:
+        """Of every sentence here with one of the others, `rows`; no weight counts beyond the other's."""
+        sentence = self.pairs >> _BITS
+        theirs = others.weights[_find(others.pairs, rows[sentence] << _BITS | self.pairs & _LOW)]
+        products = np.bincount(sentence, np.minimum(self.weights[:-1], theirs) * theirs, minlength=len(rows))
+        norms = self.norms * others.norms[rows]
+        return np.divide(products, norms, out=np.zeros(len(rows)), where=norms > 0)
+
+
+def _find(table: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """The place of each key in a sorted table, -1 where it is not there."""
+    if not len(table):
+        return np.full(len(keys), -1)
+    places = np.searchsorted(table, keys).clip(max=len(table) - 1)
+    return np.where(table[places] == keys, places, -1)
+
+
+def _bigrams(sentences: Sequence[Tokens]) -> np.ndarray:
+    """Lengths as CIDEr-D of coco-caption counts them, in bigrams."""
+    return np.array([max(0, len(tokens) - 1) for tokens in sentences])
+
+
+def meteor_unavailable() -> str | None:
+    """Why METEOR cannot be computed here, as a sentence; None where it can."""
+    if shutil.which("java") is None:
+        return "METEOR needs Java, version 8 or later: install it, or do without METEOR."
+    if find_spec("pycocoevalcap") is None:
+        return "METEOR needs the Python package pycocoevalcap: pip install it, or do without METEOR."
+    return None
+
+
+def meteor_scores(
+    hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> tuple[float, np.ndarray]:
+    """METEOR 1.5 of the corpus, which is not the mean, and of each hypothesis, (n,), by its authors' program.
+
+    Denkowski and Lavie, 2014. It takes seconds to start. Raises CaptionBotError where it cannot run.
+    """
+    reason = meteor_unavailable()
+    if reason:
+        raise CaptionBotError(reason)
+    package = find_spec("pycocoevalcap.meteor")
+    assert package is not None and package.submodule_search_locations is not None
+    command = ["java", "-jar", "-Xmx2G", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
+    with subprocess.Popen(
+        command,
+        cwd=package.submodule_search_locations[0],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+    ) as java:
+        questions, answers = java.stdin, java.stdout
+        assert questions is not None and answers is not None
+
+        def ask(*fields: str) -> str:
+            print(*fields, sep=" ||| ", file=questions, flush=True)
+            return answers.readline().strip()
+
+        try:
+            statistics = [
+                ask("SCORE", *(_meteor_line(tokens) for tokens in (*humans, hypothesis)))
+                for hypothesis, humans in zip(hypotheses, references, strict=True)
+            ]
+            each = [float(ask("EVAL", *statistics)), *(float(answers.readline()) for _ in statistics[1:])]
+            return float(answers.readline()), np.array(each)
+        except (OSError, ValueError) as error:
+            java.kill()
+            raise CaptionBotError(
+                "METEOR's Java program stopped half-way: check that Java works and may take 2 GB of memory."
+            ) from error
+
+
+def _meteor_line(tokens: Sequence[str]) -> str:
+    return " ".join(tokens).replace("|||", "").replace("  ", " ")
+
+
+def _ngrams(tokens: Tokens) -> NGrams:
+    """How often each n-gram of 1 to 4 tokens occurs."""
+    tokens = tuple(tokens)
+    return Counter(tokens[i : i + n] for n in range(1, MAX_N + 1) for i in range(len(tokens) - n + 1))
+
+
+def _common_subsequence(a: Tokens, b: Tokens) -> int:
+    """Length of the longest common subsequence, a column of the table at a time as the bits of an integer.
+
+    H. Hyyrö, "Bit-parallel LCS-length computation revisited", AWOCA 2004.
+    """
+    places: dict[Hashable, int] = {}
+    for i, token in enumerate(a):
+        places[token] = places.get(token, 0) | 1 << i
+    mask = (1 << len(a)) - 1
+    row = mask
+    for token in b:
+        matches = row & places.get(token, 0)
+        row = (row + matches | row - matches) & mask
+    return len(a) - row.bit_count()
