@@ -12,8 +12,7 @@ help:  ## list these targets
 
 app: PORT ?= 8501
 app: $(VENV)/app.stamp  ## the Streamlit page, on the weights that ship (PORT=8501)
-	$(BIN)/streamlit run streamlit_app.py --server.port=$(PORT) \
-		--server.showEmailPrompt=false --browser.gatherUsageStats=false
+	$(BIN)/streamlit run streamlit_app.py --server.port=$(PORT) --server.showEmailPrompt=false
 
 gradio: PORT ?= 7860
 gradio: $(VENV)/app.stamp  ## the Gradio page (PORT=7860)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read as gradio is imported
 
@@ -59,7 +59,7 @@ CSS = """
 LAUNCH: dict[str, Any] = {
     # Fonts of the visitor's own system: nothing is fetched from elsewhere to show the page.
     "theme": gr.themes.Soft(
-        primary_hue="orange",
+        primary_hue="indigo",
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
     ),
@@ -187,7 +187,9 @@ def show_word(view: View, t: int) -> tuple[Any, ...]:
     most = np.argsort(-caption.alphas[t])[:PLACES]
     places = [(tuple(boxes[p]), f"{percent(caption.alphas[t, p])} of its attention") for p in most]
     heatmap = attention_map(caption, t, photo.size)
-    return word_overlay(photo, caption, t), (photo, [(heatmap, caption.words[t].text), *places])
+    word = caption.words[t].text
+    drawn = gr.update(value=word_overlay(photo, caption, t), label=f"Where it looked for “{word}”")
+    return drawn, (photo, [(heatmap, word), *places])
 
 
 def sureness(probability: float) -> str:
@@ -210,11 +212,12 @@ def caption(
     banned: str = "",
 ) -> dict[str, Any]:
     """Caption one photo: what `python -m captionbot caption --format jsonl` writes about it."""
-    name = image.get("orig_name") or "photo"
+    file = cast(dict[str, Any], image)  # Gradio shows the type to clients, and passes the plain dictionary
+    name = file.get("orig_name") or "photo"
     with told():
         options = CAPTIONER.options(beam_size=beam_size, num_return=num_return)
         try:
-            loaded = read_upload(image)
+            loaded = read_upload(file)
         except CaptionBotError as error:
             return error_record(name, str(error))
         return record(name, CAPTIONER.name, caption_image(loaded, options, prefix, banned))
@@ -232,6 +235,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 type="filepath",
                 format="png",
                 height=300,
+                elem_id="photo",
             )
             link = gr.Textbox(label="Or the address of one", placeholder="https://…", submit_btn="Fetch")
             gr.Examples(SAMPLES, photo, label="Or a sample")
@@ -265,7 +269,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                     "seed": gr.Number(0, precision=0, label="Seed"),
                 }
         with gr.Column(scale=3, min_width=320):
-            headline = gr.Markdown()
+            headline = gr.Markdown(elem_id="headline")
             words = gr.HighlightedText(
                 label="Click a word to see where the model looked",
                 color_map={name: colour for name, _, colour in SURENESS},
@@ -273,17 +277,21 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 elem_id="words",
             )
             with gr.Tab("Heatmap"):
-                heatmap = gr.Image(show_label=False, height=460, buttons=["download", "fullscreen"])
+                heatmap = gr.Image(
+                    label="Heatmap", height=460, buttons=["download", "fullscreen"], elem_id="heatmap"
+                )
             with gr.Tab("Places"):
-                places = gr.AnnotatedImage(show_label=False, height=460)
+                places = gr.AnnotatedImage(show_label=False, height=460, elem_id="places")
             table = gr.Dataframe(
-                headers=["caption", "confidence", "log-probability"],
+                headers=["caption", "confidence", "log-prob"],
+                column_widths=["64%", "18%", "18%"],
                 label="Captions, best first: click one",
                 interactive=False,
                 wrap=True,
             )
+    gr.Markdown("### Every word: click one")
     gallery = gr.Gallery(
-        label="Every word: click one",
+        show_label=False,
         columns=6,
         fit_columns=False,
         height="auto",
@@ -297,8 +305,11 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
 
     word_pictures = [heatmap, places]
     caption_pictures = [view, headline, words, *word_pictures, gallery]
-    busy = {"concurrency_limit": 1, "concurrency_id": "captioner"}  # the model uses every core as it is
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    busy: dict[str, Any] = {
+        "concurrency_limit": 1,
+        "concurrency_id": "captioner",
+    }  # the model uses every core as it is
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     gr.on(
         [demo.load, photo.change, button.click, prefix.submit, banned.submit],
         on_photo,

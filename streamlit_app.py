@@ -326,7 +326,7 @@ def choose_caption(captioned: Captioned) -> Caption:
     chosen = st.radio(
         "Captions, best first",
         range(len(captions)),
-        format_func=lambda index: plain(render.sentence(captions[index].text)),
+        format_func=labels([render.sentence(caption.text) for caption in captions]).__getitem__,
         captions=[
             f"Confidence {render.percent(caption.confidence)} · log-probability {caption.log_prob:.1f}"
             for caption in captions
@@ -341,7 +341,7 @@ def choose_word(caption: Caption) -> int | None:
     t = st.pills(
         "Click a word to see where the model looked",
         range(len(caption.words)),
-        format_func=lambda index: plain(caption.words[index].text),
+        format_func=labels([word.text for word in caption.words]).__getitem__,
         wrap=True,
         key=f"word of {caption.text}",
     )
@@ -417,6 +417,12 @@ def gallery(photo: Image.Image, caption: Caption, look: Look) -> None:
 
 def show(picture: Image.Image, alt: str, width: int) -> None:
     st.image(picture, width=width, output_format="JPEG", alt=alt)
+
+
+def labels(texts: list[str]) -> list[str]:
+    """Texts as labels of choices. Streamlit tells choices apart by their labels, and a sentence may well
+    say a word twice, so every repetition carries one more invisible word joiner."""
+    return [plain(text) + "\u2060" * texts[:index].count(text) for index, text in enumerate(texts)]
 
 
 if __name__ == "__main__":

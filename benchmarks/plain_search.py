@@ -90,7 +90,7 @@ def _search_image(
                 finished.append(_finished(candidate, options.length_penalty))
         live = live[: options.beam_size]
         finished.sort(key=lambda hypothesis: hypothesis.score, reverse=True)
-        if not live:
+        if not live or (finished and options.beam_size == 1):
             break
         if len(finished) >= options.beam_size:
             reach = live[0].total() / (step + 2) ** options.length_penalty

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import TextIOWrapper
-from itertools import chain, count, groupby, islice
+from itertools import chain, count, islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     Result = tuple[str, Captioned | CaptionBotError]
 
 _LOADERS = 2  # threads that decode photos while the model works: more would only take its cores
+
+_DOWNLOADABLE = {  # the captioners of the table of downloads; the rest of it are encoders and detectors
+    "captionbot-v2-flickr30k": "show-attend-tell",
+    "captionbot-v1-flickr8k": "show-attend-tell",
+}
 
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
@@ -408,29 +413,27 @@ def _shipped() -> Iterator[dict[str, Any]]:
 
 
 def _downloadable() -> Iterator[dict[str, Any]]:
-    """The captioners of the table of downloads; the encoders and detectors in it are none."""
     from captionbot.weights import weight_files
 
-    captioners = [file for file in weight_files() if file.family]
-    for name, files in groupby(captioners, key=lambda file: file.name):
-        parts = list(files)
-        sizes = [file.size for file in parts]
+    for name, family in _DOWNLOADABLE.items():
+        sizes = [file.size for file in weight_files(name)]
+        known = [size for size in sizes if size is not None]
         yield {
             "name": name,
-            "family": parts[0].family,
+            "family": family,
             "ships": False,
             "default": False,
             "parameters": None,
-            "size_bytes": None if None in sizes else sum(sizes),
+            "size_bytes": sum(known) if len(known) == len(sizes) else None,
             "scores": {},
         }
 
 
 def _download(args: argparse.Namespace) -> int:
-    from captionbot.weights import download_file, verification, weight_files
+    from captionbot.weights import download, verification, weight_files
 
-    for file in weight_files(args.name):
-        path = download_file(file, args.folder, _show_progress if sys.stderr.isatty() else None)
+    paths = download(args.name, args.folder, _show_progress if sys.stderr.isatty() else None)
+    for file, path in zip(weight_files(args.name), paths, strict=True):
         print(verification(file, path), file=sys.stderr)
         print(path)
     return 0

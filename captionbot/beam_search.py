@@ -230,15 +230,17 @@ def _draw(
 
 
 def _fates(keys: Tensor, token_ids: Tensor, width: int, eos_id: int) -> Tensor:
-    """Fates of (..., M) continuations, best first: an end among the first `width` ends, and the
-    first `width` others are kept."""
+    """Fates of (..., M) continuations, best first: ends among the first `width` end, the first `width`
+    others are kept."""
     possible = keys > -inf
     ends = possible & (token_ids == eos_id)
     words = possible & ~ends
     rank = torch.arange(keys.shape[-1], device=keys.device)
+    kept = words & (words.cumsum(-1) <= width)
+    if width == 1:  # greedy: no second best goes on where the sentence ended
+        kept &= rank == 0
     fates = possible * Fate.PRUNED
-    fates.masked_fill_(ends & (rank < width), Fate.ENDED)
-    return fates.masked_fill_(words & (words.cumsum(-1) <= width), Fate.KEPT)
+    return fates.masked_fill_(ends & (rank < width), Fate.ENDED).masked_fill_(kept, Fate.KEPT)
 
 
 def _weigh(token_ids: Tensor, parents: Tensor, fates: Tensor, log_probs: Tensor, totals: Tensor) -> _Weighed:

@@ -12,7 +12,5 @@ def shared() -> Path:
     """The folder of photos, data and weights that lies beside the project where it is built and tested."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
-        pytest.skip(
-            f"needs the folder {folder.name}/ beside the project: photos and data under other licences"
-        )
+        pytest.skip("needs the folder shared/ beside the project: photos and data under other licences")
     return folder

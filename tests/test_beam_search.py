@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,9 +23,14 @@ from captionbot.types import Fate, Features, Hypothesis, Search
 BOS, EOS = 0, 1
 PLACES, CHANNELS, HIDDEN = 3, 4, 8
 
+Sentence = tuple[int, ...]
+
 
 class TinyDecoder(Decoder):
-    """A random GRU with attention: its words and its looks depend on the image and on all words before."""
+    """A random GRU with attention: its words and its looks depend on the image and on all words before.
+
+    In double precision, so that batches of other sizes round to the same single precision.
+    """
 
     def __init__(self, vocabulary: int = 5, seed: int = 0, sharpness: float = 3.0, end: float = 0.0) -> None:
         super().__init__()
@@ -34,6 +39,7 @@ class TinyDecoder(Decoder):
         self.query = nn.Linear(HIDDEN, CHANNELS)
         self.gru = nn.GRUCell(HIDDEN + CHANNELS, HIDDEN)
         self.output = nn.Linear(HIDDEN, vocabulary)
+        self.double()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in self.parameters():
@@ -73,7 +79,7 @@ class BrokenDecoder(TinyDecoder):
 
 def some_features(images: int = 1, seed: int = 0) -> Features:
     values = torch.randn(images, PLACES, CHANNELS, generator=torch.Generator().manual_seed(seed))
-    return Features(values, torch.zeros(1, PLACES, 4))
+    return Features(values.double(), torch.zeros(1, PLACES, 4))
 
 
 def features_of(features: Features, image: int) -> Features:
@@ -92,7 +98,7 @@ def search(decoder: Decoder, features: Features, prefix=None, banned_ids=(), **o
     )
 
 
-def sentences(hypotheses: Sequence[Hypothesis]) -> list[tuple[int, ...]]:
+def sentences(hypotheses: Sequence[Hypothesis]) -> list[Sentence]:
     return [hypothesis.token_ids for hypothesis in hypotheses]
 
 
@@ -107,35 +113,38 @@ def teacher_force(decoder: Decoder, features: Features, token_ids: Sequence[int]
     return torch.stack(log_probs), torch.stack(alphas)
 
 
+@torch.no_grad()
 def all_sentences(
     decoder: Decoder,
     features: Features,
-    vocabulary: int = 5,
     max_length: int = 3,
     min_length: int = 1,
     length_penalty: float = 0.7,
     no_repeat_ngram_size: int = 0,
     prefix: Sequence[int] = (),
     banned_ids: Sequence[int] = (),
-) -> list[tuple[float, tuple[int, ...]]]:
+) -> list[tuple[float, Sentence]]:
     """Every sentence that the options allow with its score, best first: the definition, written out."""
 
-    def allowed(sentence: tuple[int, ...]) -> bool:
-        size = no_repeat_ngram_size
-        for i in range(len(prefix), len(sentence)):
-            before = [sentence[j : j + size] for j in range(i - size + 1)]
-            if sentence[i] in banned_ids or (size and sentence[i - size + 1 : i + 1] in before):
-                return False
-        return sentence[: len(prefix)] == tuple(prefix)
+    def allowed(sentence: Sentence) -> bool:
+        """Whether the last word may follow."""
+        last, size = len(sentence) - 1, no_repeat_ngram_size
+        if last < len(prefix):
+            return sentence[last] == prefix[last]
+        before = [sentence[i : i + size] for i in range(last - size + 1)]
+        return sentence[last] not in (EOS, *banned_ids) and not (size and sentence[-size:] in before)
 
-    words = [i for i in range(vocabulary) if i != EOS]
-    scored = []
-    for length in range(max(min_length, len(prefix)), max_length + 1):
-        for sentence in filter(allowed, itertools.product(words, repeat=length)):
-            log_probs, _ = teacher_force(decoder, features, sentence)
-            total = sum(row[i].item() for row, i in zip(log_probs, (*sentence, EOS), strict=True))
-            scored.append((total / (length + 1) ** length_penalty, sentence))
-    return sorted(scored, reverse=True)
+    def grow(sentence: Sentence, total: float, state: State) -> Iterator[tuple[float, Sentence]]:
+        log_probs, _, state = decoder.step(torch.tensor([(BOS, *sentence)[-1]]), state)
+        row, length = log_probs[0].tolist(), len(sentence)
+        if length >= max(min_length, len(prefix)):
+            yield (total + row[EOS]) / (length + 1) ** length_penalty, sentence
+        if length < max_length:
+            for word, log_prob in enumerate(row):
+                if allowed((*sentence, word)):
+                    yield from grow((*sentence, word), total + log_prob, state)
+
+    return sorted(grow((), 0.0, decoder.start(features)), reverse=True)
 
 
 def check_record(search: Search, options: SearchOptions) -> None:
@@ -180,10 +189,10 @@ def check_hypotheses(search: Search, decoder: Decoder, features: Features, lengt
         for hypothesis in hypotheses:
             log_probs, alphas = teacher_force(decoder, features_of(features, image), hypothesis.token_ids)
             own = [row[i].item() for row, i in zip(log_probs, (*hypothesis.token_ids, EOS), strict=True)]
-            np.testing.assert_allclose(hypothesis.log_probs, own, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(hypothesis.alphas, alphas, rtol=1e-4, atol=1e-5)
-            assert hypothesis.log_prob == pytest.approx(sum(own), rel=1e-4)
-            assert hypothesis.score == pytest.approx(sum(own) / len(own) ** length_penalty, rel=1e-4)
+            np.testing.assert_allclose(hypothesis.log_probs, own, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(hypothesis.alphas, alphas, rtol=1e-5, atol=1e-6)
+            assert hypothesis.log_prob == pytest.approx(sum(own), rel=1e-5)
+            assert hypothesis.score == pytest.approx(sum(own) / len(own) ** length_penalty, rel=1e-5)
 
 
 # Against exhaustive search
@@ -215,7 +224,7 @@ def test_a_full_beam_is_exhaustive_search(options, seed):
     for image, hypotheses in enumerate(found.hypotheses):
         expected = all_sentences(decoder, features_of(features, image), **options)
         assert sentences(hypotheses) == [sentence for _, sentence in expected]
-        assert [h.score for h in hypotheses] == pytest.approx([score for score, _ in expected], rel=1e-4)
+        assert [h.score for h in hypotheses] == pytest.approx([score for score, _ in expected], rel=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -282,9 +291,9 @@ def test_it_finds_what_one_hypothesis_at_a_time_finds(options, seed):
     for ours, theirs in zip(found.hypotheses, plain, strict=True):
         assert sentences(ours) == sentences(theirs)
         for one, other in zip(ours, theirs, strict=True):
-            np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(one.alphas, other.alphas, rtol=1e-4, atol=1e-5)
-            assert one.score == pytest.approx(other.score, rel=1e-4)
+            np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(one.alphas, other.alphas, rtol=1e-5, atol=1e-6)
+            assert one.score == pytest.approx(other.score, rel=1e-5)
 
 
 # Batches
@@ -315,11 +324,11 @@ def test_a_batch_gives_what_its_images_give_alone(kind):
         lengths.add(len(part.fates))
         assert sentences(part.hypotheses[0]) == sentences(alone.hypotheses[0])
         for one, other in zip(part.hypotheses[0], alone.hypotheses[0], strict=True):
-            np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(one.alphas, other.alphas, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(one.log_probs, other.log_probs, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(one.alphas, other.alphas, rtol=1e-5, atol=1e-6)
         for name in ("token_ids", "parents", "fates", "slots"):
             np.testing.assert_array_equal(getattr(part, name), getattr(alone, name))
-        np.testing.assert_allclose(part.totals, alone.totals, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(part.totals, alone.totals, rtol=1e-5, atol=1e-6)
     assert len(lengths) > 2  # they did end at different times
 
 
@@ -457,7 +466,7 @@ def test_a_sentence_ends_before_its_least_length_where_no_word_is_left():
 # Samples
 
 
-def frequencies(**options) -> dict[tuple[int, ...], float]:
+def frequencies(**options) -> dict[Sentence, float]:
     """Of 20,000 samples of one image; sentences of one or two words of a vocabulary of four."""
     features = some_features()
     features = replace(features, values=features.values.expand(200, -1, -1))
@@ -505,7 +514,7 @@ def test_samples_come_as_often_as_their_probability(options):
 def test_a_seed_makes_samples_repeat():
     decoder, features = TinyDecoder(30, sharpness=1.0), some_features(4)
 
-    def draw(seed: int | None) -> list[list[tuple[int, ...]]]:
+    def draw(seed: int | None) -> list[list[Sentence]]:
         found = search(decoder, features, sample=True, num_return=6, seed=seed)
         return [sentences(hypotheses) for hypotheses in found.hypotheses]
 

@@ -116,7 +116,7 @@ def test_addresses_that_are_public(address: str) -> None:
 @pytest.mark.parametrize("scheme", ["http", "https", "HTTP"])
 def test_no_spelling_leads_to_a_private_address(server: LocalServer, host: str, scheme: str) -> None:
     server.says("/secret", BODY)
-    sentence = refusal(server.url("/secret", host, scheme), timeout=5)
+    sentence = refusal(server.url("/secret", host, scheme))
     assert "not on the public internet" in sentence or "could not be loaded" in sentence
     assert server.requests == []
 
@@ -184,7 +184,7 @@ def test_proxies_of_the_environment_play_no_part(
 def test_redirects_to_where_nothing_may_be_loaded(server: LocalServer, location: str) -> None:
     server.says("/secret", BODY)
     url = server.says("/start", status=302, Location=location.format(port=server.server_port))
-    refusal(url, allow=first_hop_only(), timeout=5)
+    refusal(url, allow=first_hop_only())
     assert [path for path, _ in server.requests] == ["/start"]
 
 
@@ -361,7 +361,7 @@ def test_chunks_that_break_off(server: LocalServer) -> None:
 )
 def test_answers_that_are_not_http(server: LocalServer, raw: bytes) -> None:
     server.answers["/raw"] = lambda exchange: exchange.wfile.write(raw) and None
-    sentence = refusal(server.url("/raw"), allow=anywhere, timeout=5)
+    sentence = refusal(server.url("/raw"), allow=anywhere)
     assert "could not be loaded" in sentence or "an answer that is no HTTP" in sentence
     assert "hello" not in sentence  # what other services say to strangers is not passed on
 

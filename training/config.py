@@ -28,7 +28,8 @@ class TrainingConfig:
     captions_per_image: how many of each photo's captions are learnt from.
 
     Captioner
-    init: run folder or card to start from, whole; its encoder, decoder sizes and vocabulary are taken over.
+    init: run folder or card to start from; its encoder, decoder, vocabulary and preprocessing are taken
+        over, and of decoder_config only the dropout can be another.
     encoder_weights: safetensors of the CNN by torchvision's names, to start from when there is no init.
 
     Stage

@@ -226,10 +226,22 @@ def meteor_scores(
         raise CaptionBotError(reason)
     package = find_spec("pycocoevalcap.meteor")
     assert package is not None and package.submodule_search_locations is not None
-    command = ["java", "-jar", "-Xmx2G", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"]
+    lines = [
+        " ||| ".join(("SCORE", *map(_meteor_line, humans), _meteor_line(hypothesis)))
+        for hypothesis, humans in zip(hypotheses, references, strict=True)
+    ]
+    try:
+        return _run_meteor(package.submodule_search_locations[0], lines)
+    except (OSError, ValueError) as error:
+        raise CaptionBotError(
+            "METEOR's Java program stopped half-way: check that Java works and may take 2 GB of memory."
+        ) from error
+
+
+def _run_meteor(folder: str, lines: Sequence[str]) -> tuple[float, np.ndarray]:
     with subprocess.Popen(
-        command,
-        cwd=package.submodule_search_locations[0],
+        ["java", "-jar", "-Xmx2G", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "-norm"],
+        cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -237,23 +249,13 @@ def meteor_scores(
     ) as java:
         questions, answers = java.stdin, java.stdout
         assert questions is not None and answers is not None
-
-        def ask(*fields: str) -> str:
-            print(*fields, sep=" ||| ", file=questions, flush=True)
-            return answers.readline().strip()
-
-        try:
-            statistics = [
-                ask("SCORE", *(_meteor_line(tokens) for tokens in (*humans, hypothesis)))
-                for hypothesis, humans in zip(hypotheses, references, strict=True)
-            ]
-            each = [float(ask("EVAL", *statistics)), *(float(answers.readline()) for _ in statistics[1:])]
-            return float(answers.readline()), np.array(each)
-        except (OSError, ValueError) as error:
-            java.kill()
-            raise CaptionBotError(
-                "METEOR's Java program stopped half-way: check that Java works and may take 2 GB of memory."
-            ) from error
+        statistics = []
+        for line in lines:
+            print(line, file=questions, flush=True)
+            statistics.append(answers.readline().strip())
+        print("EVAL", *statistics, sep=" ||| ", file=questions, flush=True)
+        each = [float(answers.readline()) for _ in statistics]
+        return float(answers.readline()), np.array(each)
 
 
 def _meteor_line(tokens: Sequence[str]) -> str:

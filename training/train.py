@@ -127,6 +127,8 @@ class Trainer:
         if config.init:
             card, encoder, decoder = cards.load(find_card(config.init))
             decoder.requires_grad_(True)
+            decoder.config = dataclasses.replace(decoder.config, **config.decoder_config)
+            card = dataclasses.replace(card, decoder={**card.decoder, **config.decoder_config})
             preprocessing = Preprocessing(**_tuples(card.preprocessing))
             return Vocabulary(card.vocabulary), preprocessing, encoder, decoder, card
         vocabulary = Vocabulary.build((tokenize(c) for e in train for c in e.captions), config.min_count)

@@ -1,0 +1,118 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import build_tiny_captioner
+
+from captionbot import Captioner, CaptionBotError, SearchOptions
+
+
+@pytest.fixture(scope="module")
+def captioner(tmp_path_factory):
+    return Captioner.from_pretrained(build_tiny_captioner(tmp_path_factory.mktemp("tiny")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    return [
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), dtype=np.uint8))
+        for h, w in ((40, 60), (90, 30), (8, 8))
+    ]
+
+
+def test_captions_carry_what_the_pages_show(captioner, images):
+    for image, captioned in zip(images, captioner.caption(images, num_return=2), strict=True):
+        assert len(captioned.captions) == 2
+        for caption in captioned.captions:
+            assert caption.words
+            assert caption.image_size == image.size
+            assert caption.grid == (4, 4)
+            np.testing.assert_allclose(caption.alphas.sum(1), 1, atol=1e-5)
+            np.testing.assert_allclose(caption.boxes[-1, 2:], image.size)
+            assert 0 < caption.confidence <= 1
+            assert sum(word.log_prob for word in caption.words) > caption.log_prob  # the end costs too
+        best, second = captioned.captions
+        assert best.score >= second.score
+
+
+def test_a_batch_gives_what_its_images_give_alone(captioner, images):
+    together = captioner.caption(images)
+    for image, captioned in zip(images, together, strict=True):
+        (alone,) = captioner.caption(image)
+        assert alone.captions[0].text == captioned.captions[0].text
+        np.testing.assert_allclose(alone.captions[0].alphas, captioned.captions[0].alphas, atol=1e-5)
+        np.testing.assert_array_equal(
+            alone.search.token_ids[..., 0], captioned.search.token_ids[: len(alone.search.token_ids), ..., 0]
+        )
+
+
+def test_batch_size_does_not_matter(captioner, images):
+    texts = [[c.captions[0].text for c in captioner.caption(images, batch_size=n)] for n in (1, 2, 32)]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_options_by_record_and_by_name_are_the_same(captioner, images):
+    by_name = captioner.caption(images, beam_size=2, max_length=4)
+    by_record = captioner.caption(images, SearchOptions(beam_size=2, max_length=4, length_penalty=0.7))
+    assert [c.captions[0].text for c in by_name] == [c.captions[0].text for c in by_record]
+    assert all(len(c.captions[0].words) <= 4 for c in by_name)
+
+
+def test_forced_and_banned_words(captioner, images):
+    (plain,) = captioner.caption(images[0])
+    banned = plain.captions[0].words[0].text
+    (forced,) = captioner.caption(images[0], prefix="The dog", banned_words=[banned])
+    assert forced.captions[0].text.startswith("the dog")
+    (without,) = captioner.caption(images[0], banned_words=[banned])
+    assert banned not in without.captions[0].text.split()
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ({"prefix": "a zebraa"}, "does not know the word 'zebraa'"),
+        ({"banned_words": ["qqq"]}, "does not know the word 'qqq'"),
+        ({"beam_sizes": 3}, "no search option 'beam_sizes'; choose from beam_size"),
+        ({"beam_size": 0}, "beam_size"),
+        ({"options": SearchOptions(), "beam_size": 3}, "not both"),
+    ],
+)
+def test_calls_that_make_no_sense_are_answered_in_a_sentence(captioner, images, call, sentence):
+    with pytest.raises(CaptionBotError, match=sentence):
+        captioner.caption(images, **call)
+
+
+def test_devices_that_are_not_there(tmp_path):
+    card = build_tiny_captioner(tmp_path)
+    with pytest.raises(CaptionBotError, match="'gpu' is not a device; choose one of auto, cpu, cuda, mps"):
+        Captioner.from_pretrained(card, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(CaptionBotError, match="no cuda device"):
+            Captioner.from_pretrained(card, device="cuda")
+
+
+def test_threads_share_one_captioner(captioner, images):
+    expected = [captioner.caption(image)[0].captions[0] for image in images]
+    wrong = []
+
+    def session(number):
+        for _ in range(3):
+            caption = captioner.caption(images[number % 3])[0].captions[0]
+            if caption.text != expected[number % 3].text or not np.allclose(
+                caption.alphas, expected[number % 3].alphas, atol=1e-5
+            ):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=session, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_no_images_no_captions(captioner):
+    assert captioner.caption([]) == []

@@ -1,0 +1,94 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+from tiny import build_tiny_captioner
+
+from captionbot import CaptionBotError
+from captionbot import card as cards
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return build_tiny_captioner(tmp_path)
+
+
+def tensors(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def test_what_is_saved_is_what_is_loaded(tiny, tmp_path):
+    card, encoder, decoder = cards.load(tiny)
+    again, encoder_2, decoder_2 = cards.load(cards.save(tmp_path / "copy", card, encoder, decoder))
+    assert again == card
+    for one, other in ((encoder, encoder_2), (decoder, decoder_2)):
+        for name, tensor in tensors(one).items():
+            torch.testing.assert_close(tensor, other.state_dict()[name], rtol=0, atol=0)
+
+
+def test_the_tied_embedding_is_stored_once_and_tied_again(tiny):
+    card, encoder, decoder = cards.load(tiny)
+    assert decoder.output_word.weight is decoder.embedding.weight
+    own = sum(p.numel() for m in (encoder, decoder) for p in m.parameters())
+    assert card.parameters == own
+
+
+@pytest.mark.parametrize(("storage", "tolerance", "share"), [("float16", 1e-3, 0.55), ("int8", 6e-3, 0.55)])
+def test_compact_storage_keeps_the_weights(tiny, tmp_path, storage, tolerance, share):
+    card, encoder, decoder = cards.load(tiny)
+    path = cards.save(tmp_path / storage, card, encoder, decoder, storage)
+    compact, _, loaded = cards.load(path)
+    assert compact.size_bytes < share * card.size_bytes
+    for name, tensor in decoder.state_dict().items():
+        scale = tensor.abs().max()
+        assert (loaded.state_dict()[name] - tensor).abs().max() <= tolerance * scale
+
+
+def test_int8_rounds_to_half_a_step_of_its_row():
+    rows = torch.tensor([[1.0, -0.5, 0.003], [100.0, 1.0, 0.0]])
+    restored = cards.unpack(cards.pack({"w": rows}, "int8"))["w"]
+    assert ((restored - rows).abs() <= rows.abs().amax(1, keepdim=True) / 127 / 2 + 1e-6).all()
+
+
+def test_an_unknown_storage_is_refused(tiny, tmp_path):
+    with pytest.raises(CaptionBotError, match="'int4' is no way to store weights"):
+        cards.save(tmp_path / "x", *cards.load(tiny), storage="int4")
+
+
+def test_a_changed_weights_file_is_noticed(tiny):
+    weights = tiny.with_suffix(".safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CaptionBotError, match="not the file that its card describes"):
+        cards.load(tiny)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "not json", '{"name": "x"}'])
+def test_a_file_that_is_no_card(tmp_path, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(CaptionBotError, match="is not the card of a captioner"):
+        cards.load(path)
+
+
+def test_weights_that_do_not_fit_their_card(tiny):
+    values = json.loads(tiny.read_text())
+    values["decoder"]["hidden_size"] = 8
+    tiny.write_text(json.dumps(values))
+    with pytest.raises(CaptionBotError, match="cannot be loaded"):
+        cards.load(tiny)
+
+
+def test_missing_weights(tiny):
+    tiny.with_suffix(".safetensors").unlink()
+    with pytest.raises(CaptionBotError, match="cannot be loaded"):
+        cards.load(tiny)
+
+
+def test_cards_are_plain_json(tiny):
+    values = json.loads(tiny.read_text())
+    assert values.keys() == {f.name for f in dataclasses.fields(cards.Card)}
+    assert values["sha256"]
+    assert values["size_bytes"] == tiny.with_suffix(".safetensors").stat().st_size

@@ -1,0 +1,343 @@
+"""The command line, run in this process but for what only a process of its own can show."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from local_server import local_server
+from PIL import Image
+from tiny import build_tiny_captioner
+
+from captionbot import Captioner, images
+from captionbot.__main__ import _below, main
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("caption", "explain", "models", "download")
+
+
+class Run(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    build_tiny_captioner(folder)
+    shutil.copy(ROOT / "weights" / "table.json", folder)
+    return folder
+
+
+@pytest.fixture
+def run(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Run]:
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
+
+    def run(*args: object) -> Run:
+        try:
+            code = main([str(arg) for arg in args])
+        except SystemExit as stop:  # argparse's way out
+            code = stop.code
+        return Run(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """blue.png, broken.jpg, sub/green.png, sub/red.png: the order of a folder's listing."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    for name, colour in (("blue", "blue"), ("sub/green", "green"), ("sub/red", "red")):
+        Image.new("RGB", (60, 40), colour).save(folder / f"{name}.png")
+    (folder / "broken.jpg").write_text("not a photo")
+    return folder
+
+
+def names(photos: Path) -> list[str]:
+    return [str(photos / name) for name in ("blue.png", "broken.jpg", "sub/green.png", "sub/red.png")]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(run, command):
+    code, out, err = run(command, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: python -m captionbot {command}")
+    assert not err
+
+
+def test_help_lists_the_commands_and_imports_nothing_heavy():
+    script = (
+        "import sys\n"
+        "from captionbot.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'numpy', 'PIL', 'matplotlib'} & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert all(command in out.stdout for command in COMMANDS)
+    assert out.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["fly"],
+        ["caption"],
+        ["caption", "PHOTO", "--format", "xml"],
+        ["caption", "PHOTO", "--batch-size", "0"],
+        ["caption", "PHOTO", "--beam-size", "many"],
+        ["caption", "PHOTO", "--beam-size", "0"],
+        ["caption", "PHOTO", "--device", "abacus"],
+        ["caption", "PHOTO", "--num-return", "5", "--beam-size", "2"],
+        ["caption", "PHOTO", "--temperature", "0.5"],
+        ["caption", "PHOTO", "--prefix", "zebra"],
+        ["caption", "PHOTO", "--ban", "zebra"],
+        ["caption", "PHOTO", "--model", "nobody"],
+        ["caption", "PHOTO", "--out", "no/such/folder/captions.csv"],
+        ["caption", "PHOTO", "--out", "PHOTO"],
+        ["caption", "missing.jpg"],
+        ["caption", "BROKEN"],
+        ["caption", "http://127.0.0.1/photo.jpg"],
+        ["explain", "PHOTO"],
+        ["explain", "PHOTO", "--out", "figure.bmp"],
+        ["explain", "BROKEN", "--out", "figure.png"],
+        ["models", "--format", "csv"],
+        ["download", "nothing-of-this-name"],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run, photos, args):
+    photo = photos / "blue.png"
+    before = photo.read_bytes()
+    paths = {"PHOTO": photo, "BROKEN": photos / "broken.jpg"}
+    code, out, err = run(*(paths.get(arg, arg) for arg in args))
+    assert code == 2
+    assert not out
+    assert len(err.splitlines()) == 1
+    assert "Traceback" not in err
+    assert photo.read_bytes() == before
+
+
+def test_jsonl_has_a_line_for_every_image_in_order_and_reports_the_bad_one(run, photos):
+    code, out, err = run("caption", photos, "--format", "jsonl", "--num-return", 2)
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [record["image"] for record in records] == names(photos)
+    good, bad = records[0], records[1]
+    assert good["model"] == "tiny"
+    assert len(good["captions"]) == 2
+    assert set(good["captions"][0]) == {"text", "log_prob", "words"}
+    assert {frozenset(word) for word in good["captions"][0]["words"]} == {frozenset(("text", "log_prob"))}
+    assert set(bad) == {"image", "error"}
+    assert err == f"captionbot: {bad['error']}\n"
+
+
+def test_json_is_a_list_of_the_same_records(run, photos):
+    lines = run("caption", photos, "--format", "jsonl").out.splitlines()
+    assert json.loads(run("caption", photos, "--format", "json").out) == [json.loads(line) for line in lines]
+
+
+def test_csv_has_a_row_a_caption_and_a_row_an_error(run, photos):
+    rows = list(csv.DictReader(io.StringIO(run("caption", photos, "--format", "csv", "--num-return", 2).out)))
+    blue, green, red = (2 * [name] for name in names(photos) if "broken" not in name)
+    assert [row["image"] for row in rows] == [*blue, str(photos / "broken.jpg"), *green, *red]
+    assert [row["rank"] for row in rows] == ["1", "2", "", "1", "2", "1", "2"]
+    assert float(rows[0]["log_prob"]) < 0 < float(rows[0]["confidence"]) < 1
+    assert rows[0]["caption"]
+    assert not rows[0]["error"]
+    assert not rows[2]["caption"]
+    assert "broken.jpg" in rows[2]["error"]
+
+
+def test_text_has_a_line_a_caption(run, photos):
+    code, out, err = run("caption", photos)
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert code == 0
+    assert [name for name, _ in lines] == [name for name in names(photos) if "broken" not in name]
+    assert all(caption for _, caption in lines)
+    assert "broken.jpg" in err
+
+
+def test_txt_files_keep_relative_paths_and_never_collide(run, photos, tmp_path):
+    for name in ("sub/red.jpg", "sub/red.gif"):
+        Image.new("RGB", (60, 40), "red").save(photos / name)
+    out = tmp_path / "texts"
+    assert run("caption", photos, "--format", "txt-files", "--out", out).code == 0
+    written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.txt"))
+    assert written == ["blue.txt", "sub/green.txt", "sub/red.jpg.txt", "sub/red.png.txt", "sub/red.txt"]
+    assert all(path.read_text().strip() for path in out.rglob("*.txt"))
+
+
+def test_txt_files_of_an_archive_stay_in_their_folder(run, photos, tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(photos / "blue.png", "../../escaped.png")
+        archive.write(photos / "blue.png", "day/blue.png")
+    out = tmp_path / "deep" / "texts"
+    assert run("caption", tmp_path / "photos.zip", "--format", "txt-files", "--out", out).code == 0
+    assert sorted(tmp_path.rglob("*.txt")) == [out / "day" / "blue.txt", out / "escaped.txt"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "name", "below"),
+    [
+        (["photos"], "photos/sub/dog.jpg", "sub/dog.jpg"),
+        (["photos/"], "photos/dog.jpg", "dog.jpg"),
+        (["."], "sub/dog.jpg", "sub/dog.jpg"),
+        (["../photos"], "../photos/dog.jpg", "dog.jpg"),
+        (["/home/me/dog.jpg"], "/home/me/dog.jpg", "dog.jpg"),
+        (["a", "b"], "b/dog.jpg", "dog.jpg"),
+        (["a.zip"], "a.zip//etc/dog.jpg", "etc/dog.jpg"),
+        (["https://host/x/dog.jpg?size=3"], "https://host/x/dog.jpg?size=3", "dog.jpg"),
+        (["https://host"], "https://host", "image"),
+    ],
+)
+def test_names_below_what_was_asked_for(paths, name, below):
+    assert _below(paths, name).as_posix() == below
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl", "captions.json", "captions.text"])
+def test_out_holds_what_the_screen_would_show(run, photos, tmp_path, name):
+    arguments = ("caption", photos, "--format", name.rpartition(".")[2])
+    shown = run(*arguments).out
+    assert run(*arguments, "--out", tmp_path / name).out == ""
+    assert (tmp_path / name).read_text(encoding="utf-8") == shown
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_captions_are_those_of_the_captioner_whatever_the_batch(run, shared, weights, batch_size):
+    paths = sorted((shared / "data" / "photos").glob("*.jpg"))[:5]
+    _, out, _ = run("caption", *paths, "--format", "jsonl", "--batch-size", batch_size, "--device", "cpu")
+    captioner = Captioner.from_pretrained(weights, device="cpu")
+    expected = captioner.caption([images.load_image(path) for path in paths])
+    assert [json.loads(line)["captions"][0]["text"] for line in out.splitlines()] == [
+        captioned.captions[0].text for captioned in expected
+    ]
+
+
+def test_options_reach_the_search(run, photos):
+    photo = photos / "blue.png"
+    (text,) = run(
+        "caption", photo, "--prefix", "a dog", "--ban", "plays", "--ban", "jumps", "--min-length", 5,
+        "--max-length", 6, "--no-repeat-ngram-size", 1, "--length-penalty", 1,
+    ).out.splitlines()  # fmt: skip
+    words = text.split("\t")[1].split()
+    assert words[:2] == ["a", "dog"]
+    assert len(words) in (5, 6)
+    assert len(set(words)) == len(words)
+    assert not {"plays", "jumps"} & set(words)
+
+
+def test_samples_repeat_with_their_seed_and_differ_without_it(run, photos):
+    def sampled(seed: int) -> str:
+        arguments = ("--sample", "--num-return", 4, "--temperature", 2, "--top-k", 20, "--seed", seed)
+        return run("caption", photos / "blue.png", *arguments).out
+
+    assert sampled(1) == sampled(1)
+    assert sampled(1) != sampled(2)
+
+
+def test_lines_come_as_soon_as_their_batch_is_done(run, photos, tmp_path, monkeypatch):
+    out = tmp_path / "captions.jsonl"
+    find_images = images.find_images
+    lines_so_far = []
+
+    def watched(paths: list[str]) -> Iterator[images.ImageSource]:
+        for source in find_images(paths):
+            lines_so_far.append(len(out.read_text().splitlines()))
+            yield source
+
+    monkeypatch.setattr(images, "find_images", watched)
+    arguments = ("--format", "jsonl", "--out", out, "--batch-size", 1)
+    assert run("caption", *[photos / "blue.png"] * 5, *arguments).code == 0
+    assert lines_so_far == [0, 0, 1, 2, 3]
+
+
+def test_explain_draws_a_figure(run, photos, tmp_path):
+    code, out, err = run("explain", photos / "blue.png", "--out", tmp_path / "figure.png")
+    assert (code, err) == (0, "")
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > 400
+    words = out.split()
+    run("explain", photos / "blue.png", "--out", tmp_path / "figure.GIF")
+    with Image.open(tmp_path / "figure.GIF") as figure:
+        assert figure.n_frames == len(words) + 1
+
+
+def test_explain_gives_the_numbers(run, photos, tmp_path):
+    out = run("explain", photos / "blue.png", "--out", tmp_path / "figure.json").out
+    (caption,) = json.loads((tmp_path / "figure.json").read_text())["captions"]
+    assert caption["text"] == out.strip()
+    assert caption["image_size"] == [60, 40]
+    for word in caption["words"]:
+        assert len(word["alphas"]) == len(caption["boxes"]) == 16
+        assert sum(word["alphas"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_models_lists_what_ships_and_the_captioners_that_download(run):
+    listed = json.loads(run("models", "--format", "json").out)
+    keys = {"name", "family", "ships", "default", "parameters", "size_bytes", "scores"}
+    assert {frozenset(model) for model in listed} == {frozenset(keys)}
+    tiny, *others = listed
+    assert tiny["name"] == "tiny"
+    assert (tiny["ships"], tiny["default"]) == (True, True)
+    assert tiny["parameters"] > 0 < tiny["size_bytes"]
+    assert [model["name"] for model in others] == ["captionbot-v2-flickr30k", "captionbot-v1-flickr8k"]
+    assert not any(model["ships"] or model["default"] for model in others)
+    text = run("models").out
+    assert [line.split()[0] for line in text.splitlines()] == [model["name"] for model in listed]
+
+
+def test_download_prints_where_the_file_lies(run, weights, tmp_path, monkeypatch):
+    with local_server() as server:
+        line = json.loads((weights / "table.json").read_text())[0] | {
+            "name": "small",
+            "file": "small.bin",
+            "url": server.says("/small.bin", b"weights"),
+            "size": 7,
+        }
+        (tmp_path / "table.json").write_text(json.dumps([line]))
+        monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+        code, out, err = run("download", "small", "--folder", tmp_path / "here")
+        assert code == 0, err
+        assert Path(out.strip()).read_bytes() == b"weights"
+        assert Path(out.strip()).is_relative_to(tmp_path / "here")
+        assert "not verified" in err
+        (tmp_path / "table.json").write_text(json.dumps([line | {"size": 8}]))
+        code, out, err = run("download", "small", "--folder", tmp_path / "there")
+        assert (code, out) == (2, "")
+        assert len(err.splitlines()) == 1
+
+
+def test_ctrl_c_is_quiet(run, photos, monkeypatch):
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Captioner, "caption", interrupted)
+    assert run("caption", photos / "blue.png") == (130, "", "")
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(weights):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "captionbot", "models"],
+        cwd=ROOT,
+        env={"CAPTIONBOT_WEIGHTS": str(weights)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    process.stdout.close()
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, b"")

@@ -1,0 +1,93 @@
+import pytest
+import torch
+import torchvision
+
+from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
+from captionbot.errors import CaptionBotError
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "size", "grid", "channels"),
+    [
+        ("resnet50", "layer3", 224, (14, 14), 1024),  # the canonical configuration
+        ("mobilenet_v2", "features.18", 256, (8, 8), 1280),
+        ("inception_v3", "Mixed_7a", 299, (8, 8), 1280),
+        ("vgg16", "features.29", 64, (4, 4), 512),
+    ],
+)
+def test_any_cnn_by_name_and_layer(architecture, layer, size, grid, channels):
+    encoder = GridEncoder(GridConfig(architecture, layer)).eval()
+    with torch.inference_mode():
+        features = encoder(torch.randn(1, 3, size, size))
+    assert features.grid == grid
+    assert features.values.shape == (1, grid[0] * grid[1], channels)
+
+
+def test_the_grid_can_be_averaged_to_another():
+    encoder = GridEncoder(GridConfig("mobilenet_v2", "features.10", grid=(3, 5))).eval()
+    assert encoder(torch.randn(2, 3, 64, 96)).grid == (3, 5)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18"])
+def test_folded_batch_norms_change_nothing(name):
+    torch.manual_seed(0)
+    cnn = torchvision.models.get_model(name, weights=None)
+    for module in cnn.modules():  # statistics as after training, else folding would be the identity
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    layer, cut = ("features.18", cnn.features) if name == "mobilenet_v2" else ("layer4", None)
+    encoder = GridEncoder(GridConfig(name, layer), cnn.state_dict()).eval()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in encoder.modules())
+    pixels = torch.randn(2, 3, 96, 96)
+    with torch.inference_mode():
+        cnn.eval()
+        expected = cut(pixels) if cut else torch.nn.Sequential(*list(cnn.children())[:-2])(pixels)
+        torch.testing.assert_close(
+            encoder(pixels).values, expected.flatten(2).transpose(1, 2), rtol=1e-3, atol=1e-4
+        )
+
+
+def test_places_are_in_reading_order_like_their_boxes():
+    boxes = grid_boxes(2, 3)[0]
+    assert boxes[0].tolist() == pytest.approx([0, 0, 1 / 3, 1 / 2])
+    assert boxes[2].tolist() == pytest.approx([2 / 3, 0, 1, 1 / 2])
+    assert boxes[3].tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1])
+
+
+def test_a_bright_corner_is_seen_in_that_corners_cell():
+    torch.manual_seed(0)
+    encoder = GridEncoder(GridConfig("mobilenet_v2", "features.3")).eval()
+    pixels = torch.zeros(1, 3, 64, 64)
+    dark = encoder(pixels).values
+    pixels[..., :8, 56:] = 1  # top right
+    change = (encoder(pixels).values - dark).abs().sum(-1).view(16, 16)
+    row, column = divmod(int(change.argmax()), 16)
+    assert row < 4
+    assert column >= 12
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (GridConfig("resnet5000", "layer3"), "'resnet5000' is not a CNN of torchvision"),
+        (GridConfig("resnet18", "layer9"), "has no layer 'layer9'; choose one of conv1"),
+    ],
+)
+def test_unknown_names_are_answered_with_what_there_is(config, sentence):
+    with pytest.raises(CaptionBotError, match=sentence):
+        GridEncoder(config)
+
+
+def test_weights_may_lack_what_lies_behind_the_cut_and_nothing_else():
+    weights = torchvision.models.resnet18().state_dict()
+    behind = {k: v for k, v in weights.items() if not k.startswith(("layer3", "layer4", "fc"))}
+    GridEncoder(GridConfig("resnet18", "layer2"), behind)
+    with pytest.raises(CaptionBotError, match="The weights lack"):
+        GridEncoder(GridConfig("resnet18", "layer3"), behind)
+
+
+def test_every_parameter_can_be_fine_tuned():
+    encoder = GridEncoder(GridConfig("mobilenet_v2", "features.4"))
+    encoder(torch.randn(2, 3, 32, 32)).values.square().sum().backward()
+    assert all(p.grad is not None for p in encoder.parameters())

@@ -1,0 +1,131 @@
+"""What holds for the project as a whole: its layers, its size, its requirements and its README."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_BYTES = 48 * 2**20
+REQUIREMENTS = ("requirements.txt", "training/requirements.txt", "tests/requirements.txt")
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[Path]:
+    """The files that git tracks, or has been given to track, and that are still there."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("needs git and a checkout: which files belong to the project is git's to say")
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of all modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize(
+    ("where", "forbidden"),
+    [
+        ("captionbot", {"streamlit", "gradio", "training", "benchmarks"}),
+        ("training", {"streamlit", "gradio"}),
+    ],
+)
+def test_layers_do_not_look_up(where, forbidden):
+    files = sorted((ROOT / where).rglob("*.py"))
+    assert files
+    assert {str(path): found for path in files if (found := imported(path) & forbidden)} == {}
+
+
+def test_importing_captionbot_is_light():
+    script = (
+        "import sys, captionbot; print(sorted({'torch', 'matplotlib', 'transformers'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_tracked_files_stay_small(tracked):
+    sizes = {path: path.stat().st_size for path in tracked}
+    largest = sorted(sizes, key=sizes.__getitem__)[-3:]
+    assert sum(sizes.values()) < MAX_BYTES, f"the largest are {', '.join(map(str, largest))}"
+
+
+def test_tracked_files_name_no_machine_and_no_package_index(tracked):
+    # Built from parts, so that this file does not find itself.
+    secrets = re.compile(
+        "|".join([r"(?<![.\w])/" + "work/", "--(extra-)?" + "index-url", r"files\.python" + "hosted"])
+    )
+    found = {
+        str(path.relative_to(ROOT)): match[0]
+        for path in tracked
+        if path.suffix != ".safetensors" and (match := secrets.search(path.read_text("utf-8", "replace")))
+    }
+    assert found == {}
+
+
+def requirements(name: str) -> list[Requirement]:
+    lines = (ROOT / name).read_text().splitlines()
+    return [Requirement(line) for line in lines if line.strip() and not line.startswith(("#", "-r"))]
+
+
+@pytest.mark.parametrize(
+    "requirement", [r for name in REQUIREMENTS for r in requirements(name)], ids=lambda r: r.name
+)
+def test_requirements_admit_what_is_installed(requirement):
+    try:
+        installed = version(requirement.name)
+    except PackageNotFoundError:
+        pytest.skip(f"{requirement.name} is not installed, so this run says nothing about it")
+    assert requirement.specifier.contains(installed.partition("+")[0], prereleases=True)
+
+
+@pytest.fixture(scope="module")
+def front_matter() -> dict[str, object]:
+    """The block of YAML that makes the repository a Hugging Face Space."""
+    start, block, _ = (ROOT / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert not start
+    return yaml.safe_load(block)
+
+
+def test_the_space_runs_the_gradio_page(front_matter):
+    assert front_matter["sdk"] == "gradio"
+    assert front_matter["app_file"] == "gradio_app.py"
+    assert (ROOT / "gradio_app.py").is_file()
+    (gradio,) = (r for r in requirements("requirements.txt") if r.name == "gradio")
+    assert gradio.specifier.contains(str(front_matter["sdk_version"]))
+
+
+def test_the_space_s_python_is_one_that_the_project_supports(front_matter):
+    project = (ROOT / "pyproject.toml").read_text()
+    supported = re.search(r'requires-python = "(.+)"', project)
+    assert supported
+    assert SpecifierSet(supported[1]).contains(str(front_matter["python_version"]))
+
+
+def test_files_that_the_front_matter_names_exist(front_matter):
+    named = [value for key, value in front_matter.items() if key.endswith("_file") or key == "thumbnail"]
+    missing = [name for name in named if "://" not in str(name) and not (ROOT / str(name)).is_file()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("target", ["app", "gradio", "test", "test-slow", "lint", "format", "clean", "help"])
+def test_make_knows_its_targets(target):
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert f"make {target} " in listed
+    subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
