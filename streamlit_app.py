@@ -300,7 +300,7 @@ def about(card: Card) -> None:
 @st.fragment
 def explore(name: str, model: str, photo: Image.Image, captioned: Captioned) -> None:
     """Photo, captions and words. A click in here runs this function again and nothing else."""
-    share = min(max(0.62 * photo.width / photo.height, 0.4), 0.6)  # of the page's width
+    share = min(max(0.62 * photo.width / photo.height, 0.4), 0.58)  # of the page's width
     left, right = st.columns([share, 1 - share], gap="medium")
     with right:
         above = st.container()
@@ -309,7 +309,7 @@ def explore(name: str, model: str, photo: Image.Image, captioned: Captioned) -> 
             st.header(plain(render.sentence(caption.text)), anchor=False)
             st.caption(f"Confidence {render.percent(caption.confidence)}", help=CONFIDENCE_HELP)
             t = choose_word(caption)
-            with st.container(horizontal=True, gap="small"):
+            with st.container(horizontal=True, gap="xsmall"):
                 look = choose_look()
                 copy(captioned)
                 download(name, model, photo, captioned, caption, look)

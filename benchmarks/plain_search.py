@@ -39,14 +39,18 @@ def plain_search(
     eos_id: int,
     options: SearchOptions,
     banned_ids: Sequence[int] = (),
+    once_an_image: bool = True,
 ) -> list[list[Hypothesis]]:
     """The finished hypotheses of each image, best first.
 
     features: without a mask.
     options: beam_size, max_length, min_length and length_penalty count; the others are not known here.
+    once_an_image: False works out what depends on the image alone before every word, as tutorials do.
     """
     images = [Features(values[None], features.boxes[:1], features.grid) for values in features.values]
-    return [_search_image(decoder, image, bos_id, eos_id, options, banned_ids) for image in images]
+    return [
+        _search_image(decoder, image, bos_id, eos_id, options, banned_ids, once_an_image) for image in images
+    ]
 
 
 def _search_image(
@@ -56,13 +60,17 @@ def _search_image(
     eos_id: int,
     options: SearchOptions,
     banned_ids: Sequence[int],
+    once_an_image: bool,
 ) -> list[Hypothesis]:
     live = [Live([bos_id], [], [], decoder.start(features))]
     finished: list[Hypothesis] = []
     for step in range(options.max_length + 1):
-        candidates = []
+        candidates: list[Live] = []
         for hypothesis in live:
-            log_probs, alphas, state = decoder.step(torch.tensor(hypothesis.token_ids[-1:]), hypothesis.state)
+            state = hypothesis.state
+            if not once_an_image:
+                state = State(decoder.start(features).images, state.rows)
+            log_probs, alphas, state = decoder.step(torch.tensor(hypothesis.token_ids[-1:]), state)
             log_probs = log_probs[0]
             for token_id in banned_ids:
                 log_probs[token_id] = -torch.inf

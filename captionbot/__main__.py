@@ -34,11 +34,6 @@ if TYPE_CHECKING:
 
 _LOADERS = 2  # threads that decode photos while the model works: more would only take its cores
 
-_DOWNLOADABLE = {  # the captioners of the table of downloads; the rest of it are encoders and detectors
-    "captionbot-v2-flickr30k": "show-attend-tell",
-    "captionbot-v1-flickr8k": "show-attend-tell",
-}
-
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
         int,
@@ -415,7 +410,8 @@ def _shipped() -> Iterator[dict[str, Any]]:
 def _downloadable() -> Iterator[dict[str, Any]]:
     from captionbot.weights import weight_files
 
-    for name, family in _DOWNLOADABLE.items():
+    captioners = {file.name: file.family for file in weight_files() if file.family}
+    for name, family in captioners.items():
         sizes = [file.size for file in weight_files(name)]
         known = [size for size in sizes if size is not None]
         yield {

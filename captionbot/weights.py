@@ -95,6 +95,7 @@ class WeightFile:
     name: what `download` is asked for; files that belong together share it.
     size: in bytes.
     sha256_prefix: the first hex digits, where no more is published.
+    family: of a captioner; None for encoders and detectors.
     """
 
     name: str
@@ -106,6 +107,7 @@ class WeightFile:
     source: str
     note: str
     sha256_prefix: str | None = None
+    family: str | None = None
 
     @property
     def path(self) -> Path:
