@@ -25,15 +25,13 @@ from captionbot import CaptionBotError, Captioned, Captioner, SearchOptions
 from captionbot.explain import attention_map
 from captionbot.images import load_image, load_url
 from captionbot.records import error_record, record
-from captionbot.render import fit, percent, sentence, word_overlay
+from captionbot.render import fit, percent, plain, sentence, word_overlay
+from captionbot.samples import sample_photos
 from captionbot.types import Caption
 
 CACHE_SECONDS = 600
 PLACES = 3  # boxes drawn for a word
-SAMPLES = [
-    str(Path(gr.__file__).parent / "media_assets" / "images" / name)
-    for name in ("cheetah.jpg", "lion.jpg", "tower.jpg")
-]
+SAMPLES = [str(path) for path in sample_photos().values()]
 
 INTRODUCTION = """# CaptionBot
 Give it a photo. It says what it sees, and shows where it looked for every word."""
@@ -196,11 +194,6 @@ def sureness(probability: float) -> str:
     return next(name for name, least, _ in SURENESS if probability >= least)
 
 
-def plain(text: str) -> str:
-    """Text in which no character is taken for Markdown."""
-    return re.sub(r"([^\w\s])", r"\\\1", text)
-
-
 # The endpoint for programs
 
 
@@ -229,7 +222,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photo = gr.Image(
-                SAMPLES[0],
+                SAMPLES[0] if SAMPLES else None,
                 label="Photo",
                 sources=["upload", "webcam", "clipboard"],
                 type="filepath",

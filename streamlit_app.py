@@ -13,7 +13,6 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from captionbot.card import Card
 from captionbot.images import load_image
 from captionbot.records import record
 from captionbot.render import Look, plain
+from captionbot.samples import sample_photos
 from captionbot.search_options import SearchOptions
 from captionbot.types import Caption, Captioned
 from captionbot.urls import fetch
@@ -111,23 +111,6 @@ def fetch_photo(url: str) -> bytes:
 @st.cache_data(max_entries=8, ttl=60)
 def load_card(model: str) -> Card:
     return Card.load(find_card(model))
-
-
-@st.cache_data
-def sample_photos() -> dict[str, Path]:
-    """Photos that installed packages carry, found without importing the packages."""
-    homes = {
-        "An officer": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
-        "A cheetah": ("gradio", "media_assets/images/cheetah.jpg"),
-        "A lion": ("gradio", "media_assets/images/lion.jpg"),
-        "A tower": ("gradio", "media_assets/images/tower.jpg"),
-    }
-    found = {}
-    for name, (package, file) in homes.items():
-        spec = find_spec(package)
-        if spec and spec.origin and (path := Path(spec.origin).parent / file).is_file():
-            found[name] = path
-    return found
 
 
 def main() -> None:

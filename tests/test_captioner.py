@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from tiny import build_tiny_captioner
 
-from captionbot import Captioner, CaptionBotError, SearchOptions
+from captionbot import CaptionBotError, Captioner, SearchOptions
 
 
 @pytest.fixture(scope="module")

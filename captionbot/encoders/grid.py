@@ -115,7 +115,8 @@ def fold_batch_norm(module: fx.GraphModule) -> fx.GraphModule:
             continue
         convolution = modules[before.target]
         if isinstance(convolution, nn.Conv2d):
-            folded = fuse_conv_bn_eval(convolution, modules[node.target]).requires_grad_()  # the new biases too
+            folded = fuse_conv_bn_eval(convolution, modules[node.target])
+            folded.requires_grad_()  # its new bias too
             module.set_submodule(before.target, folded)
             modules[before.target] = folded
             node.replace_all_uses_with(before)
