@@ -38,11 +38,10 @@ class Captioner:
     def __init__(self, card: Card, encoder: nn.Module, decoder: Decoder, device: torch.device) -> None:
         self.card = card
         self.device = device
-        self.encoder = encoder.to(device, memory_format=torch.channels_last)
+        self.encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = decoder.to(device)
         self.vocabulary = Vocabulary(card.vocabulary)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in card.preprocessing.items()}
-        self.preprocessing = Preprocessing(**values)
+        self.preprocessing = Preprocessing.from_json(card.preprocessing)
 
     @classmethod
     def from_pretrained(cls, name_or_dir: str | Path | None = None, device: str = "auto") -> Captioner:

@@ -164,7 +164,10 @@ def check_record(search: Search, options: SearchOptions) -> None:
                 assert (slot >= 0) == (fate == Fate.KEPT)
                 if fate == Fate.NONE:
                     continue
-                total = totals[search.parents[step, image, m]] + search.log_probs[step, image, m]
+                parent, group = search.parents[step, image, m], m * options.num_groups // weighed
+                assert step == 0 or parent * options.num_groups // width == group
+                assert slot < 0 or slot * options.num_groups // width == group
+                total = totals[parent] + search.log_probs[step, image, m]
                 assert search.totals[step, image, m] == pytest.approx(total, rel=1e-5)
                 assert fate != Fate.ENDED or search.token_ids[step, image, m] == EOS
                 assert fate != Fate.KEPT or search.token_ids[step, image, m] != EOS
@@ -466,22 +469,19 @@ def test_a_sentence_ends_before_its_least_length_where_no_word_is_left():
 # Samples
 
 
-def frequencies(**options) -> dict[Sentence, float]:
-    """Of 20,000 samples of one image; sentences of one or two words of a vocabulary of four."""
-    features = some_features()
-    features = replace(features, values=features.values.expand(200, -1, -1))
-    found = search(
-        TinyDecoder(4, seed=1), features, sample=True, num_return=100, max_length=2, seed=0, **options
-    )
+def frequencies(decoder: Decoder, features: Features, **options) -> dict[Sentence, float]:
+    """Of 20,000 samples of one image, of one or two words."""
+    options |= {"sample": True, "num_return": 100, "max_length": 2, "seed": 0}
+    found = search(decoder, replace(features, values=features.values.expand(200, -1, -1)), **options)
     counts = Counter(ids for hypotheses in found.hypotheses for ids in sentences(hypotheses))
     return {ids: count / 20_000 for ids, count in counts.items()}
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_k": 2}, {"top_p": 0.6}]
+    "options", [{}, {"temperature": 0.5}, {"temperature": 3.0}, {"top_k": 2}, {"top_p": 0.7}]
 )
 def test_samples_come_as_often_as_their_probability(options):
-    decoder, features = TinyDecoder(4, seed=1), some_features()
+    decoder, features = TinyDecoder(4, seed=7, sharpness=1.5), some_features()
 
     def chances(log_probs: Tensor, end: bool) -> Tensor:
         """The distribution of one word, by the definitions of temperature, top_k and top_p."""
@@ -505,7 +505,7 @@ def test_samples_come_as_often_as_their_probability(options):
             chance = np.prod([steps[step][token_id] for step, token_id in enumerate(ids)])
             expected[ids] = chance * (steps[1][EOS].item() if length == 1 else 1.0)
     assert sum(expected.values()) == pytest.approx(1.0, abs=1e-5)
-    found = frequencies(**options)
+    found = frequencies(decoder, features, **options)
     for ids, chance in expected.items():
         assert found.get(ids, 0.0) == pytest.approx(chance, abs=0.015)
         assert chance > 0 or ids not in found

@@ -38,7 +38,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     images = []
     for i, (colour, side) in enumerate(
-        [(c, s) for c in COLOURS for s in SIDES] + [(c, "left") for c in COLOURS]
+        [(c, s) for s in SIDES for c in COLOURS] + [(c, "left") for c in COLOURS]
     ):
         pixels = np.full((64, 64, 3), 90 if i >= 8 else 0, dtype=np.uint8)
         pixels[:, SIDES[side]] = COLOURS[colour]

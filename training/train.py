@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import random
 import sys
 import time
@@ -27,7 +28,7 @@ from captionbot import card as cards
 from captionbot.beam_search import beam_search
 from captionbot.card import Card
 from captionbot.decoders import Decoder, build_decoder
-from captionbot.encoders import ENCODERS, GridEncoder, grid_boxes
+from captionbot.encoders import GridEncoder, build_encoder, grid_boxes
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.search_options import SearchOptions
@@ -129,13 +130,12 @@ class Trainer:
             decoder.requires_grad_(True)
             decoder.config = dataclasses.replace(decoder.config, **config.decoder_config)
             card = dataclasses.replace(card, decoder={**card.decoder, **config.decoder_config})
-            preprocessing = Preprocessing(**_tuples(card.preprocessing))
+            preprocessing = Preprocessing.from_json(card.preprocessing)
             return Vocabulary(card.vocabulary), preprocessing, encoder, decoder, card
         vocabulary = Vocabulary.build((tokenize(c) for e in train for c in e.captions), config.min_count)
         preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
-        encoder_class, config_class = ENCODERS[config.encoder]
-        encoder = encoder_class(
-            config_class(**_tuples(config.encoder_config)), _initial_weights(config.encoder_weights)
+        encoder = build_encoder(
+            config.encoder, config.encoder_config, _initial_weights(config.encoder_weights)
         )
         with torch.inference_mode():
             size = encoder.eval()(torch.zeros(1, 3, *preprocessing.size)).values.shape[-1]
@@ -314,7 +314,7 @@ class Trainer:
         config = self.config
         done = self.epoch * self.steps_an_epoch + self.step
         total = max(config.epochs * self.steps_an_epoch, 1)
-        cosine = 0.5 * (1 + np.cos(np.pi * done / total))
+        cosine = 0.5 * (1 + math.cos(math.pi * done / total))
         factor = config.final_learning_rate + (1 - config.final_learning_rate) * cosine
         factor *= min(1.0, (done + 1) / max(config.warmup_steps, 1))
         for group in self.optimizer.param_groups:
@@ -351,7 +351,7 @@ class Trainer:
             return {"CIDEr": float(np.mean(CiderD(references)(captions))), "exact": float(np.mean(exact))}
         return {
             "CIDEr": float(np.mean(CiderD(references)(captions))),
-            "Bleu_4": bleu(captions, references)[3],
+            "Bleu_4": float(bleu(captions, references)[3]),
         }
 
     def _export(self) -> None:
@@ -424,10 +424,6 @@ def _initial_weights(path: str) -> dict[str, Tensor] | None:
     if not Path(path).is_file():
         raise CaptionBotError(f"There are no weights at {path}; give --encoder-weights FILE.safetensors.")
     return load_file(path)
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _line(scores: dict[str, float]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -41,7 +42,11 @@ class Decoder(nn.Module, ABC):
 
     Modules hold weights only; everything of one call lives in its `State`, because the pages'
     sessions are threads that share one decoder.
+
+    config: the frozen dataclass that it was built from.
     """
+
+    config: Any
 
     @abstractmethod
     def start(self, features: Features) -> State:

@@ -117,7 +117,7 @@ def fold_batch_norm(module: fx.GraphModule) -> fx.GraphModule:
         if isinstance(convolution, nn.Conv2d):
             folded = fuse_conv_bn_eval(convolution, modules[node.target])
             folded.requires_grad_()  # its new bias too
-            module.set_submodule(before.target, folded)
+            module.set_submodule(str(before.target), folded)
             modules[before.target] = folded
             node.replace_all_uses_with(before)
             module.graph.erase_node(node)
