@@ -211,16 +211,18 @@ def _draw(
 ) -> _Weighed:
     """One word for each sample, drawn on its own. log_probs: (A, k, V); totals: (A, k)."""
     _, rows, vocabulary = log_probs.shape
-    scores = log_probs.expand(-1, options.width, -1) / options.temperature  # (A, K, V)
-    words = None
+    scores, words = log_probs.expand(-1, options.width, -1) / options.temperature, None  # (A, K, V)
     if options.top_k or options.top_p < 1:
         scores, words = scores.topk(min(options.top_k or vocabulary, vocabulary))  # likeliest first
-        probs = scores.softmax(-1)
-        if options.top_p < 1:
-            scores = scores.masked_fill(probs.cumsum(-1) - probs >= options.top_p, -inf)
-    # The largest of score + Gumbel noise is a draw from the softmax, without torch.multinomial's wait.
-    noise = torch.empty_like(scores).exponential_(generator=generator).log_()
-    token_ids = (scores - noise).argmax(-1, keepdim=True)  # (A, K, 1)
+    probs = scores.softmax(-1)
+    if options.top_p < 1:
+        probs = probs.masked_fill(probs.cumsum(-1) - probs >= options.top_p, 0)
+    # torch.multinomial draws a number for every word, and makes a GPU wait; this draws one for a row.
+    sums = probs.cumsum(-1)
+    aim = sums[..., -1:] * torch.rand((*sums.shape[:-1], 1), generator=generator, device=sums.device)
+    token_ids = torch.searchsorted(sums, aim, right=True).clamp(max=sums.shape[-1] - 1)  # (A, K, 1)
+    # A GPU sums in pieces, whose rounding could point at a word that has no share.
+    token_ids = token_ids.where(probs.gather(-1, token_ids) > 0, probs.argmax(-1, keepdim=True))
     if words is not None:
         token_ids = words.gather(-1, token_ids)
     token_ids = token_ids.mT  # (A, 1, K)

@@ -117,7 +117,7 @@ class Fate(IntEnum):
     NONE = 0  # an empty slot: fewer continuations were possible than there was room for
     KEPT = 1  # lives on as a beam in the next step
     ENDED = 2  # the sentence ended here, and is one of the finished hypotheses
-    PRUNED = 3  # better continuations took all the beams
+    PRUNED = 3  # better ones took all the beams, or it could not win any more
 
 
 @dataclass(frozen=True)

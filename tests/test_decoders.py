@@ -23,9 +23,12 @@ def decoder_of(config):
     return SoftAttentionDecoder(config).eval()
 
 
-def test_one_step_is_the_paper_written_out(features):
+@pytest.mark.parametrize("scale", [1, 10], ids=["usual", "saturated"])
+def test_one_step_is_the_paper_written_out(features, scale):
     """arXiv 1502.03044 for one image, row by row, in the paper's own letters."""
     decoder = decoder_of(CONFIG)
+    decoder.attend_annotation.weight.data *= scale
+    decoder.attend_hidden.weight.data *= scale
     a = features.values[0]  # (P, C)
     h = torch.tanh(decoder.init_hidden(a.mean(0)))
     c = torch.tanh(decoder.init_cell(a.mean(0)))
