@@ -204,9 +204,7 @@ class Trainer:
         )  # fmt: skip
         for images, mirrored, crops in bar:
             self._set_learning_rate()
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=config.amp and self.device.type == "cuda"
-            ):
+            with self._autocast():
                 loss = self._loss(self._features(images, mirrored, crops), images)
             if not torch.isfinite(loss):
                 raise CaptionBotError(
@@ -290,7 +288,8 @@ class Trainer:
         )
         self.model.eval()
         detached = dataclasses.replace(features, values=features.values.detach())
-        drawn = self._search(self.model.decoder, detached, options).hypotheses
+        with self._autocast(cache=False):  # the loss must not find weights that inference mode has cast
+            drawn = self._search(self.model.decoder, detached, options).hypotheses
         self.model.train()
         flat = [h.token_ids for hypotheses in drawn for h in hypotheses]
         words = [[*vocabulary.decode(ids), "<eos>"] for ids in flat]
@@ -302,6 +301,10 @@ class Trainer:
         return token_ids.to(self.device), torch.as_tensor(
             rewards, dtype=torch.float32, device=self.device
         ).view(shape)
+
+    def _autocast(self, cache: bool = True) -> torch.autocast:
+        enabled = self.config.amp and self.device.type == "cuda"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache)
 
     def _search(self, decoder: Decoder, features: Features, options: SearchOptions) -> Any:
         v = self.vocabulary

@@ -1,0 +1,69 @@
+"""What the README tells people to type works, on the captioner that ships."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from captionbot.samples import sample_photos
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^python -m captionbot (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
+CODE = [
+    block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "gradio_client" not in block
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A photo, a folder and an archive by the names that the README uses."""
+    folder = tmp_path_factory.mktemp("readme")
+    photo = next(iter(sample_photos().values())).read_bytes()
+    (folder / "photo.jpg").write_bytes(photo)
+    (folder / "holiday").mkdir()
+    (folder / "holiday" / "one.jpg").write_bytes(photo)
+    with zipfile.ZipFile(folder / "photos.zip", "w") as archive:
+        archive.writestr("two.jpg", photo)
+    return folder
+
+
+def run(arguments, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands(command, folder):
+    done = run(["-m", "captionbot", *shlex.split(command)], folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    if "--out" in command:
+        out = folder / shlex.split(command)[shlex.split(command).index("--out") + 1]
+        assert out.stat().st_size > 100
+    else:
+        assert done.stdout.strip()
+
+
+@pytest.mark.parametrize("code", CODE)
+def test_code(code, folder):
+    done = run(["-c", code], folder)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"0\.\d\d [a-z]+ [a-z]+", done.stdout)
+
+
+def test_there_is_something_to_run():
+    assert len(COMMANDS) >= 5
+    assert CODE
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
+def test_links_lead_somewhere(target):
+    assert (ROOT / target).is_file()
