@@ -107,12 +107,19 @@ def test_export_makes_a_compact_default_with_scores(tmp_path, data):
     (tmp_path / "results.json").write_text(json.dumps({"CIDEr": 0.5, "Bleu_4": 0.2, "seconds": 3}))
     (tmp_path / "tried.json").write_text('[{"what": "nothing", "CIDEr": 0.1}]')
     flags = ["--name", "small", "--out", tmp_path / "ship", "--default", "--licence", "MIT"]
+    flags += ["--search", '{"no_repeat_ngram_size": 2}']
     files = ["--scores", tmp_path / "results.json", "--tried", tmp_path / "tried.json"]
     assert export.main([str(a) for a in [run_card, *flags, *files]]) == 0
     card = json.loads((tmp_path / "ship" / "small.json").read_text())
     assert card["default"] is True
     assert card["storage"] == "int8"
     assert card["scores"] == {"Bleu_4": 0.2, "CIDEr": 0.5}
+    assert card["search"] == {
+        "beam_size": 3,
+        "max_length": 8,
+        "length_penalty": 0.7,
+        "no_repeat_ngram_size": 2,
+    }
     assert card["training"]["tried"][0]["what"] == "nothing"
     shipped = Captioner.from_pretrained(tmp_path / "ship", device="cpu")
     assert shipped.caption(load_image(data / "a.jpg"))[0].captions[0].words

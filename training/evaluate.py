@@ -45,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--limit", type=int, default=0, help="only the first so many images")
     parser.add_argument("--beam-size", type=int, default=5)
-    parser.add_argument("--length-penalty", type=float, help="(default: the captioner's own)")
+    parser.add_argument(
+        "--search",
+        type=json.loads,
+        default={},
+        help="other search options as JSON (default: the captioner's own)",
+    )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
@@ -76,8 +81,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         if not given.images:
             raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
         captioner = Captioner.from_pretrained(given.model, given.device)
-        changes = {} if given.length_penalty is None else {"length_penalty": given.length_penalty}
-        options = captioner.options(beam_size=given.beam_size, **changes)
+        options = captioner.options(beam_size=given.beam_size, **given.search)
         started = time.perf_counter()
         captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
         seconds = time.perf_counter() - started

@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
+    parser.add_argument("--search", type=json.loads, default={}, help="search options to start with, as JSON")
     parser.add_argument("--description", help="one sentence for the pages")
     parser.add_argument("--licence", help="of the weights")
     parser.add_argument("--default", action="store_true", help="the captioner that pages start with")
@@ -65,6 +66,7 @@ def export(given: argparse.Namespace) -> Path:
         licence=given.licence or card.licence,
         scores={key: results[key] for key in SCORES if key in results} or card.scores,
         training=training,
+        search=card.search | given.search,
     )
     return cards.save(given.out or weights_folder(), card, encoder, decoder, given.storage)
 
