@@ -25,6 +25,8 @@ class Vocabulary:
             raise ValueError("a vocabulary names every token once")
 
     pad_id, bos_id, eos_id, unk_id = range(4)
+    special_ids = (pad_id, bos_id, unk_id)
+    """Ids that are no words of a caption, the end apart: a search never produces them."""
 
     @classmethod
     def build(
@@ -44,11 +46,6 @@ class Vocabulary:
     @cached_property
     def ids(self) -> dict[str, int]:
         return {token: i for i, token in enumerate(self.tokens)}
-
-    @property
-    def special_ids(self) -> tuple[int, ...]:
-        """Ids that are no words of a caption, the end apart: a search never produces them."""
-        return (self.pad_id, self.bos_id, self.unk_id)
 
     def encode(self, tokens: Iterable[str]) -> list[int]:
         """Ids of tokens; what is not in the vocabulary becomes unk_id."""

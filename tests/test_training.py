@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from captionbot import CaptionBotError, Captioner, load_image
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.types import Features
+from captionbot.vocabulary import Vocabulary
 from training.config import TrainingConfig, load_config, save_config
 from training.losses import caption_loss, self_critical_loss, teacher_force
 from training.train import main
@@ -126,6 +127,16 @@ def test_equal_rewards_teach_nothing():
     decoder, features, token_ids = toy(batch=2)
     loss = self_critical_loss(teacher_force(decoder, features, token_ids), torch.full((2, 2), 0.8))
     assert loss.item() == 0
+
+
+def test_self_critical_training_gives_nothing_to_tokens_that_are_never_drawn():
+    """Else all probability flows to the unknown word: bad samples lose it, and no reward is at stake."""
+    decoder, features, token_ids = toy(batch=2)
+    rewards = torch.tensor([[2.0, 0.5], [0.1, 0.3]])
+    self_critical_loss(teacher_force(decoder, features, token_ids), rewards, temperature=0.5).backward()
+    gradient = decoder.output_word.bias.grad
+    assert gradient[list(Vocabulary.special_ids)].abs().max() == 0
+    assert gradient.abs().max() > 0
 
 
 # Configuration

@@ -39,7 +39,7 @@ class TrainingConfig:
     flips: also learn from mirrored photos.
     doubly_stochastic: weight of the regulariser of arXiv 1502.03044, equation 14.
     ema: decay of the moving average of the weights that is validated and exported; 0 for none.
-    samples: captions drawn per photo in the self-critical stage.
+    samples, temperature: captions drawn per photo in the self-critical stage, and how boldly.
     amp: mixed precision in bf16, where the device is a GPU.
     patience: epochs without a better CIDEr on val after which to stop.
     """
@@ -78,6 +78,7 @@ class TrainingConfig:
     doubly_stochastic: float = 1.0
     ema: float = 0.99
     samples: int = 5
+    temperature: float = 1.0
     amp: bool = True
 
     beam_size: int = 3

@@ -69,12 +69,19 @@ def caption_loss(forced: Forced, label_smoothing: float, doubly_stochastic: floa
     return loss
 
 
-def self_critical_loss(forced: Forced, rewards: Tensor) -> Tensor:
+def self_critical_loss(forced: Forced, rewards: Tensor, temperature: float = 1.0) -> Tensor:
     """Policy gradient of sampled captions (arXiv 1612.00563, equation 7).
 
     rewards: (B, K). A sample's baseline is the mean reward of the image's other samples (arXiv 2003.09971).
+    temperature: that the samples were drawn with.
     """
+    # The policy is what drew the samples. If special tokens, which are never drawn, had a share of it, all
+    # probability would flow to them: it costs bad samples theirs, and never loses a reward.
+    logits = forced.logits.index_fill(
+        1, torch.tensor(Vocabulary.special_ids, device=forced.logits.device), float("-inf")
+    )
     samples = rewards.shape[1]
     others = (rewards.sum(1, keepdim=True) - rewards) / (samples - 1)
     advantage = (rewards - others).flatten()  # (B * K,)
-    return (F.cross_entropy(forced.logits, forced.targets, reduction="none") * advantage[forced.rows]).mean()
+    costs = F.cross_entropy(logits / temperature, forced.targets, reduction="none")  # (M,)
+    return (costs * advantage[forced.rows]).mean()

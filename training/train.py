@@ -274,7 +274,7 @@ class Trainer:
             forced = teacher_force(decoder, features, self.train.token_ids[images].to(self.device))
             return caption_loss(forced, config.label_smoothing, config.doubly_stochastic)
         token_ids, rewards = self._sample(features, images)
-        return self_critical_loss(teacher_force(decoder, features, token_ids), rewards)
+        return self_critical_loss(teacher_force(decoder, features, token_ids), rewards, config.temperature)
 
     def _sample(self, features: Features, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """Captions drawn from the model, (B, K, L) ids, and their CIDEr-D, (B, K).
@@ -284,7 +284,11 @@ class Trainer:
         config, vocabulary = self.config, self.vocabulary
         seed = hash((config.seed, self.epoch, self.step)) % 2**31
         options = SearchOptions(
-            sample=True, num_return=config.samples, max_length=config.max_words, seed=seed
+            sample=True,
+            num_return=config.samples,
+            temperature=config.temperature,
+            max_length=config.max_words,
+            seed=seed,
         )
         self.model.eval()
         detached = dataclasses.replace(features, values=features.values.detach())
@@ -294,6 +298,9 @@ class Trainer:
         flat = [h.token_ids for hypotheses in drawn for h in hypotheses]
         words = [[*vocabulary.decode(ids), "<eos>"] for ids in flat]
         rewards = self.reward(words, np.repeat(images, config.samples).tolist())
+        self.writer.add_scalar(
+            "reward", float(np.mean(rewards)), self.epoch * self.steps_an_epoch + self.step
+        )
         token_ids = torch.zeros(len(images), config.samples, config.max_words + 2, dtype=torch.long)
         for row, ids in zip(token_ids.view(len(flat), -1), flat, strict=True):
             row[: len(ids) + 2] = torch.tensor([vocabulary.bos_id, *ids, vocabulary.eos_id])
