@@ -55,6 +55,27 @@ def test_places_are_in_reading_order_like_their_boxes():
     assert boxes[3].tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1])
 
 
+def test_a_mirrored_photo_has_mirrored_features_if_both_are_averaged():
+    torch.manual_seed(0)
+    pixels = torch.randn(1, 3, 64, 96)
+    plain, both = (
+        GridEncoder(GridConfig("mobilenet_v2", "features.4", mirror=m)).eval() for m in (False, True)
+    )
+    both.load_state_dict(plain.state_dict())
+
+    def grid(encoder, pixels):
+        features = encoder(pixels)
+        return features.values.unflatten(1, features.grid)
+
+    with torch.inference_mode():
+        mirrored = grid(both, pixels.flip(-1))
+        torch.testing.assert_close(grid(both, pixels), mirrored.flip(2))
+        assert (grid(plain, pixels) - grid(plain, pixels.flip(-1)).flip(2)).abs().max() > 1e-3
+        mean = (grid(plain, pixels) + grid(plain, pixels.flip(-1)).flip(2)) / 2
+        torch.testing.assert_close(grid(both, pixels), mean)
+        torch.testing.assert_close(grid(both.train(), pixels), grid(plain.train(), pixels))
+
+
 def test_a_bright_corner_is_seen_in_that_corners_cell():
     torch.manual_seed(0)
     encoder = GridEncoder(GridConfig("mobilenet_v2", "features.3")).eval()

@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
     parser.add_argument("--search", type=json.loads, default={}, help="search options to start with, as JSON")
+    parser.add_argument("--mirror", action="store_true", help="average features with the mirrored photo's")
     parser.add_argument("--description", help="one sentence for the pages")
     parser.add_argument("--licence", help="of the weights")
     parser.add_argument("--default", action="store_true", help="the captioner that pages start with")
@@ -67,6 +68,7 @@ def export(given: argparse.Namespace) -> Path:
         scores={key: results[key] for key in SCORES if key in results} or card.scores,
         training=training,
         search=card.search | given.search,
+        encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
     )
     return cards.save(given.out or weights_folder(), card, encoder, decoder, given.storage)
 
