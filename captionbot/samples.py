@@ -6,10 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _HOMES = {
-    "An officer": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
-    "A cheetah": ("gradio", "media_assets/images/cheetah.jpg"),
-    "A lion": ("gradio", "media_assets/images/lion.jpg"),
     "A tower": ("gradio", "media_assets/images/tower.jpg"),
+    "A lion": ("gradio", "media_assets/images/lion.jpg"),
+    "A cheetah": ("gradio", "media_assets/images/cheetah.jpg"),
 }
 
 
