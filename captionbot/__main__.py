@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import TextIOWrapper
-from itertools import chain, count, islice
+from itertools import chain, count, groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
@@ -410,17 +410,17 @@ def _shipped() -> Iterator[dict[str, Any]]:
 def _downloadable() -> Iterator[dict[str, Any]]:
     from captionbot.weights import weight_files
 
-    captioners = {file.name: file.family for file in weight_files() if file.family}
-    for name, family in captioners.items():
-        sizes = [file.size for file in weight_files(name)]
-        known = [size for size in sizes if size is not None]
+    captioners = (file for file in weight_files() if file.family)
+    for name, files in groupby(captioners, key=lambda file: file.name):
+        parts = list(files)
+        sizes = [file.size for file in parts if file.size is not None]
         yield {
             "name": name,
-            "family": family,
+            "family": parts[0].family,
             "ships": False,
             "default": False,
             "parameters": None,
-            "size_bytes": sum(known) if len(known) == len(sizes) else None,
+            "size_bytes": sum(sizes) if len(sizes) == len(parts) else None,
             "scores": {},
         }
 
