@@ -21,6 +21,7 @@ from captionbot.errors import CaptionBotError
 
 MAX_MEMBER_BYTES = 64_000_000
 
+_PIECE = 1 << 20
 _NAMES = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _UNPACKERS: dict[str, Callable[..., Any]] = {
     ".tar": partial(open, mode="rb"),
@@ -48,7 +49,7 @@ def is_archive(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive. Its name is a label and never becomes a path on disk.
+    """A file in an archive. Its name is a label: who makes a path of it must check it.
 
     size: in bytes, as the archive claims; what is read must be just as long.
     """
@@ -74,6 +75,19 @@ class Member:
             f"{self} is larger than {MAX_MEMBER_BYTES // 1_000_000} MB unpacked, the most that is read: "
             "make it smaller."
         )
+
+    def pieces(self) -> Iterator[bytes]:
+        """Its bytes piece by piece, however many, while the iteration stands at it; errors as of `read`."""
+        with _sentence(f"{self} cannot be unpacked"):
+            left = self.size
+            with self.open() as file:
+                while piece := file.read(min(left + 1, _PIECE)):
+                    left -= len(piece)
+                    if left < 0:
+                        break
+                    yield piece
+            if left:
+                raise EOFError("not of the size that it claims")
 
 
 def members(archive: Path) -> Iterator[Member]:

@@ -1,6 +1,6 @@
 """What every data set becomes: a list of examples, and a store of photos by file name.
 
-Each reader has a module of its own: `training.data.flickr` and so on.
+`training.data.formats.load_dataset` reads any of the usual data sets; each reader has a module of its own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ class Example:
     name: file name of the image, without folders.
     captions: as they were written, not tokenised.
     split: "train", "val" or "test".
+    image_id: the number that files of results call the image by, where the data set has such (COCO's).
     """
 
     name: str
     captions: tuple[str, ...]
     split: str
+    image_id: int | None = None
 
 
 class Span(NamedTuple):

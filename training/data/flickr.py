@@ -1,13 +1,16 @@
-"""Flickr8k (Hodosh et al., 2013), in the two forms it goes about in, and the text of Flickr30k."""
+"""Flickr8k (Hodosh et al., 2013) and Flickr30k (Young et al., 2014), in the forms they go about in."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 from captionbot.errors import CaptionBotError
 from training.data import Example
+from training.data.files import read_text, split_by_name
+from training.data.tables import has_csv_header, read_table, to_examples
 
 SPLIT_LISTS = {
     "train": "Flickr_8k.trainImages.txt",
@@ -16,52 +19,27 @@ SPLIT_LISTS = {
 }
 
 
-def load_flickr8k(folder: str | Path) -> list[Example]:
-    """The examples of Flickr8k in order of name, captions in the order of their numbers.
+def read_flickr(path: Path) -> list[Example]:
+    """Examples of a token file, of `results.csv` or of `captions.txt`, in order of name.
 
-    Reads Karpathy's `dataset_flickr8k.json` if it is there, else the original `Flickr8k.token.txt`
-    with the lists of its splits; photos that no list names are left out, as the data set's authors do.
+    Lists of the splits beside it count, Flickr8k's own or `train.txt`, `val.txt` and `test.txt` of
+    Flickr30k Entities; what they do not name is left out. Without lists, see `split_by_name`.
     """
-    folder = Path(folder)
-    karpathy, token_file = folder / "dataset_flickr8k.json", folder / "Flickr8k.token.txt"
-    if karpathy.is_file():
-        return read_karpathy(karpathy)
-    if token_file.is_file():
-        lists = {split: folder / name for split, name in SPLIT_LISTS.items() if (folder / name).is_file()}
-        if not lists:
-            raise CaptionBotError(
-                f"{token_file} needs the lists of its splits beside it: {', '.join(SPLIT_LISTS.values())}."
-            )
-        return read_token_file(token_file, lists)
-    raise CaptionBotError(
-        f"There is no Flickr8k in {folder}: it should hold {karpathy.name}, or {token_file.name} with "
-        f"{SPLIT_LISTS['train']} and {SPLIT_LISTS['val']}."
-    )
-
-
-def read_karpathy(path: Path) -> list[Example]:
-    """Examples of a data set in the form of Karpathy and Fei-Fei (arXiv 1412.2306), in order of name."""
-    try:
-        examples = [
-            Example(
-                image["filename"],
-                tuple(sentence["raw"].strip() for sentence in image["sentences"]),
-                image["split"],
-            )
-            for image in json.loads(path.read_bytes())["images"]
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CaptionBotError(
-            f"{path} is not in the form of Karpathy's data sets (images with filename, split and sentences): "
-            f"{error!r}."
-        ) from error
-    return sorted(examples, key=lambda example: example.name)
+    lists = _split_lists(path.parent)
+    if not has_csv_header(path):
+        return read_token_file(path, lists)
+    rows = read_table(path)
+    names = {Path(row.image).stem: row.image for row in rows}
+    return to_examples(rows, path, _listed(lists, names, path) if lists else None)
 
 
 def read_token_file(path: Path, split_lists: dict[str, Path]) -> list[Example]:
-    """Examples of a file with lines `name.jpg#0<tab>caption` and a list of names for each split."""
+    """Examples of a file with lines `name.jpg#0<tab>caption` and a list of names for each split.
+
+    Without lists, `split_by_name` decides.
+    """
     captions: dict[str, dict[int, str]] = {}
-    for number, line in enumerate(_read(path).split("\n"), 1):
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         key, tab, caption = line.partition("\t")
@@ -70,14 +48,15 @@ def read_token_file(path: Path, split_lists: dict[str, Path]) -> list[Example]:
             raise CaptionBotError(
                 f"Line {number} of {path} is {line[:60]!r}; it should be name.jpg#0, a tab and a caption."
             )
+        # One photo of the whole Flickr8k goes by "2258277193_586949ec62.jpg.1" in its token file.
+        name = re.sub(r"(\.jpg)\.\d+$", r"\1", name)
         captions.setdefault(name, {})[int(index)] = caption.strip()
-    examples = []
-    for split, names in split_lists.items():
-        for name in _read(names).split():
-            if name not in captions:
-                raise CaptionBotError(f"{names} names '{name}', of which {path} has no caption.")
-            examples.append(Example(name, tuple(captions[name][i] for i in sorted(captions[name])), split))
-    return sorted(examples, key=lambda example: example.name)
+    names = {Path(name).stem: name for name in captions}
+    splits = _listed(split_lists, names, path) if split_lists else split_by_name(captions)
+    return [
+        Example(name, tuple(captions[name][i] for i in sorted(captions[name])), splits[name])
+        for name in sorted(splits)
+    ]
 
 
 def read_text_captions(path: str | Path) -> list[str]:
@@ -97,8 +76,23 @@ def read_text_captions(path: str | Path) -> list[str]:
     return captions
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CaptionBotError(f"{path} is not text in UTF-8 ({error.reason}); convert it first.") from error
+def _split_lists(folder: Path) -> dict[str, Path]:
+    """The lists of Flickr8k's splits in a folder, else those of Flickr30k Entities."""
+    entities = {split: f"{split}.txt" for split in SPLIT_LISTS}
+    for names in (SPLIT_LISTS, entities):
+        lists = {split: folder / name for split, name in names.items() if (folder / name).is_file()}
+        if lists:
+            return lists
+    return {}
+
+
+def _listed(split_lists: dict[str, Path], names: dict[str, str], path: Path) -> dict[str, str]:
+    """Splits by name; the lists give names with or without `.jpg`, `names` holds them by their stem."""
+    splits = {}
+    for split, split_list in split_lists.items():
+        for listed in read_text(split_list).split():
+            name = names.get(listed.removesuffix(".jpg"))
+            if name is None:
+                raise CaptionBotError(f"{split_list} names '{listed}', of which {path} has no caption.")
+            splits[name] = split
+    return splits

@@ -1,0 +1,150 @@
+"""Every format of captions that is read, and the one way in: `load_dataset(path)`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from captionbot.errors import CaptionBotError
+from training.data import Example
+from training.data.coco import read_coco_splits
+from training.data.cs231n import read_cs231n
+from training.data.flickr import read_flickr
+from training.data.karpathy import read_karpathy
+from training.data.region_descriptions import read_region_descriptions
+from training.data.sidecars import has_texts, read_shards, read_texts
+from training.data.tables import TABLES, is_table, read_table, to_examples
+
+_HEAD = 1 << 16  # bytes of a file by which its format is recognised
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way in which captions lie on disk.
+
+    about: in a few words, for errors and help.
+    find: its files in a folder, or the given file if it is one; none where the format is another.
+    read: their examples, in order of name.
+    """
+
+    about: str
+    find: Callable[[Path], list[Path]]
+    read: Callable[[Sequence[Path]], list[Example]]
+
+
+def load_dataset(path: str | Path, format: str = "auto") -> list[Example]:
+    """The examples of a data set in order of name, with their splits.
+
+    path: the folder that holds it, or its file of captions.
+    format: a key of FORMATS, or "auto" to recognise the format by the files' names and beginnings.
+    """
+    path = Path(path)
+    if format not in ("auto", *FORMATS):
+        raise CaptionBotError(
+            f"'{format}' is not a format of captions; choose auto or one of {', '.join(FORMATS)}."
+        )
+    if not path.exists():
+        raise CaptionBotError(f"There is no data set at {path}: give its folder, or its file of captions.")
+    for name in FORMATS if format == "auto" else [format]:
+        form = FORMATS[name]
+        if files := [path] if path.is_file() and format != "auto" else form.find(path):
+            if examples := form.read(files):
+                return examples
+            raise CaptionBotError(f"{path} holds no captions, although it looks like the format {name}.")
+    looked_for = "; ".join(f"{name}: {FORMATS[name].about}" for name in FORMATS if format in ("auto", name))
+    raise CaptionBotError(f"{path} holds no captions in a format that is looked for ({looked_for}).")
+
+
+def _files(*patterns: str, head: str) -> Callable[[Path], list[Path]]:
+    """Finds the files of the first pattern that has any; a given file may be known by its head instead."""
+
+    def find(path: Path) -> list[Path]:
+        if path.is_file():
+            return [path] if any(map(path.match, patterns)) or _begins(path, head) else []
+        for pattern in patterns:
+            if found := [file for file in sorted(path.glob(pattern)) if file.is_file()]:
+                return found
+        return []
+
+    return find
+
+
+def _begins(path: Path, head: str) -> bool:
+    with path.open("rb") as file:
+        return re.match(head.encode("latin-1"), file.read(_HEAD), re.DOTALL | re.IGNORECASE) is not None
+
+
+def _one(read: Callable[[Path], list[Example]]) -> Callable[[Sequence[Path]], list[Example]]:
+    """A reader of one file as a reader of all that were found."""
+
+    def read_one(paths: Sequence[Path]) -> list[Example]:
+        if len(paths) > 1:
+            names = ", ".join(path.name for path in paths)
+            raise CaptionBotError(f"{paths[0].parent} holds several data sets; name one of {names}.")
+        return read(paths[0])
+
+    return read_one
+
+
+def _find_shards(path: Path) -> list[Path]:
+    shards = sorted(path.rglob("*.tar")) if path.is_dir() else [path]
+    return [shard for shard in shards if shard.suffix == ".tar" and has_texts(shard)]
+
+
+def _find_folder(path: Path) -> list[Path]:
+    """A table in the folder, else the folder itself if texts lie beside its images."""
+    if path.is_file():
+        return [path] if is_table(path) else []
+    tables = [path / name for name in TABLES if (path / name).is_file()]
+    return tables or ([path] if has_texts(path) else [])
+
+
+def _read_folder(path: Path) -> list[Example]:
+    return read_texts(path) if path.is_dir() else to_examples(read_table(path), path)
+
+
+_PHRASES = _files("region_descriptions.json", head=r'\s*\[.*"phrase"\s*:')
+
+FORMATS = {
+    "karpathy": Format(
+        "dataset_*.json of Karpathy's Flickr8k, Flickr30k and COCO",
+        _files("dataset*.json", head=r'\s*\{.*"sentences"\s*:'),
+        _one(read_karpathy),
+    ),
+    "coco": Format(
+        "captions_train2014.json, captions_val2017.json and the like, or one's own in that form",
+        _files(
+            "captions_*.json", "annotations/captions_*.json", head=r'\s*\{.*"(images|annotations)"\s*:\s*\['
+        ),
+        read_coco_splits,
+    ),
+    "flickr": Format(
+        "Flickr8k.token.txt, results_20130124.token, results.csv or captions.txt, and lists of the splits",
+        _files(
+            *("Flickr8k.token.txt", "*.token.txt", "*.token", "results.csv", "*/results.csv", "captions.txt"),
+            head=r"(\xef\xbb\xbf)?([^\n]*#\d+\t|image(_name)?\s*[,|])",
+        ),
+        _one(read_flickr),
+    ),
+    "visual-genome": Format(
+        "region_descriptions.json, every phrase a caption", _PHRASES, _one(read_region_descriptions)
+    ),
+    "visual-genome-joined": Format(
+        "region_descriptions.json, the first three phrases one caption",
+        _PHRASES,
+        _one(partial(read_region_descriptions, joined=3)),
+    ),
+    "cs231n": Format(
+        "coco2014_captions.h5 with what lies beside it",
+        _files("coco2014_captions.h5", "*/coco2014_captions.h5", head=r"\x89HDF"),
+        _one(read_cs231n),
+    ),
+    "tar": Format(".tar shards of key.jpg with key.txt or key.json", _find_shards, read_shards),
+    "folder": Format(
+        f"{', '.join(TABLES)}, or a .txt or .json beside each image", _find_folder, _one(_read_folder)
+    ),
+}
+"""What `format` may be. Where a folder holds several, "auto" takes the first."""

@@ -1,0 +1,29 @@
+"""The form that Karpathy and Fei-Fei gave Flickr8k, Flickr30k and COCO (arXiv 1412.2306)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from captionbot.errors import CaptionBotError
+from training.data import Example
+from training.data.files import read_json, split_name
+
+
+def read_karpathy(path: Path) -> list[Example]:
+    """Examples of a `dataset_*.json` in order of name; `restval` of COCO belongs to train."""
+    try:
+        examples = [
+            Example(
+                image["filename"],
+                tuple(sentence["raw"].strip() for sentence in image["sentences"]),
+                split_name(image["split"]),
+                image.get("cocoid"),
+            )
+            for image in read_json(path)["images"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CaptionBotError(
+            f"{path} is not in the form of Karpathy's data sets (images with filename, split and sentences): "
+            f"{error!r}."
+        ) from error
+    return sorted(examples, key=lambda example: example.name)

@@ -1,0 +1,168 @@
+"""Captions as tables: CSV in its many dialects, JSON lines and JSON, one row a caption or an image."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from captionbot.errors import CaptionBotError
+from training.data import Example
+from training.data.files import read_json, read_text, split_by_name, split_name
+
+COLUMNS = {
+    "image": ("image", "file_name", "filename", "image_name", "file", "name"),
+    "caption": ("caption", "captions", "text", "comment", "sentence"),
+    "split": ("split",),
+}
+
+TABLES = ("captions.csv", "captions.jsonl", "captions.json", "metadata.csv", "metadata.jsonl")
+
+_DELIMITERS = ",|;\t"
+_LOST_BAR = re.compile(r"\s*\d+\s+(\S.*)")
+
+
+class Row(NamedTuple):
+    """What one row says. split: None where the table does not tell."""
+
+    image: str
+    captions: tuple[str, ...]
+    split: str | None
+
+
+def read_table(path: Path) -> list[Row]:
+    """The rows of a .jsonl or .json file, or of a CSV file under any other name."""
+    if path.suffix == ".jsonl":
+        return list(_json_lines(path))
+    if path.suffix == ".json":
+        return list(_json_rows(path))
+    return list(_csv_rows(path))
+
+
+def is_table(path: Path) -> bool:
+    """Whether `read_table` should try a file of this name and beginning."""
+    return path.suffix in (".json", ".jsonl") or has_csv_header(path)
+
+
+def has_csv_header(path: Path) -> bool:
+    """Whether a file begins with a line that names a column of images and one of captions."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return _dialect(file.readline()) is not None
+
+
+def to_examples(rows: Iterable[Row], path: Path, splits: Mapping[str, str] | None = None) -> list[Example]:
+    """Rows as examples in order of name, the captions of each in order of the rows.
+
+    splits: split by name, from lists beside the table; what they do not name is left out. Without
+        them the table's own splits count, and without those `split_by_name`.
+    """
+    captions: dict[str, list[str]] = {}
+    told: dict[str, str] = {}
+    for row in rows:
+        captions.setdefault(row.image, []).extend(row.captions)
+        if row.split is not None and told.setdefault(row.image, row.split) != row.split:
+            raise CaptionBotError(
+                f"{path} puts '{row.image}' into {told[row.image]} and {row.split}: an image has one split."
+            )
+    if splits is None:
+        splits = told or split_by_name(captions)
+        if lost := next((name for name in captions if name not in splits), None):
+            raise CaptionBotError(
+                f"{path} gives a split for some images and none for '{lost}': give one for all, or for none."
+            )
+    return [Example(name, tuple(captions[name]), splits[name]) for name in sorted(captions) if name in splits]
+
+
+def parse_row(fields: Any, where: str, image: str | None = None) -> Row:
+    """The row that a JSON object or the named cells of a CSV file make.
+
+    where: how an error calls the place.
+    image: the image's name, where the object need not tell it.
+    """
+    try:
+        known = {str(key).strip().lower(): value for key, value in fields.items() if value is not None}
+        found = {c: next((known[n] for n in names if n in known), "") for c, names in COLUMNS.items()}
+        name = image or PurePosixPath(found["image"].strip().replace("\\", "/")).name
+        captions = [found["caption"]] if isinstance(found["caption"], str) else found["caption"]
+        row = Row(name, tuple(caption.strip() for caption in captions), found["split"].strip() or None)
+    except (AttributeError, TypeError):
+        row = Row("", (), None)
+    if not row.image or not any(name in known for name in COLUMNS["caption"]):
+        raise CaptionBotError(
+            f"{where} should name an image ({', '.join(COLUMNS['image'])}) and its caption or captions "
+            f"({', '.join(COLUMNS['caption'])}) as text, and may name its split."
+        )
+    return row._replace(split=row.split and split_name(row.split))
+
+
+def _json_lines(path: Path) -> Iterator[Row]:
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            where = f"Line {number} of {path}"
+            try:
+                fields = json.loads(line)
+            except ValueError as error:
+                raise CaptionBotError(f"{where} is {line[:60]!r}, which is not JSON: {error}.") from error
+            yield parse_row(fields, where)
+
+
+def _json_rows(path: Path) -> Iterator[Row]:
+    """A list of objects, or one object of captions by image name."""
+    content = read_json(path)
+    if isinstance(content, dict):
+        content = [{"image": name, "captions": captions} for name, captions in content.items()]
+    if not isinstance(content, list):
+        raise CaptionBotError(
+            f"{path} should be a list of objects with image and caption, or an object of captions by image."
+        )
+    for number, fields in enumerate(content, 1):
+        yield parse_row(fields, f"Entry {number} of {path}")
+
+
+def _csv_rows(path: Path) -> Iterator[Row]:
+    """Commas, semicolons, tabs or bars; where the caption comes last it may hold them without quotes."""
+    lines = io.StringIO(read_text(path))
+    dialect = _dialect(lines.readline())
+    if dialect is None:
+        raise CaptionBotError(
+            f"The first line of {path} should name its columns: one of {', '.join(COLUMNS['image'])} and one "
+            f"of {', '.join(COLUMNS['caption'])}, as in 'image,caption'."
+        )
+    delimiter, columns = dialect
+    # Flickr30k's file with bars was made without quoting: a quote in it belongs to the caption.
+    quoting: Any = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                fields = dict(zip(columns, _fit(cells, columns, delimiter), strict=False))
+                yield parse_row(fields, f"Line {reader.line_num + 1} of {path}")
+    except csv.Error as error:
+        raise CaptionBotError(
+            f"Line {reader.line_num + 1} of {path} is not CSV ({error}): put captions that begin with a "
+            "quote in quotes, and write quotes inside them twice."
+        ) from error
+
+
+def _dialect(header: str) -> tuple[str, list[str]] | None:
+    """The delimiter and the columns, if the line is a header."""
+    for delimiter in _DELIMITERS:
+        columns = [cell.strip().strip('"').lower() for cell in header.split(delimiter)]
+        if all(any(name in columns for name in COLUMNS[needed]) for needed in ("image", "caption")):
+            return delimiter, columns
+    return None
+
+
+def _fit(cells: list[str], columns: list[str], delimiter: str) -> list[str]:
+    """The cells of a row whose caption was cut at its own delimiters, or lost the one in front of it."""
+    if columns[-1] in COLUMNS["caption"]:
+        if len(cells) > len(columns):
+            return [*cells[: len(columns) - 1], delimiter.join(cells[len(columns) - 1 :])]
+        # results.csv of Flickr30k: "2199200615.jpg| 4   A dog runs across the grass ."
+        if len(cells) == len(columns) - 1 == 2 and (lost := _LOST_BAR.fullmatch(cells[1])):
+            return [cells[0], "", lost[1]]
+    return cells
