@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import build_tiny_captioner
 
 from captionbot import CaptionBotError, Captioner, load_image
-from training import evaluate, export
-from training.data.coco import read_coco, read_results
+from training import compare, evaluate, export
+from training.metrics import score
+from training.predictions import read_predictions
 
 CAPTIONS = {"a.jpg": ["A dog runs on the beach .", "the dog plays"], "b.jpg": ["a man in the snow"]}
 
@@ -35,7 +37,7 @@ def data(tmp_path):
 
 
 def run(*arguments):
-    return evaluate.main([*map(str, arguments), "--no-meteor"])
+    return evaluate.main([*map(str, arguments), "--no-meteor", "--no-spice", "--samples", "50"])
 
 
 @pytest.mark.parametrize("form", ["karpathy", "coco"])
@@ -67,39 +69,160 @@ def test_captions_from_anywhere_can_be_scored(data, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["Bleu_4"] == pytest.approx(1)
 
 
+FORMS_OF_CAPTIONS = {
+    "coco": '[{"image_id": 10, "caption": "a dog"}, {"image_id": 11, "caption": "a man"}]',
+    "names": '[{"image": "a.jpg", "caption": "a dog"}, {"image": "x/b.jpg", "caption": "a man"}]',
+    "file names": '[{"file_name": "a.jpg", "text": "a dog"}, {"filename": "b", "captions": ["a man", "x"]}]',
+    "object": '{"a.jpg": "a dog", "b.jpg": "a man"}',
+    "object of lists": '{"10": ["a dog"], "11": [{"caption": "a man"}]}',
+    "jsonl": """{"image": "p/a.jpg", "model": "m", "captions": [{"text": "a dog"}, {"text": "one"}]}
+{"image": "broken.jpg", "error": "It is no image."}
+{"image": "p/b.jpg", "model": "m", "captions": [{"text": "a man"}]}
+""",
+}
+
+
+@pytest.mark.parametrize("form", FORMS_OF_CAPTIONS)
+def test_captions_of_other_projects_are_read_in_their_own_forms(form, data, tmp_path):
+    (tmp_path / "p").write_text(FORMS_OF_CAPTIONS[form], encoding="utf-8")
+    assert (
+        run("--predictions", tmp_path / "p", "--annotations", data / "coco.json", "--out", tmp_path / "r")
+        == 0
+    )
+    assert read_predictions(tmp_path / "predictions.json") == {"10": "a dog", "11": "a man"}
+
+
+def test_the_command_line_writes_what_evaluation_reads(data, tmp_path):
+    from captionbot.__main__ import main
+
+    card = build_tiny_captioner(tmp_path / "tiny")
+    (data / "broken.jpg").write_bytes(b"no image")
+    out = tmp_path / "captions.jsonl"
+    main(["caption", str(data), "--model", str(card), "--format", "jsonl", "--out", str(out)])
+    assert len(out.read_text().splitlines()) == 3
+    flags = ["--annotations", data / "karpathy.json", "--out", tmp_path / "r.json"]
+    assert run("--predictions", out, *flags) == 0
+
+
+def test_one_line_of_jsonl_is_one_image(data, tmp_path, capsys):
+    (tmp_path / "p").write_text('{"image": "a.jpg", "captions": [{"text": "a dog"}]}')
+    flags = [
+        "--predictions",
+        tmp_path / "p",
+        "--annotations",
+        data / "coco.json",
+        "--out",
+        tmp_path / "r.json",
+    ]
+    assert run(*flags, "--subset") == 0
+    assert json.loads((tmp_path / "r.json").read_text())["images"] == 1
+    assert run(*flags) == 2
+    assert "or score only those that have one with --subset" in capsys.readouterr().err
+
+
+def test_two_captions_of_one_image_are_refused(tmp_path):
+    (tmp_path / "p").write_text('[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]')
+    with pytest.raises(CaptionBotError, match="two captions of image '1'"):
+        read_predictions(tmp_path / "p")
+
+
+def test_results_say_how_sure_they_are_and_how_captions_read(data, tmp_path):
+    images = json.loads((data / "karpathy.json").read_text())["images"]
+    train = [{"filename": "t.jpg", "split": "train", "sentences": [{"raw": "A man in a in a"}]}]
+    (data / "karpathy.json").write_text(json.dumps({"images": images + train}))
+    captions = {"a.jpg": "a dog runs on the sand", "b.jpg": "a man in a in a"}
+    (tmp_path / "p.json").write_text(json.dumps(captions))
+    out = tmp_path / "r.json"
+    flags = ["--predictions", tmp_path / "p.json", "--annotations", data / "karpathy.json", "--out", out]
+    assert run(*flags, "--per-image", "--seed", 3) == 0
+    results = json.loads(out.read_text())
+    assert results["bootstrap"] == {"samples": 50, "seed": 3}
+    low, high = results["intervals"]["CIDEr"]
+    assert low <= results["CIDEr"] <= high
+    assert results["captions"]["mean_length"] == 6
+    assert results["captions"]["novel"] == 0.5
+    assert results["captions"]["stutters"] == 0.5
+    assert results["people"]["mean_length"] == 5.5
+    assert results["people"]["stutters"] == 0
+    rows = [json.loads(line) for line in (tmp_path / "per_image.jsonl").read_text().splitlines()]
+    assert [row["caption"] for row in rows] == list(captions.values())
+    assert rows[1]["faults"] == ["repeats", "stutters", "breaks_off"]
+    assert np.mean([row["CIDEr"] for row in rows]) == pytest.approx(results["CIDEr"])
+    alone = score({"a.jpg": captions["a.jpg"]}, CAPTIONS, meteor=False, spice=False)
+    assert rows[0]["Bleu_2"] == pytest.approx(alone["Bleu_2"])
+
+
+def compare_files(*arguments):
+    return compare.main([*map(str, arguments), "--no-meteor", "--no-spice", "--samples", "500"])
+
+
+def test_two_files_of_results_are_compared(data, tmp_path, capsys):
+    files = {"good": ["a dog runs on the beach", "a man in the snow"], "bad": ["a cat", "a man in the snow"]}
+    for name, (a, b) in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"a.jpg": a, "b.jpg": b}))
+        flags = ["--predictions", tmp_path / f"{name}.json", "--annotations", data / "coco.json"]
+        assert run(*flags, "--out", tmp_path / name / "results.json") == 0
+    annotations = ["--annotations", data / "coco.json"]
+    capsys.readouterr()
+    out = tmp_path / "c.json"
+    results = [tmp_path / name / "results.json" for name in ("bad", "good")]
+    assert compare_files(*results, *annotations, "--out", out) == 0
+    text = capsys.readouterr().out
+    assert "B is better, by CIDEr:\n  a.jpg" in text
+    assert "    A: a cat\n    B: a dog runs on the beach" in text
+    assert text.endswith("A is better, by CIDEr:\n")
+    comparison = json.loads(out.read_text())
+    (cider,) = [row for row in comparison["scores"] if row["name"] == "CIDEr"]
+    scores = [json.loads(path.read_text())["CIDEr"] for path in results]
+    assert [cider["first"], cider["second"]] == pytest.approx(scores)
+    assert cider["difference"] == pytest.approx(scores[1] - scores[0])
+    assert cider["low"] == 0 < cider["high"]
+    assert cider["p"] == 1  # of two images one is equal: swapping the other is as large either way
+    assert [row["image"] for row in comparison["per_image"]] == ["b.jpg", "a.jpg"]
+    capsys.readouterr()
+    assert compare_files(tmp_path / "bad.json", tmp_path / "good.json", *annotations) == 0
+    assert capsys.readouterr().out.splitlines()[4:10] == text.splitlines()[4:10]
+
+
+def test_results_whose_captions_were_overwritten_are_not_compared(data, tmp_path, capsys):
+    for name in ("first", "second"):
+        (tmp_path / "p.json").write_text(json.dumps({"a.jpg": f"the {name} dog", "b.jpg": "a man"}))
+        flags = ["--predictions", tmp_path / "p.json", "--annotations", data / "coco.json"]
+        assert run(*flags, "--out", tmp_path / f"{name}.json") == 0
+    capsys.readouterr()
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    assert compare_files(*files, "--annotations", data / "coco.json") == 2
+    assert "of another run than" in capsys.readouterr().err
+    flags = [tmp_path / "second.json", tmp_path / "p.json", "--annotations", data / "coco.json"]
+    assert compare_files(*flags, "--by", "Cider") == 2
+    assert "--by is one of Bleu_1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         (["--annotations", "karpathy.json", "--split", "test"], "has no split 'test'; choose one of val"),
-        (["--annotations", "coco.json"], "is not in the form of Karpathy"),
+        (["--annotations", "coco.json", "--format", "karpathy"], "coco.json"),
         (["--annotations", "karpathy.json", "--format", "coco"], "is not in COCO's format"),
+        (["--annotations", "nothing.json"], "nothing.json"),
         (["--annotations", "karpathy.json"], "needs --images"),
         (["--annotations", "karpathy.json", "--predictions", "few.json"], "have no caption of 'b.jpg'"),
-        (["--annotations", "karpathy.json", "--predictions", "coco.json"], "not in COCO's results format"),
+        (
+            ["--annotations", "karpathy.json", "--subset", "--predictions", "other.json"],
+            "no caption of any of the 2",
+        ),
+        (["--annotations", "karpathy.json", "--predictions", "coco.json"], "is not a file of captions"),
+        (["--annotations", "karpathy.json", "--predictions", "nothing.json"], "nothing.json"),
     ],
 )
 def test_mistakes_are_one_sentence(data, flags, sentence, monkeypatch, capsys):
     monkeypatch.chdir(data)
+    (data / "other.json").write_text('[{"image_id": "z", "caption": "a dog"}]')
     (data / "few.json").write_text('[{"image_id": "a", "caption": "a dog"}]')
     assert run(*flags) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
-
-
-def test_readers_of_coco(data):
-    examples, ids = read_coco(data / "coco.json")
-    assert [example.name for example in examples] == ["a.jpg", "b.jpg"]
-    assert examples[0].captions == tuple(CAPTIONS["a.jpg"])
-    assert ids == {"a.jpg": 10, "b.jpg": 11}
-    with pytest.raises(CaptionBotError, match="results format"):
-        read_results(data / "coco.json")
-
-
-def test_a_real_coco_file_is_read(shared):
-    examples, ids = read_coco(shared / "data" / "coco" / "captions_val2017.json")
-    assert len(examples) == len(ids) == 5000
-    assert sum(len(example.captions) for example in examples) == 25014
 
 
 def test_export_makes_a_compact_default_with_scores(tmp_path, data):

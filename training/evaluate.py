@@ -9,6 +9,7 @@ Beside results.json it leaves predictions.json, the captions in COCO's results f
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -23,12 +24,15 @@ from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
 from captionbot.images import load_image
 from captionbot.search_options import SearchOptions
+from captionbot.tokenizer import tokenize
 from training.data import Example, ImageStore, open_images
-from training.data.coco import read_coco, read_results
-from training.data.flickr import SPLIT_LISTS, read_karpathy, read_token_file
-from training.metrics import score
+from training.data.formats import FORMATS
+from training.metrics import Measured, measure
+from training.metrics.prose import describe, faults
+from training.metrics.significance import intervals
+from training.predictions import captions_of, load_split, read_predictions, write_predictions
 
-FORMATS = ("karpathy", "coco", "flickr")
+PREDICTIONS = "predictions.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,13 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m training.evaluate", description=summary)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="captioner by name, folder or card (default: the one that ships)")
-    what.add_argument(
-        "--predictions", type=Path, help="captions in COCO's results format, instead of a captioner"
-    )
+    what.add_argument("--predictions", type=Path, help="file of captions, instead of a captioner")
     parser.add_argument("--images", type=Path, help="folder or tar of the images")
-    parser.add_argument("--annotations", type=Path, required=True, help="what people wrote")
-    parser.add_argument("--format", choices=FORMATS, default="karpathy", help="of the annotations")
-    parser.add_argument("--split", default="val")
+    add_annotation_flags(parser)
     parser.add_argument("--limit", type=int, default=0, help="only the first so many images")
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument(
@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
+    parser.add_argument("--samples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--per-image", action="store_true", help="leave per_image.jsonl too")
     parser.add_argument("--out", type=Path, default=Path("results.json"))
     given = parser.parse_args(arguments)
     try:
@@ -65,18 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def add_annotation_flags(parser: argparse.ArgumentParser) -> None:
+    """What captions are scored against, and by what: the same for `training.compare`."""
+    parser.add_argument("--annotations", type=Path, required=True, help="what people wrote")
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
+    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
+    parser.add_argument("--subset", action="store_true", help="only the images that have a prediction")
+    parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
+    parser.add_argument("--no-spice", action="store_true", help="leave out SPICE, which needs Java and more")
+
+
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:
-    """Caption (or read captions), score, and write both files."""
-    examples, ids = _annotations(given.annotations, given.format, given.split)
+    """Caption (or read captions), score, and write all files."""
+    examples, training = load_split(given.annotations, given.format, given.split)
     examples = examples[: given.limit or None]
-    results: dict[str, Any] = {
-        "model": given.model or "default",
-        "split": given.split,
-        "images": len(examples),
-    }
+    results: dict[str, Any]
     if given.predictions:
-        results["model"] = str(given.predictions)
-        captions = _by_name(read_results(given.predictions), ids, examples)
+        captions = captions_of(examples, read_predictions(given.predictions), given.subset)
+        results = {"model": str(given.predictions), "split": given.split, "images": len(captions)}
     else:
         if not given.images:
             raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
@@ -85,23 +93,41 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         started = time.perf_counter()
         captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
         seconds = time.perf_counter() - started
-        results |= {
+        results = {
             "model": captioner.name,
+            "split": given.split,
+            "images": len(captions),
             "beam_size": given.beam_size,
             "seconds": round(seconds, 2),
-            "images_per_second": round(len(examples) / seconds, 2),
+            "images_per_second": round(len(captions) / seconds, 2),
         }
     references = {example.name: example.captions for example in examples}
-    results |= score(captions, references, meteor=not given.no_meteor)
+    measured = measure(captions, references, meteor=not given.no_meteor, spice=not given.no_spice)
+    known = [tokenize(caption) for example in training for caption in example.captions] or None
+    results |= measured.corpus() | {
+        "left_out": measured.left_out,
+        "bootstrap": {"samples": given.samples, "seed": given.seed},
+        "intervals": intervals(measured.tallies, given.samples, given.seed),
+        "captions": describe(measured.captions, known),
+        "people": describe([humans[0] for humans in measured.references], known),
+    }
     given.out.parent.mkdir(parents=True, exist_ok=True)
+    predictions = given.out.with_name(PREDICTIONS)
+    write_predictions(predictions, examples, captions)
+    results["predictions_sha256"] = hashlib.sha256(predictions.read_bytes()).hexdigest()
     given.out.write_text(json.dumps(results, indent=1) + "\n")
-    predictions = [
-        {"image_id": ids.get(name, name), "caption": caption} for name, caption in captions.items()
-    ]
-    given.out.with_name("predictions.json").write_text(
-        json.dumps(predictions, indent=1, ensure_ascii=False) + "\n"
-    )
+    if given.per_image:
+        lines = (json.dumps(row, ensure_ascii=False) for row in per_image(measured, captions))
+        given.out.with_name("per_image.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return results
+
+
+def per_image(measured: Measured, captions: dict[str, str]) -> Iterable[dict[str, Any]]:
+    """A row an image: its caption, every score of this caption alone, and what is suspicious in it."""
+    each = measured.each()
+    for i, image in enumerate(measured.images):
+        scores = {name: float(values[i]) for name, values in each.items()}
+        yield {"image": image, "caption": captions[image], **scores, "faults": faults(measured.captions[i])}
 
 
 def caption_all(
@@ -117,41 +143,6 @@ def caption_all(
     while batch := list(islice(names, batch_size)):
         found = captioner.caption([load_image(store[name]) for name in batch], options)
         captions |= {name: f.captions[0].text for name, f in zip(batch, found, strict=True)}
-    return captions
-
-
-def _annotations(path: Path, form: str, split: str) -> tuple[list[Example], dict[str, int]]:
-    """Examples of the split, and the numbers of their images where the data set has such."""
-    if form == "coco":
-        return read_coco(path, split)
-    if form == "karpathy":
-        examples = read_karpathy(path)
-    else:
-        if split not in SPLIT_LISTS or not (path.parent / SPLIT_LISTS[split]).is_file():
-            raise CaptionBotError(
-                f"There is no list of the split '{split}' beside {path}; choose one of "
-                f"{', '.join(SPLIT_LISTS)} whose list is there ({', '.join(SPLIT_LISTS.values())})."
-            )
-        examples = read_token_file(path, {split: path.parent / SPLIT_LISTS[split]})
-    chosen = [example for example in examples if example.split == split]
-    if not chosen:
-        splits = ", ".join(sorted({example.split for example in examples}))
-        raise CaptionBotError(f"{path} has no split '{split}'; choose one of {splits}.")
-    return chosen, {}
-
-
-def _by_name(results: dict[str, str], ids: dict[str, int], examples: Sequence[Example]) -> dict[str, str]:
-    """Captions by file name, whatever the results call the images: by number, file name or stem."""
-    captions = {}
-    for example in examples:
-        calls = (example.name, Path(example.name).stem, str(ids.get(example.name, "")))
-        call = next((c for c in calls if c in results), None)
-        if call is None:
-            raise CaptionBotError(
-                f"The predictions have no caption of '{example.name}'; give one for every image "
-                "of the split, or take fewer with --limit."
-            )
-        captions[example.name] = results[call]
     return captions
 
 

@@ -1,0 +1,129 @@
+"""Captions of a data set's images, as files: ours, and those of other projects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from captionbot.errors import CaptionBotError
+from training.data import Example
+from training.data.files import read_text
+from training.data.formats import load_dataset
+
+_IMAGE_KEYS = ("image_id", "image", "file_name", "filename", "id")
+_CAPTION_KEYS = ("caption", "captions", "text")
+
+
+def load_split(path: Path, form: str, split: str) -> tuple[list[Example], list[Example]]:
+    """The examples of one split of annotations, and those of its training split, which may be none."""
+    examples = load_dataset(path, form)
+    chosen = [example for example in examples if example.split == split]
+    if not chosen:
+        splits = ", ".join(sorted({example.split for example in examples}))
+        raise CaptionBotError(f"{path} has no split '{split}'; choose one of {splits}.")
+    return chosen, [example for example in examples if example.split == "train"]
+
+
+def read_predictions(path: str | Path) -> dict[str, str]:
+    """Captions by image, whatever the file calls the images: by number, by name, or by path.
+
+    Reads COCO's results format, [{"image_id": ..., "caption": "..."}, ...], also with `image`, `file_name`
+    or `id` for the image and `text` or `captions` (the first counts) for the caption; {image: caption};
+    and a line of JSON an image, as `python -m captionbot caption --format jsonl` writes them, where
+    images that could not be captioned are passed over. Raises CaptionBotError for anything else, and for
+    an image with two captions.
+    """
+    captions: dict[str, str] = {}
+    for image, caption in _entries(Path(path)):
+        if image in captions:
+            raise CaptionBotError(f"{path} has two captions of image '{image}'; keep one for each image.")
+        captions[image] = caption
+    return captions
+
+
+def captions_of(
+    examples: Sequence[Example], predictions: Mapping[str, str], subset: bool = False
+) -> dict[str, str]:
+    """Captions by the examples' names, in their order; with `subset` only of images that have one."""
+    by_name = {Path(image).name: image for image in predictions}  # some write whole paths
+    captions = {}
+    for example in examples:
+        calls = [example.name, Path(example.name).stem]
+        if example.image_id is not None:
+            calls.insert(0, str(example.image_id))
+        call = next((call for call in calls if call in by_name), None)
+        if call is not None:
+            captions[example.name] = predictions[by_name[call]]
+        elif not subset:
+            raise CaptionBotError(
+                f"The predictions have no caption of '{example.name}'; give one for every image of the "
+                "split, or score only those that have one with --subset."
+            )
+    if not captions:
+        raise CaptionBotError(
+            f"The predictions have no caption of any of the {len(examples)} images, such as "
+            f"'{examples[0].name}'; check that they are of the same data set and split."
+        )
+    return captions
+
+
+def write_predictions(path: Path, examples: Iterable[Example], captions: Mapping[str, str]) -> None:
+    """COCO's results format, images by number where the data set has such, else by name."""
+    entries = [
+        {
+            "image_id": example.name if example.image_id is None else example.image_id,
+            "caption": captions[example.name],
+        }
+        for example in examples
+        if example.name in captions
+    ]
+    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _entries(path: Path) -> list[tuple[str, str]]:
+    text = read_text(path)
+    try:
+        content = _parse(text)
+        if isinstance(content, dict):
+            return [(image, _caption(caption)) for image, caption in content.items()]
+        return [
+            (str(_first(entry, _IMAGE_KEYS)), _caption(_first(entry, _CAPTION_KEYS)))
+            for entry in content
+            if "error" not in entry
+        ]
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CaptionBotError(
+            f"{path} is not a file of captions: give COCO's results format, a JSON list of objects with "
+            "image_id and caption, or an object of captions by image, or a line of JSON an image "
+            f"({error!r})."
+        ) from error
+
+
+def _parse(text: str) -> Any:
+    """JSON, or lines of JSON as a list; one line alone is an entry if it has an entry's keys."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+    alone = isinstance(content, dict) and any(key in content for key in _IMAGE_KEYS)
+    return [content] if alone else content
+
+
+def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    for key in keys:
+        if key in entry:
+            return entry[key]
+    raise KeyError(f"none of {', '.join(keys)}")
+
+
+def _caption(value: Any) -> str:
+    """A caption that is text, or the first of a list, each text or an object with text or caption."""
+    if isinstance(value, list):
+        value = value[0]
+    if isinstance(value, dict):
+        value = _first(value, _CAPTION_KEYS)
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a caption")
+    return value
