@@ -1,57 +1,40 @@
 """The Streamlit page: `streamlit run streamlit_app.py`. Widgets only; captionbot works everything out.
 
-Photos stay in memory. Sessions share one captioner and one bounded cache of captions, keyed by the
-photo's bytes and the settings, so that nothing is computed twice and nothing is mixed up.
+This is the frame: the photo, the settings and the tabs. Each tab is a module of `streamlit_views`.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import math
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import streamlit as st
 from PIL import Image
 
-from captionbot import CaptionBotError, render
+from captionbot import CaptionBotError
 from captionbot.card import Card
-from captionbot.images import load_image
-from captionbot.records import record
-from captionbot.render import Look, plain
+from captionbot.render import plain
 from captionbot.samples import sample_photos
 from captionbot.search_options import SearchOptions
-from captionbot.types import Caption, Captioned
-from captionbot.urls import fetch
+from captionbot.types import Captioned
 from captionbot.weights import find_card, list_cards
-
-if TYPE_CHECKING:  # torch takes seconds to import: the page is there before that
-    from captionbot import Captioner
+from streamlit_views import ask, batch, beam, compare, regions, results, share, steer, truth, words, work
+from streamlit_views.work import Asked, Photo, Settings
 
 MAX_MEGABYTES = 20
-COLOURS = {
-    "inferno": "Fire",
-    "viridis": "Green to yellow",
-    "cividis": "Blue to yellow",
-    "spotlight": "Spotlight",
-}
-HERO_HEIGHT = 540  # pixels: photo, caption and words fit on a laptop's screen together
 
 STYLE = """<style>
-.stMainBlockContainer { padding-top: 2rem; padding-bottom: 3rem; max-width: 1240px; }
+.stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 3rem; max-width: 1240px; }
 .stImage img { border-radius: 0.75rem; }
+.st-key-chips [role="radiogroup"] > * {
+    background: color-mix(in srgb, #635bff calc(var(--sure, 0%) * 0.5), transparent);
+}
+.rivals div { display: grid; grid-template-columns: 6.5rem 1fr 3rem; gap: 0.6rem; align-items: center; }
+.rivals i { background: rgb(128 128 150 / 0.18); border-radius: 4px; height: 0.6rem; }
+.rivals b { display: block; height: 100%; border-radius: 4px; background: #635bff; }
 </style>"""
 
-CONFIDENCE_HELP = (
-    "How sure the model is of its wording: the geometric mean of the probabilities of the words. "
-    "It is not the chance that the caption is true."
-)
-LOG_PROB_HELP = "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier."
 TIPS = """
 - People, dogs, sports, beaches, streets and snow are what it has seen most.
 - One clear subject in daylight works best; screenshots, text, food and close-ups work poorly.
@@ -60,62 +43,21 @@ TIPS = """
 """
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A photo as it came: its name and the bytes of its file."""
-
-    name: str
-    data: bytes
-
-    def decode(self, at_least: int | None = None) -> Image.Image:
-        """The image, as of `load_image`; CaptionBotError, with the file's name, where it is none."""
-        file = io.BytesIO(self.data)
-        file.name = self.name
-        return load_image(file, at_least)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the sidebar says: which captioner, how it searches, how sentences begin, what they avoid."""
-
-    model: str
-    options: SearchOptions
-    prefix: str
-    banned_words: tuple[str, ...]
-
-
-@st.cache_resource(max_entries=2, show_spinner="Waking the captioner…")
-def load_captioner(model: str) -> Captioner:
-    from captionbot import Captioner
-
-    return Captioner.from_pretrained(model)
-
-
-@st.cache_data(max_entries=32, ttl=3600, show_spinner=False)
-def display_photo(photo: Photo) -> Image.Image:
-    return render.fit(photo.decode(at_least=render.DISPLAY), render.DISPLAY)
-
-
-@st.cache_data(max_entries=256, ttl=3600, show_spinner="Looking at the photo…")
-def caption_photo(photo: Photo, settings: Settings) -> Captioned:
-    return load_captioner(settings.model).caption(
-        [photo.decode()], settings.options, prefix=settings.prefix, banned_words=settings.banned_words
-    )[0]
-
-
-@st.cache_data(max_entries=8, ttl=600, show_spinner="Fetching the photo…")
-def fetch_photo(url: str) -> bytes:
-    return fetch(url)
-
-
-@st.cache_data(max_entries=8, ttl=60)
-def load_card(model: str) -> Card:
-    return Card.load(find_card(model))
-
-
 def main() -> None:
     st.set_page_config("CaptionBot", "🔎", layout="wide")
     st.html(STYLE)
+    page = st.navigation(
+        [
+            st.Page(explorer, title="Explore", icon=":material/search:", default=True),
+            st.Page(many, title="Many photos", icon=":material/photo_library:", url_path="many"),
+            st.Page(results.show, title="Results", icon=":material/leaderboard:", url_path="results"),
+        ],
+        position="top",
+    )
+    page.run()
+
+
+def explorer() -> None:
     st.title("CaptionBot", anchor=False)
     st.markdown("Drop in a photo. CaptionBot says what it sees, and shows where it looked for every word.")
     try:
@@ -124,12 +66,42 @@ def main() -> None:
         photo = choose_photo()
         if photo is None:
             return
-        shown = display_photo(photo)
-        captioned = caption_photo(photo, settings)
+        asked = Asked(photo, settings)
+        shown, captioned = work.display_photo(photo), work.caption(asked)
     except CaptionBotError as error:
         st.error(plain(str(error)), icon=":material/error:")
         return
-    explore(photo.name, settings.model, shown, captioned)
+    explore(asked, shown, captioned)
+
+
+def many() -> None:
+    try:
+        with st.sidebar:
+            settings = choose_settings()
+        batch.show(settings)
+    except CaptionBotError as error:
+        st.error(plain(str(error)), icon=":material/error:")
+
+
+@st.fragment
+def explore(asked: Asked, shown: Image.Image, captioned: Captioned) -> None:
+    """Photo, captions and views. A click in here runs this function again and nothing else."""
+    view = words.heroes(asked, shown, captioned)
+    views = {
+        "Words": words.every_word,
+        "Beam": beam.show,
+        "Steer": steer.show,
+        "Ask the picture": ask.show,
+        "Is it true?": truth.show,
+        **({"Regions": regions.show} if view.caption.grid is None else {}),
+        "Compare": compare.show,
+        "Share": share.show,
+    }
+    tabs = st.tabs(list(views), key="view", on_change="rerun", bind="query-params")
+    for tab, draw in zip(tabs, views.values(), strict=True):
+        if tab.open:  # the others are worked out when they are opened
+            with tab:
+                draw(view)
 
 
 def choose_photo() -> Photo | None:
@@ -144,6 +116,7 @@ def choose_photo() -> Photo | None:
             required=True,
             label_visibility="collapsed",
             key="source",
+            bind="query-params",
         )
         if source == "Upload":
             file = st.file_uploader(
@@ -153,10 +126,14 @@ def choose_photo() -> Photo | None:
                 return Photo(file.name, file.getvalue())
         elif source == "Link":
             url = st.text_input(
-                "Link", placeholder="https://… address of a photo", label_visibility="collapsed", key="url"
+                "Link",
+                placeholder="https://… address of a photo",
+                label_visibility="collapsed",
+                key="url",
+                bind="query-params",
             ).strip()
             if url:
-                return Photo(url, fetch_photo(url))
+                return Photo(url, work.fetch_photo(url))
         elif source == "Samples" and samples:
             name = st.pills(
                 "Sample",
@@ -165,6 +142,7 @@ def choose_photo() -> Photo | None:
                 required=True,
                 label_visibility="collapsed",
                 key="sample",
+                bind="query-params",
             )
     if source == "Camera":
         # Mounted only when asked for: the browser wants permission as soon as it is on the page.
@@ -178,8 +156,8 @@ def choose_settings() -> Settings:
     names = [path.stem for path in list_cards()]
     model = find_card().stem
     if len(names) > 1:
-        model = st.selectbox("Captioner", names, names.index(model), key="model")
-    card = load_card(model)
+        model = st.selectbox("Captioner", names, names.index(model), key="model", bind="query-params")
+    card = work.load_card(model)
     usual = SearchOptions(**card.search)
     beam_size = st.slider(
         "Beam size",
@@ -187,20 +165,32 @@ def choose_settings() -> Settings:
         10,
         min(usual.beam_size, 10),
         key="beam_size",
+        bind="query-params",
         help="How many sentences are kept in play while the caption is written. 1 takes the likeliest word "
         "each time; more finds likelier sentences and takes longer.",
     )
     captions = st.slider(
-        "Captions", 1, 10, 3, key="captions", help="How many to show, best first; at most the beam size."
+        "Captions",
+        1,
+        10,
+        3,
+        key="captions",
+        bind="query-params",
+        help="How many to show, best first; at most the beam size.",
     )
     prefix = st.text_input(
         "Start the caption with…",
         placeholder="two children",
         key="prefix",
+        bind="query-params",
         help="The model finishes your sentence.",
     ).strip()
     banned = st.text_input(
-        "Words to avoid", placeholder="man, shirt", key="banned", help="Separated by commas or spaces."
+        "Words to avoid",
+        placeholder="man, shirt",
+        key="banned",
+        bind="query-params",
+        help="Separated by commas or spaces.",
     )
     with st.expander("More options"):
         options = more_options(usual, beam_size, captions)
@@ -210,7 +200,7 @@ def choose_settings() -> Settings:
 
 def more_options(usual: SearchOptions, beam_size: int, captions: int) -> SearchOptions:
     shortest, longest = st.slider(
-        "Length in words", 1, 40, (usual.min_length, usual.max_length), key="length"
+        "Length in words", 1, 40, (usual.min_length, usual.max_length), key="length", bind="query-params"
     )
     length_penalty = st.slider(
         "Length penalty",
@@ -219,6 +209,7 @@ def more_options(usual: SearchOptions, beam_size: int, captions: int) -> SearchO
         float(usual.length_penalty),
         0.1,
         key="length_penalty",
+        bind="query-params",
         help="0 ranks sentences by probability alone, which favours short ones; more favours long ones.",
     )
     no_repeat_ngram_size = st.slider(
@@ -227,11 +218,13 @@ def more_options(usual: SearchOptions, beam_size: int, captions: int) -> SearchO
         5,
         usual.no_repeat_ngram_size,
         key="no_repeat",
+        bind="query-params",
         help="No run of so many words is said twice; 0 allows it.",
     )
     sampling = st.toggle(
         "Sampling",
         key="sampling",
+        bind="query-params",
         help="Draw words by chance instead of searching for the likeliest sentence.",
     )
     return SearchOptions(
@@ -247,10 +240,22 @@ def more_options(usual: SearchOptions, beam_size: int, captions: int) -> SearchO
 def sampling_options() -> dict[str, Any]:
     options = {
         "temperature": st.slider(
-            "Temperature", 0.1, 2.0, 1.0, key="temperature", help="Lower is safer, higher is wilder."
+            "Temperature",
+            0.1,
+            2.0,
+            1.0,
+            key="temperature",
+            bind="query-params",
+            help="Lower is safer, higher is wilder.",
         ),
         "top_k": st.slider(
-            "Top k", 0, 100, 0, key="top_k", help="Draw from the k likeliest words; 0 is all."
+            "Top k",
+            0,
+            100,
+            0,
+            key="top_k",
+            bind="query-params",
+            help="Draw from the k likeliest words; 0 is all.",
         ),
         "top_p": st.slider(
             "Top p",
@@ -258,6 +263,7 @@ def sampling_options() -> dict[str, Any]:
             1.0,
             0.9,
             key="top_p",
+            bind="query-params",
             help="Draw from the likeliest words that hold this probability.",
         ),
     }
@@ -278,134 +284,6 @@ def about(card: Card) -> None:
         facts = [f"{card.parameters / 1e6:.1f} million parameters", *scores, card.licence]
         st.caption(" · ".join(plain(fact) for fact in facts if fact))
     st.caption("Captions can be wrong. Your photos are not stored.")
-
-
-@st.fragment
-def explore(name: str, model: str, photo: Image.Image, captioned: Captioned) -> None:
-    """Photo, captions and words. A click in here runs this function again and nothing else."""
-    share = min(max(0.62 * photo.width / photo.height, 0.4), 0.58)  # of the page's width
-    left, right = st.columns([share, 1 - share], gap="medium")
-    with right:
-        above = st.container()
-        caption = choose_caption(captioned)
-        with above:
-            st.header(plain(render.sentence(caption.text)), anchor=False)
-            st.caption(f"Confidence {render.percent(caption.confidence)}", help=CONFIDENCE_HELP)
-            t = choose_word(caption)
-            with st.container(horizontal=True, gap="xsmall"):
-                look = choose_look()
-                copy(captioned)
-                download(name, model, photo, captioned, caption, look)
-    with left:
-        hero(photo, caption, t, look)
-    st.subheader("Every word", anchor=False)
-    gallery(photo, caption, look)
-
-
-def choose_caption(captioned: Captioned) -> Caption:
-    captions = captioned.captions
-    if len(captions) == 1:
-        return captions[0]
-    chosen = st.radio(
-        "Captions, best first",
-        range(len(captions)),
-        format_func=labels([render.sentence(caption.text) for caption in captions]).__getitem__,
-        captions=[
-            f"Confidence {render.percent(caption.confidence)} · log-probability {caption.log_prob:.1f}"
-            for caption in captions
-        ],
-        help=LOG_PROB_HELP,
-        key=" / ".join(caption.text for caption in captions),
-    )
-    return captions[chosen]
-
-
-def choose_word(caption: Caption) -> int | None:
-    t = st.pills(
-        "Click a word to see where the model looked",
-        range(len(caption.words)),
-        format_func=labels([word.text for word in caption.words]).__getitem__,
-        wrap=True,
-        key=f"word of {caption.text}",
-    )
-    if t is None:
-        return None
-    word = caption.words[t]
-    st.caption(f"“{plain(word.text)}” had a probability of {render.percent(math.exp(word.log_prob))} here.")
-    return t
-
-
-def choose_look() -> Look:
-    with st.popover("Heatmap", icon=":material/tune:"):
-        shape = st.segmented_control(
-            "Shape", ["Smooth", "Cells"], default="Smooth", required=True, key="shape"
-        )
-        strength = st.slider("Strength", 0.1, 1.0, 0.6, key="strength")
-        colormap = st.selectbox("Colours", list(COLOURS), format_func=COLOURS.__getitem__, key="colormap")
-    return Look(shape == "Smooth", strength, colormap)
-
-
-def copy(captioned: Captioned) -> None:
-    with st.popover("Copy", icon=":material/content_copy:"):
-        for caption in captioned.captions:
-            st.code(render.sentence(caption.text), language=None, wrap_lines=True)
-
-
-def download(
-    name: str, model: str, photo: Image.Image, captioned: Captioned, caption: Caption, look: Look
-) -> None:
-    """Files that are made only when they are asked for."""
-    files: dict[str, tuple[str, str, Callable[[], str | bytes]]] = {
-        "Every word (PNG)": (
-            "png",
-            "image/png",
-            lambda: render.png(render.contact_sheet(photo, caption, look)),
-        ),
-        "Word by word (GIF)": (
-            "gif",
-            "image/gif",
-            lambda: render.gif(render.animation(photo, caption, look)),
-        ),
-        "Captions and attention (JSON)": (
-            "json",
-            "application/json",
-            lambda: json.dumps(record(name, model, captioned, with_alphas=True), ensure_ascii=False),
-        ),
-    }
-    stem = Path(name).stem or "photo"
-    with st.popover("Download", icon=":material/download:"):
-        for label, (ending, mime, make) in files.items():
-            st.download_button(
-                label, make, f"{stem}.{ending}", mime, on_click="ignore", width="stretch", key=ending
-            )
-
-
-def hero(photo: Image.Image, caption: Caption, t: int | None, look: Look) -> None:
-    alt = render.sentence(caption.text)
-    if t is not None:
-        alt = f"{alt} Brighter: where the model looked for “{caption.words[t].text}”."
-        photo = render.word_overlay(photo, caption, t, look)
-    show(photo, alt, max(1, photo.width * HERO_HEIGHT // photo.height))
-
-
-def gallery(photo: Image.Image, caption: Caption, look: Look) -> None:
-    small = render.fit(photo, 360)
-    with st.container(horizontal=True, gap="small"):
-        for t, word in enumerate(caption.words):
-            with st.container(width=164, gap=None):
-                picture = render.word_overlay(small, caption, t, look)
-                show(picture, f"Where the model looked for “{word.text}”.", 164)
-                st.caption(f"**{plain(word.text)}** · {render.percent(math.exp(word.log_prob))}")
-
-
-def show(picture: Image.Image, alt: str, width: int) -> None:
-    st.image(picture, width=width, output_format="JPEG", alt=alt)
-
-
-def labels(texts: list[str]) -> list[str]:
-    """Texts as labels of choices. Streamlit tells choices apart by their labels, and a sentence may well
-    say a word twice, so every repetition carries one more invisible word joiner."""
-    return [plain(text) + "\u2060" * texts[:index].count(text) for index, text in enumerate(texts)]
 
 
 if __name__ == "__main__":

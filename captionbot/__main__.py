@@ -1,4 +1,4 @@
-"""The command line: `python -m captionbot caption|explain|models|download`.
+"""The command line: `python -m captionbot caption|explain|models|download|import`.
 
 Torch is imported only after the arguments are known to be sound, so that `--help` answers at once.
 """
@@ -6,7 +6,6 @@ Torch is imported only after the arguments are known to be sound, so that `--hel
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import sys
@@ -15,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import TextIOWrapper
-from itertools import chain, count, groupby, islice
+from itertools import groupby, islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 from captionbot.errors import CaptionBotError
+from captionbot.records import free_name, records, write_csv, write_jsonl
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -128,9 +128,21 @@ def _parser() -> argparse.ArgumentParser:
     models = command("models", _models, "List the captioners that ship and those that can be downloaded.")
     models.add_argument("--format", choices=["text", "json"], default="text", help="(default: text)")
 
-    download = command("download", _download, "Fetch weights, and print where they lie.")
+    download = command(
+        "download", _download, "Fetch weights, import those of captioners, and print where they lie."
+    )
     download.add_argument("name", metavar="NAME", help="a name that `models` lists")
     download.add_argument("--folder", type=Path, metavar="DIR", help="where to (default: the cache folder)")
+
+    imported = command("import", _import, "Make a captioner of another project's weights.")
+    imported.add_argument("kind", metavar="KIND", help="the project: seed004, sgrvinod or seed003")
+    imported.add_argument("files", nargs="+", metavar="FILE", help="its files, in any order")
+    imported.add_argument(
+        "--out",
+        required=True,
+        metavar="NAME",
+        help="what `--model` will call it; or, with a slash, a folder to put it in",
+    )
     return parser
 
 
@@ -253,45 +265,16 @@ def _write_text(results: Iterable[Result], model: str, out: TextIO) -> None:
                 print(name, caption.text, sep="\t", file=out)
 
 
-def _records(results: Iterable[Result], model: str) -> Iterator[dict[str, Any]]:
-    from captionbot.records import error_record, record
-
-    for name, result in results:
-        if isinstance(result, CaptionBotError):
-            yield error_record(name, str(result))
-        else:
-            yield record(name, model, result)
-
-
 def _write_json(results: Iterable[Result], model: str, out: TextIO) -> None:
     """One list of all records, so that nothing is written before the last image."""
-    print(json.dumps(list(_records(results, model)), ensure_ascii=False, indent=2), file=out)
-
-
-def _write_jsonl(results: Iterable[Result], model: str, out: TextIO) -> None:
-    for record in _records(results, model):
-        print(json.dumps(record, ensure_ascii=False), file=out)
-
-
-def _write_csv(results: Iterable[Result], model: str, out: TextIO) -> None:
-    """A row a caption, rank 1 the best; a row with nothing but its error for an image that failed."""
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["image", "caption", "log_prob", "confidence", "rank", "error"])
-    for name, result in results:
-        if isinstance(result, CaptionBotError):
-            table.writerow([name, "", "", "", "", result])
-            continue
-        for rank, caption in enumerate(result.captions, start=1):
-            table.writerow(
-                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, ""]
-            )
+    print(json.dumps(list(records(results, model)), ensure_ascii=False, indent=2), file=out)
 
 
 _WRITERS: dict[str, Callable[[Iterable[Result], str, TextIO], None]] = {
     "text": _write_text,
     "json": _write_json,
-    "jsonl": _write_jsonl,
-    "csv": _write_csv,
+    "jsonl": write_jsonl,
+    "csv": write_csv,
 }
 
 
@@ -301,7 +284,7 @@ def _write_files(results: Iterable[Result], paths: list[str], folder: Path) -> N
     for name, result in results:
         if isinstance(result, CaptionBotError):
             continue
-        path = folder / _free_name(_below(paths, name), taken)
+        path = folder / free_name(_below(paths, name), taken)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{caption.text}\n" for caption in result.captions), encoding="utf-8")
 
@@ -315,14 +298,6 @@ def _below(paths: list[str], name: str) -> PurePosixPath:
     around = next((root for root in map(Path, paths) if root in path.parents), path.parent)
     parts = [part for part in path.relative_to(around).parts if part != ".."]
     return PurePosixPath(*parts or ["image"])
-
-
-def _free_name(name: PurePosixPath, taken: set[str]) -> str:
-    """dog.jpg -> dog.txt; for a dog.png beside it dog.png.txt; then dog.png-2.txt, and so on."""
-    names = chain([str(name.with_suffix(".txt")), f"{name}.txt"], (f"{name}-{n}.txt" for n in count(2)))
-    free = next(path for path in names if path.casefold() not in taken)
-    taken.add(free.casefold())
-    return free
 
 
 @contextmanager
@@ -380,31 +355,37 @@ def _numbers(name: str, image: Image, model: str, captioned: Captioned) -> bytes
 _FIGURES = {".png": _sheet, ".gif": _animation, ".json": _numbers}
 
 
-# models and download
+# models, download and import
 
 
 def _models(args: argparse.Namespace) -> int:
-    listed = [*_shipped(), *_downloadable()]
+    listed = [*_here()]
+    names = {model["name"] for model in listed}
+    listed += [model for model in _downloadable() if model["name"] not in names]
     if args.format == "json":
         print(json.dumps(listed, ensure_ascii=False, indent=2))
         return 0
     width = max((len(model["name"]) for model in listed), default=0)
     for model in listed:
         origin = "default" if model["default"] else "ships" if model["ships"] else "downloads"
+        if not model["ships"] and model["parameters"]:
+            origin = "imported"
         size = f"{model['size_bytes'] / 1e6:.1f} MB" if model["size_bytes"] else ""
         scores = ", ".join(f"{name} {x:.3f}" for name, x in model["scores"].items() if isinstance(x, float))
         print(f"{model['name']:{width}}  {origin:9}  {model['family']:16}  {size:>9}  {scores}".rstrip())
     return 0
 
 
-def _shipped() -> Iterator[dict[str, Any]]:
+def _here() -> Iterator[dict[str, Any]]:
+    """The captioners that ship, then those that were imported."""
     from captionbot.card import Card
-    from captionbot.weights import list_cards
+    from captionbot.weights import imported_cards, list_cards
 
     told = ("name", "family", "default", "parameters", "size_bytes", "scores")
-    for path in list_cards():
-        card = Card.load(path)
-        yield {"ships": True, **{name: getattr(card, name) for name in told}}
+    for ships, paths in ((True, list_cards()), (False, imported_cards())):
+        for path in paths:
+            card = Card.load(path)
+            yield {"ships": ships, **{name: getattr(card, name) for name in told}}
 
 
 def _downloadable() -> Iterator[dict[str, Any]]:
@@ -432,6 +413,22 @@ def _download(args: argparse.Namespace) -> int:
     for file, path in zip(weight_files(args.name), paths, strict=True):
         print(verification(file, path), file=sys.stderr)
         print(path)
+    if kind := weight_files(args.name)[0].importer:
+        from captionbot.importers import import_captioner
+
+        print(import_captioner(kind, paths, paths[0].parent, args.name))
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from captionbot.importers import import_captioner
+    from captionbot.weights import cache_folder
+
+    is_folder = os.sep in args.out or "/" in args.out
+    folder = Path(args.out) if is_folder else cache_folder() / args.out
+    name = folder.resolve().name
+    card = import_captioner(args.kind, args.files, folder, name)
+    print(card)
     return 0
 
 

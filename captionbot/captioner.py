@@ -19,9 +19,9 @@ from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values
 from captionbot.search_options import SearchOptions
-from captionbot.tokenizer import detokenize, tokenize
+from captionbot.tokenizer import tokenize
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
-from captionbot.vocabulary import Vocabulary
+from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -40,7 +40,7 @@ class Captioner:
         self.device = device
         self.encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = decoder.to(device)
-        self.vocabulary = Vocabulary(card.vocabulary)
+        self.vocabulary = load_vocabulary(card.vocabulary)
         self.preprocessing = Preprocessing.from_json(card.preprocessing)
 
     @classmethod
@@ -92,20 +92,45 @@ class Captioner:
             options = self.options(**search_options)
         elif search_options:
             raise CaptionBotError("Give search options as one record or by name, not both.")
-        forced = self.vocabulary.require(tokenize(prefix))
-        banned = self.vocabulary.require(word for text in banned_words for word in tokenize(text))
         results: list[Captioned] = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            features = self.encode(batch)
-            search = self.search(features, options, forced, banned)
-            results += [self._captioned(search, features, i, image, options) for i, image in enumerate(batch)]
+            results += self.caption_features(
+                self.encode(batch),
+                [Size(*image.size) for image in batch],
+                options,
+                prefix=prefix,
+                banned_words=banned_words,
+            )
         return results
+
+    def caption_features(
+        self,
+        features: Features,
+        sizes: Sequence[Size],
+        options: SearchOptions,
+        *,
+        prefix: str = "",
+        banned_words: Sequence[str] = (),
+    ) -> list[Captioned]:
+        """`caption` of images that are encoded already, so that asking again costs the search alone.
+
+        features: of `encode`, perhaps with places masked since.
+        sizes: of the images that were encoded.
+        """
+        forced = self.vocabulary.require(tokenize(prefix))
+        banned = self.vocabulary.ban(word for text in banned_words for word in tokenize(text))
+        search = self.search(features, options, forced, banned)
+        return [self._captioned(search, features, i, size, options) for i, size in enumerate(sizes)]
 
     def encode(self, images: Sequence[Image.Image]) -> Features:
         """Features of a batch of upright RGB images."""
-        with torch.inference_mode(), self._autocast():
-            return self.encoder(to_pixel_values(images, self.preprocessing).to(self.device))
+        return self.encode_pixels(to_pixel_values(images, self.preprocessing))
+
+    def encode_pixels(self, pixel_values: torch.Tensor) -> Features:
+        """Features of (B, 3, H, W) pixels that `to_pixel_values` made, perhaps changed since."""
+        with torch.inference_mode(), self.autocast():
+            return self.encoder(pixel_values.to(self.device))
 
     def search(
         self,
@@ -116,39 +141,43 @@ class Captioner:
     ) -> Search:
         """The search over a batch of features; padding, start and unknown words are never produced."""
         v = self.vocabulary
-        with self._autocast():
+        with self.autocast():
             return beam_search(
                 self.decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options,
                 prefix=prefix or None, banned_ids=(*v.special_ids, *banned_ids),
             )  # fmt: skip
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The arithmetic that encoder and decoder run in: bf16 on CUDA."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def _captioned(
-        self, search: Search, features: Features, index: int, image: Image.Image, options: SearchOptions
+        self, search: Search, features: Features, index: int, size: Size, options: SearchOptions
     ) -> Captioned:
-        size = Size(*image.size)
-        boxes = features.boxes[index if len(features.boxes) > 1 else 0].float().cpu().numpy()
-        boxes = boxes_to_image(boxes, size)
         found = search.hypotheses[index][: options.num_return]
         return Captioned(
-            tuple(self._caption(h, boxes, features, size) for h in found), image_of(search, index)
+            tuple(self._caption(h, features, index, size) for h in found), image_of(search, index)
         )
 
-    def _caption(self, hypothesis: Hypothesis, boxes: np.ndarray, features: Features, size: Size) -> Caption:
-        texts = self.vocabulary.decode(hypothesis.token_ids)
+    def _caption(self, hypothesis: Hypothesis, features: Features, index: int, size: Size) -> Caption:
+        boxes = features.boxes[index if len(features.boxes) > 1 else 0].float().cpu().numpy()
+        real = slice(None) if features.mask is None else features.mask[index].cpu().numpy()
+        scores = None if features.scores is None else features.scores[index].float().cpu().numpy()[real]
+        texts = self.vocabulary.pieces(hypothesis.token_ids)
         log_probs = hypothesis.log_probs
         return Caption(
-            text=detokenize(texts),
+            text=self.vocabulary.text(hypothesis.token_ids),
             words=tuple(Word(text, float(lp)) for text, lp in zip(texts, log_probs[:-1], strict=True)),
             log_prob=hypothesis.log_prob,
             score=hypothesis.score,
             confidence=float(np.exp(log_probs.mean())),
-            alphas=hypothesis.alphas[:-1],
-            boxes=boxes,
+            alphas=hypothesis.alphas[:-1, real],
+            boxes=boxes_to_image(boxes[real], size),
             grid=features.grid,
             image_size=size,
+            token_ids=hypothesis.token_ids,
+            labels=None if features.labels is None else features.labels[index],
+            scores=scores,
         )
 
 

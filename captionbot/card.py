@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
+from captionbot.vocabulary import SubwordVocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from captionbot.decoders import Decoder
-    from captionbot.encoders import GridEncoder
 
-STORAGES = ("float32", "float16", "int8")
+STORAGES = ("float32", "float16", "int8", "int8-all")
 _SCALE = ".scale"
 
 
@@ -28,11 +28,13 @@ class Card:
 
     encoder, decoder: {"kind": a key of ENCODERS or DECODERS, **configuration}.
     preprocessing: fields of `captionbot.images.Preprocessing`.
-    vocabulary: tokens in the order of their ids.
+    vocabulary: tokens in the order of their ids, or where the tokenizer lies, as `load_vocabulary` reads it.
     search: the options of `SearchOptions` that it was chosen with.
     training: data, seed, commands, and the table of what was tried.
     scores: measured ones by name, with the split, beam size and command that give them again.
-    parameters, size_bytes, sha256: of the weights, filled in as they are saved.
+    shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
+        own beside the card: {"file": its name, "sha256": ..., "part": the prefix of its tensors}.
+    parameters: of the whole captioner; size_bytes, sha256: of its own weights. Filled in as they are saved.
     """
 
     name: str
@@ -40,7 +42,7 @@ class Card:
     encoder: dict[str, Any]
     decoder: dict[str, Any]
     preprocessing: dict[str, Any]
-    vocabulary: tuple[str, ...]
+    vocabulary: tuple[str, ...] | dict[str, str]
     search: dict[str, Any] = field(default_factory=dict)
     description: str = ""
     training: dict[str, Any] = field(default_factory=dict)
@@ -48,6 +50,7 @@ class Card:
     licence: str = ""
     default: bool = False
     storage: str = "float32"
+    shared: dict[str, str] = field(default_factory=dict)
     parameters: int = 0
     size_bytes: int = 0
     sha256: str = ""
@@ -58,10 +61,13 @@ class Card:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             known = {f.name for f in dataclasses.fields(cls)}
-            return cls(
-                **{k: v for k, v in values.items() if k in known}
-                | {"vocabulary": tuple(values["vocabulary"])}
-            )
+            vocabulary = values["vocabulary"]
+            if isinstance(vocabulary, dict):
+                beside = path.parent / vocabulary["source"]
+                vocabulary |= {"source": str(beside)} if beside.is_file() else {}
+            else:
+                vocabulary = tuple(vocabulary)
+            return cls(**{k: v for k, v in values.items() if k in known} | {"vocabulary": vocabulary})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise CaptionBotError(
                 f"{path} is not the card of a captioner ({type(error).__name__}: {error}); "
@@ -74,27 +80,41 @@ class Card:
         )
 
 
-def save(folder: Path, card: Card, encoder: nn.Module, decoder: nn.Module, storage: str = "float32") -> Path:
+def save(
+    folder: Path,
+    card: Card,
+    encoder: nn.Module,
+    decoder: nn.Module,
+    storage: str = "float32",
+    shared: str = "",
+) -> Path:
     """Write card and weights to a folder and return the card's path.
 
     The card comes last, so that a half is never taken for a whole.
 
-    storage: float32, float16, or int8 (matrices with a scale a row, everything else float16).
+    storage: float32, float16, int8 (matrices with a scale a row, everything else float16), or int8-all
+        (convolutions like matrices).
+    shared: name of a file in the folder, written by `save_part`, whose tensors are not written again.
     """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    modules = {"encoder": encoder, "decoder": decoder}
-    tensors = {
-        f"{part}.{name}": t for part, module in modules.items() for name, t in _own_tensors(module).items()
-    }
-    weights = folder / f"{card.name}.safetensors"
-    partial = weights.with_suffix(".safetensors.part")
-    save_file(pack(tensors, storage), partial)
-    partial.replace(weights)
+    tensors = _tensors(encoder, decoder)
+    found: dict[str, str] = {}
+    own = tensors
+    if shared:
+        data, held = _read(folder / shared)
+        part = _part_of(tensors, held, shared)
+        found = {"file": shared, "sha256": hashlib.sha256(data).hexdigest(), "part": part}
+        own = {name: t for name, t in tensors.items() if name.removeprefix(part) not in held}
+    weights = _write(folder / f"{card.name}.safetensors", own, storage)
+    vocabulary = card.vocabulary
+    if isinstance(vocabulary, dict):  # so that the captioner needs no network
+        tokenizer = SubwordVocabulary.load(**vocabulary)
+        vocabulary = {"kind": tokenizer.kind, "source": f"{card.name}.tokenizer.json"}
+        tokenizer.save(folder / vocabulary["source"])
     filled = dataclasses.replace(
         card,
+        vocabulary=vocabulary,
         storage=storage,
+        shared=found,
         parameters=sum(tensor.numel() for tensor in tensors.values()),
         size_bytes=weights.stat().st_size,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -104,11 +124,15 @@ def save(folder: Path, card: Card, encoder: nn.Module, decoder: nn.Module, stora
     return path
 
 
-def load(path: Path) -> tuple[Card, GridEncoder, Decoder]:
+def save_part(path: Path, module: nn.Module, storage: str) -> None:
+    """Write a module's weights to a file that several cards can share."""
+    _write(path, _own_tensors(module), storage)
+
+
+def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     """Card, encoder and decoder in evaluation mode on the CPU. CaptionBotError for weights that don't fit."""
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load as load_tensors
 
     from captionbot.decoders import build_decoder
     from captionbot.encoders import build_encoder
@@ -116,12 +140,10 @@ def load(path: Path) -> tuple[Card, GridEncoder, Decoder]:
     card = Card.load(path)
     weights = path.with_suffix(".safetensors")
     try:
-        data = weights.read_bytes()
-        if card.sha256 and hashlib.sha256(data).hexdigest() != card.sha256:
-            raise CaptionBotError(
-                f"{weights} is not the file that its card describes (sha256 differs); fetch it again."
-            )
-        tensors = unpack(load_tensors(data))
+        _, tensors = _read(weights, card.sha256)
+        if card.shared:
+            _, held = _read(path.with_name(card.shared["file"]), card.shared["sha256"])
+            tensors |= {card.shared["part"] + name: tensor for name, tensor in held.items()}
         with torch.device("meta"):  # no time is lost on random weights
             decoder = build_decoder(**_spec(card.decoder))
         encoder = build_encoder(**_spec(card.encoder))
@@ -134,8 +156,58 @@ def load(path: Path) -> tuple[Card, GridEncoder, Decoder]:
     return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
 
 
+def _tensors(encoder: nn.Module, decoder: nn.Module) -> dict[str, Tensor]:
+    modules = {"encoder": encoder, "decoder": decoder}
+    return {
+        f"{part}.{name}": t for part, module in modules.items() for name, t in _own_tensors(module).items()
+    }
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], storage: str) -> Path:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    save_file(pack(tensors, storage), partial)
+    partial.replace(path)
+    return path
+
+
+def _read(path: Path, sha256: str = "") -> tuple[bytes, dict[str, Tensor]]:
+    """A file's bytes and its tensors; CaptionBotError where it is not the file of that hash."""
+    from safetensors.torch import load as load_tensors
+
+    data = path.read_bytes()
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise CaptionBotError(
+            f"{path} is not the file that its card describes (sha256 differs); fetch it again."
+        )
+    return data, unpack(load_tensors(data))
+
+
+def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: str) -> str:
+    """The prefix under which a captioner has all tensors of a shared file, but for their rounding."""
+    first = next(iter(held))
+    for name in tensors:
+        part = name.removesuffix(first)
+        if name != part and all(
+            part + n in tensors
+            and tensors[part + n].shape == t.shape
+            and bool((tensors[part + n].detach().cpu() - t).abs().max() <= 0.01 * t.abs().max())
+            for n, t in held.items()
+        ):
+            return part
+    raise CaptionBotError(
+        f"This captioner does not have the weights of {file}; share the file of the encoder that it was "
+        "trained on, or none."
+    )
+
+
 def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
-    """Tensors as they are stored; int8 keeps round(x / scale) with scale = max|row| / 127 for every row."""
+    """Tensors as they are stored; int8 keeps round(x / scale) with scale = max|row| / 127 for every row.
+
+    A row of a convolution's weights, which int8-all stores so too, is all that makes one output channel.
+    """
     import torch
 
     if storage not in STORAGES:
@@ -143,9 +215,10 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     packed: dict[str, Tensor] = {}
     for name, value in tensors.items():
         tensor = value.detach().cpu().float().contiguous()
-        if storage == "int8" and tensor.ndim == 2 and tensor.shape[0] > 1:
-            scale = (tensor.abs().amax(1) / 127).clamp(min=1e-8)
-            packed[name] = (tensor / scale[:, None]).round().to(torch.int8)
+        rows = tensor.ndim == 2 if storage == "int8" else storage == "int8-all" and tensor.ndim > 1
+        if rows and tensor.shape[0] > 1:
+            scale = (tensor.abs().flatten(1).amax(1) / 127).clamp(min=1e-8)
+            packed[name] = (tensor / _by_row(scale, tensor)).round().to(torch.int8)
             packed[name + _SCALE] = scale
         else:
             packed[name] = tensor if storage == "float32" else tensor.half()
@@ -156,12 +229,17 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors from stored ones."""
     scales = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
     return {
-        name: value.float() * packed[name + _SCALE].float()[:, None]
+        name: value.float() * _by_row(packed[name + _SCALE].float(), value)
         if name + _SCALE in scales
         else value.float()
         for name, value in packed.items()
         if name not in scales
     }
+
+
+def _by_row(scale: Tensor, tensor: Tensor) -> Tensor:
+    """(rows,) in a shape that multiplies a tensor (rows, ...)."""
+    return scale.view(-1, *[1] * (tensor.ndim - 1))
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:

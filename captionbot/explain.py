@@ -1,13 +1,42 @@
-"""What the words of a caption rest on: the attention of one word as a heatmap over the photo."""
+"""What the words of a caption rest on: where the model looked, what it misses where a part of the photo
+is hidden, what its gradient says; and whether the first of these is true.
+
+Occlusion: Zeiler and Fergus, arXiv 1311.2901, section 4.1. Gradients: Grad-CAM, arXiv 1610.02391,
+equations 1 and 2. Deletion and insertion curves: RISE, arXiv 1806.07421, section 4.3. All of them ask for
+the log-probability of the caption's own words, each read after the true words before it.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captionbot.errors import CaptionBotError
-from captionbot.types import Caption, Size
+from captionbot.images import boxes_to_image, to_pixel_values
+from captionbot.types import Caption, Features, Size
+
+if TYPE_CHECKING:  # torch takes a second to import, and `render` needs `attention_map` alone
+    from PIL import Image
+    from torch import Tensor
+
+    from captionbot.captioner import Captioner
+
+METHODS = ("auto", "attention", "occlusion", "gradient")
+FILLINGS = ("mean", "blur")
+LABELS = {
+    "attention": "where the model looked for the word",
+    "occlusion": "how much less likely the word is where this place is hidden",
+    "gradient": "how much the word's log-probability hangs on this place, by its gradient",
+}
 
 _BLUR = 0.6  # standard deviation in cells: the grid melts away, yet a lone cell stays a spot of its size
+_CELLS = (8, 8)  # rows and columns that a photo without places of its own is hidden in
+_BATCH = 32  # changed photos at once
+_SHARES = (0.125, 0.375, 0.625, 0.875)  # of the photo that are hidden or shown
+_PATCH = 1.0  # standard deviation, in cells, of the blur that makes a random order one of patches
 
 
 def attention_map(
@@ -74,3 +103,299 @@ def _blend(starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     shares = np.exp((nearest - distances**2) / (2 * _BLUR**2))
     covered = (pixels >= starts.min()) & (pixels <= ends.max())
     return (shares / shares.sum(axis=1, keepdims=True) * covered[:, None]).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """What each word of a caption rests on, place by place.
+
+    method: attention, occlusion or gradient; label: what its numbers are, for a person.
+    maps: (T, P). Attention sums to 1; occlusion is in nats of log-probability that are lost, and below 0
+        where hiding the place helps the word; gradients have no unit, and are 0 or more.
+    boxes: (P, 4) xyxy in pixels of the image; grid: (rows, columns) where they form one.
+    """
+
+    method: str
+    label: str
+    maps: np.ndarray
+    boxes: np.ndarray
+    grid: tuple[int, int] | None
+
+    def on(self, caption: Caption) -> Caption:
+        """The caption with these maps in the place of its attention, so that every drawing shows them."""
+        return replace(caption, alphas=np.maximum(self.maps, 0), boxes=self.boxes, grid=self.grid)
+
+
+def word_maps(
+    captioner: Captioner, image: Image.Image, caption: Caption, method: str = "auto", filling: str = "mean"
+) -> WordMaps:
+    """What every word of a caption of the image rests on.
+
+    method: "attention", "occlusion", "gradient", or "auto": attention where the decoder attends to
+        several places, else occlusion.
+    filling: what hides a place, the photo's "mean" colour or a strong "blur".
+    Raises CaptionBotError for another method or filling, and for attention where there is none.
+    """
+    if method not in METHODS:
+        raise CaptionBotError(f"'{method}' explains no words; choose one of {', '.join(METHODS)}.")
+    attends = captioner.decoder.attends and len(caption.boxes) > 1
+    if method == "auto":
+        method = "attention" if attends else "occlusion"
+    if method == "attention":
+        if not attends:
+            raise CaptionBotError(
+                f"{captioner.name} looks at the photo as a whole; ask for occlusion or gradient instead."
+            )
+        maps, boxes, grid = caption.alphas, caption.boxes, caption.grid
+    else:
+        pixels = to_pixel_values([image], captioner.preprocessing).to(captioner.device)
+        ask = _occlusion if method == "occlusion" else _gradient
+        maps, boxes, grid = ask(captioner, pixels, caption, _filled_pixels(pixels, filling))
+    return WordMaps(method, LABELS[method], maps, boxes, grid)
+
+
+def log_probs_of(captioner: Captioner, features: Features, token_ids: Sequence[int] | Tensor) -> Tensor:
+    """(B, T) natural log-probabilities of a caption's words, each read after the true words before it.
+
+    token_ids: (T,) of one caption that is read over all B images, or (B, T). Without the start.
+    """
+    import torch
+
+    ids = torch.as_tensor(token_ids, device=features.values.device).expand(len(features), -1)
+    return all_log_probs(captioner, features, ids).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def all_log_probs(captioner: Captioner, features: Features, token_ids: Tensor) -> Tensor:
+    """(B, T, V) natural log-probabilities of every word in the place of each of (B, T) ids, read after the
+    true words before it."""
+    import torch
+
+    start = token_ids.new_full((len(token_ids), 1), captioner.vocabulary.bos_id)
+    decoder = captioner.decoder
+    with captioner.autocast():
+        outputs, _, _ = decoder.advance_all(torch.cat([start, token_ids[:, :-1]], 1), decoder.start(features))
+        return decoder.logits(outputs).float().log_softmax(-1)
+
+
+def _filled_pixels(pixels: Tensor, filling: str) -> Tensor:
+    """(1, 3, H, W), what is seen in the place of hidden pixels: the mean colour, or hardly more than it."""
+    from torch.nn import functional as F
+
+    if filling not in FILLINGS:
+        raise CaptionBotError(f"'{filling}' hides nothing; choose one of {', '.join(FILLINGS)}.")
+    if filling == "mean":
+        return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
+    return F.interpolate(F.adaptive_avg_pool2d(pixels, 4), pixels.shape[-2:], mode="bicubic")
+
+
+def _log_probs_where_hidden(
+    captioner: Captioner, pixels: Tensor, filling: Tensor, boxes: Tensor, hidden: Tensor, caption: Caption
+) -> np.ndarray:
+    """(N, T) log-probabilities of the words over N copies of one photo.
+
+    boxes: (P, 4) as fractions of the photo; hidden: (N, P) bool, which of them each copy lacks.
+    """
+    import torch
+
+    height, width = pixels.shape[-2:]
+    y, x = ((torch.arange(n, device=pixels.device) + 0.5) / n for n in (height, width))
+    left, top, right, bottom = boxes.to(pixels.device)[..., None].unbind(1)  # (P, 1) each
+    across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)  # (P, W), (P, H)
+    found = []
+    for part in hidden.to(pixels.device).split(_BATCH):
+        covered = torch.einsum("np,ph,pw->nhw", part.float(), down.float(), across.float()) > 0
+        copies = torch.where(covered.unsqueeze(1), filling, pixels)
+        with torch.inference_mode():
+            found.append(log_probs_of(captioner, captioner.encode_pixels(copies), caption.token_ids))
+    return torch.cat(found).cpu().numpy()
+
+
+def _places(caption: Caption) -> tuple[Tensor, tuple[int, int] | None]:
+    """(P, 4) boxes as fractions of the photo that can be hidden: detected regions, else cells; their grid."""
+    import torch
+
+    from captionbot.encoders import grid_boxes
+
+    if caption.grid is None and len(caption.boxes) > 1:
+        return torch.from_numpy(caption.boxes / np.array([*caption.image_size] * 2, np.float32)), None
+    return grid_boxes(*_CELLS)[0], _CELLS
+
+
+_Maps = tuple[np.ndarray, np.ndarray, tuple[int, int] | None]  # maps, boxes and grid, as in `WordMaps`
+
+
+def _occlusion(captioner: Captioner, pixels: Tensor, caption: Caption, filling: Tensor) -> _Maps:
+    """The nats that every word loses where one place is hidden.
+
+    Of a region as large as the photo they are set to 0, since hiding everything says nothing about where.
+    """
+    import torch
+
+    boxes, grid = _places(caption)
+    hidden = torch.cat([torch.zeros(1, len(boxes), dtype=torch.bool), torch.eye(len(boxes)).bool()])
+    log_probs = _log_probs_where_hidden(captioner, pixels, filling, boxes, hidden, caption)
+    whole = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) > 0.95).numpy()
+    maps = np.where(whole, 0, (log_probs[0] - log_probs[1:]).T)
+    return maps, boxes_to_image(boxes.numpy(), caption.image_size), grid
+
+
+def _gradient(captioner: Captioner, pixels: Tensor, caption: Caption, filling: Tensor) -> _Maps:
+    """Grad-CAM on the places of the encoder; of one that has a single place, on the cells of the photo.
+
+    There it is the gradient by the pixels times what hiding would change in them, averaged over a cell:
+    the first order of an occlusion map, without what is below 0.
+    """
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    if len(caption.boxes) > 1:
+        features = captioner.encode_pixels(pixels)
+        # A copy for each word, so that one backward pass gives every word its own gradient.
+        words = len(caption.token_ids)
+        values = features.values.float().repeat(words, 1, 1).requires_grad_()
+        mask = None if features.mask is None else features.mask.repeat(words, 1)
+        copies = Features(values, features.boxes[:1], mask=mask)
+        (gradient,) = torch.autograd.grad(
+            log_probs_of(captioner, copies, caption.token_ids).diagonal().sum(), values
+        )
+        weights = gradient.mean(1, keepdim=True)  # (T, 1, C), equation 1
+        maps = (weights * values.detach()).sum(-1).relu()  # (T, P), equation 2
+        return maps.cpu().numpy(), caption.boxes, caption.grid
+    asked = pixels.clone().requires_grad_()
+    with captioner.autocast():
+        features = captioner.encoder(asked)
+    log_probs = log_probs_of(captioner, features, caption.token_ids)[0]
+    gradient = torch.cat(
+        [torch.autograd.grad(log_prob, asked, retain_graph=True)[0] for log_prob in log_probs]
+    )
+    boxes, _ = _places(caption)
+    maps = adaptive_avg_pool2d((gradient * (pixels - filling)).sum(1), _CELLS).flatten(1).relu()
+    return maps.cpu().numpy(), boxes_to_image(boxes.numpy(), caption.image_size), _CELLS
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """Whether a word rests on what its heatmap shows.
+
+    shares: (S,) of the photo's cells, from 0 to 1, that are hidden or shown, the hottest first.
+    deletion: (S,) log-probability of the word with that share hidden; insertion: with only it shown.
+    random: (R, S) with that share hidden in random orders of patches.
+    effect: (area under insertion - area under deletion) / 2, the nats by which the hottest places matter
+        more to the word than the coldest, a mean over the shares.
+    random_effects: (R,) the same of the random orders.
+    holds: the effect is above 1.28 times the random ones' root mean square, as 1 in 10 of a normal
+        distribution are, and above 0.05, which is 5 % of the word's probability.
+    """
+
+    word: str
+    shares: np.ndarray
+    deletion: np.ndarray
+    insertion: np.ndarray
+    random: np.ndarray
+    effect: float
+    random_effects: np.ndarray
+
+    @property
+    def threshold(self) -> float:
+        """The nats that an effect must be above."""
+        return max(0.05, 1.28 * float(np.sqrt((self.random_effects**2).mean())))
+
+    @property
+    def holds(self) -> bool:
+        return self.effect > self.threshold
+
+    @property
+    def verdict(self) -> str:
+        if self.holds:
+            return "This word rests on what the heatmap shows."
+        return "This word does not rest on what the heatmap shows."
+
+
+def faithfulness(
+    captioner: Captioner,
+    image: Image.Image,
+    caption: Caption,
+    words: Sequence[int] | None = None,
+    *,
+    maps: WordMaps | None = None,
+    orders: int = 8,
+    filling: str = "mean",
+    seed: int = 0,
+) -> tuple[Faithfulness, ...]:
+    """Deletion and insertion curves of words of a caption against random orders, with a verdict for each.
+
+    The photo is cut into 8 x 8 cells, ordered by the heatmap. Random orders hide patches as heatmaps do,
+    not scattered cells, which would spoil the whole photo at once; all words share their copies of the
+    photo, so further words cost a quarter of the first.
+
+    words: places in the caption, all of them if None; maps: of the caption, its attention or occlusion
+        (`word_maps`' "auto") if None.
+    orders: random ones, an even number of them; seed: theirs.
+    Raises CaptionBotError where the caption has no such word.
+    """
+    import torch
+
+    from captionbot.encoders import grid_boxes
+
+    maps = maps or word_maps(captioner, image, caption, filling=filling)
+    words = range(len(caption.words)) if words is None else words
+    heat = np.stack([_cell_heat(maps.on(caption), t) for t in words])  # (W, P)
+    cells = heat.shape[1]
+    order = np.concatenate([(-heat).argsort(1, kind="stable"), _random_orders(orders, seed)])
+    rank = order.argsort(1)[:, None]  # (W + R, 1, P)
+    counts = np.round(np.array(_SHARES) * cells)[:, None]
+    deleted = rank < counts  # (W + R, S, P)
+    inserted = rank[: len(words)] >= counts
+    hidden = np.concatenate([deleted, inserted]).reshape(-1, cells)
+    hidden = np.concatenate([np.zeros((1, cells), bool), hidden, np.ones((1, cells), bool)])
+
+    pixels = to_pixel_values([image], captioner.preprocessing).to(captioner.device)
+    boxes = grid_boxes(*_CELLS)[0]
+    log_probs = _log_probs_where_hidden(
+        captioner, pixels, _filled_pixels(pixels, filling), boxes, torch.from_numpy(hidden), caption
+    )
+    whole, nothing = log_probs[0], log_probs[-1]  # (T,)
+    curves = log_probs[1:-1].reshape(-1, len(_SHARES), log_probs.shape[1])
+    shares = np.array([0, *_SHARES, 1])
+    found = []
+    for i, t in enumerate(words):
+        inner = curves[:, :, t]
+        deletion = _between(whole[t], inner[[i]], nothing[t])[0]
+        insertion = _between(nothing[t], inner[[len(words) + orders + i]], whole[t])[0]
+        random = _between(whole[t], inner[len(words) : len(words) + orders], nothing[t])
+        areas = np.trapezoid(random, shares)
+        found.append(
+            Faithfulness(
+                caption.words[t].text,
+                shares,
+                deletion,
+                insertion,
+                random,
+                effect=float(np.trapezoid(insertion - deletion, shares)) / 2,
+                # The second half are the first half's orders reversed: what one hides last, the other shows.
+                random_effects=(np.roll(areas, orders // 2) - areas) / 2,
+            )
+        )
+    return tuple(found)
+
+
+def _between(first: float, inner: np.ndarray, last: float) -> np.ndarray:
+    """(n, S - 2) curves -> (n, S), with the ends that all of them share."""
+    return np.pad(inner, ((0, 0), (1, 1)), constant_values=((0, 0), (first, last)))
+
+
+def _cell_heat(caption: Caption, t: int) -> np.ndarray:
+    """(P,) mean of word t's heatmap over each of the 8 x 8 cells."""
+    rows, columns = _CELLS
+    fine = attention_map(caption, t, (7 * columns, 7 * rows), smooth=False)  # 14 x 14 cells fit too
+    return fine.reshape(rows, 7, columns, 7).mean((1, 3)).ravel()
+
+
+def _random_orders(count: int, seed: int) -> np.ndarray:
+    """(count, P) orders of the 8 x 8 cells by fields of blurred noise, then the same orders reversed."""
+    rows, columns = (
+        np.exp(-(np.subtract.outer(a, a) ** 2) / (2 * _PATCH**2)) for a in map(np.arange, _CELLS)
+    )
+    noise = np.random.default_rng(seed).standard_normal((count // 2, *_CELLS))
+    orders = (rows @ noise @ columns).reshape(len(noise), -1).argsort(1)
+    return np.concatenate([orders, orders[:, ::-1]])

@@ -216,7 +216,7 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
         elif Path(name).is_dir():
             yield from _or_failure(_in_folder(Path(name)), name)
         elif is_archive(Path(name)):
-            yield from _or_failure(_in_archive(Path(name)), name)
+            yield from _or_failure(images_in_archive(Path(name)), name)
         else:
             yield ImageSource(name, partial(_load_file, Path(name)))
 
@@ -260,7 +260,8 @@ def _in_folder(folder: Path) -> Iterator[ImageSource]:
             yield ImageSource(str(entry), partial(_load_file, entry))
 
 
-def _in_archive(archive: Path) -> Iterator[ImageSource]:
+def images_in_archive(archive: Path) -> Iterator[ImageSource]:
+    """The images of one archive in its order, as of `find_images`."""
     try:
         for member in members(archive):
             path = PurePosixPath(member.name)
@@ -316,14 +317,20 @@ def to_pixel_values(images: Sequence[Image.Image], preprocessing: Preprocessing)
     """RGB images -> (B, 3, height, width) float32, channels last in memory, as convolutions like it."""
     import torch
 
-    height, width = preprocessing.size
-    resample = _INTERPOLATIONS[preprocessing.interpolation]
-    pixels = np.empty((len(images), height, width, 3), dtype=np.uint8)
+    pixels = np.empty((len(images), *preprocessing.size, 3), dtype=np.uint8)
     for row, image in zip(pixels, images, strict=True):
-        # The gap lets Pillow shrink large photos by whole factors first: the difference is not seen.
-        row[:] = np.asarray(image.resize((width, height), resample, reducing_gap=2.0))
+        row[:] = squash(image, preprocessing)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+
+
+def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """(height, width, 3) uint8, an RGB image at the size that an encoder wants."""
+    height, width = preprocessing.size
+    # The gap lets Pillow shrink large photos by whole factors first: the difference is not seen.
+    return np.asarray(
+        image.resize((width, height), _INTERPOLATIONS[preprocessing.interpolation], reducing_gap=2.0)
+    )
 
 
 def boxes_to_image(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

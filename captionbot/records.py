@@ -1,10 +1,19 @@
-"""Captions as plain dictionaries: the lines of `--format jsonl`, and the JSON that the pages hand out."""
+"""Captions as files: plain records, the lines of `--format jsonl`, the rows of `--format csv`."""
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
+from pathlib import PurePosixPath
+from typing import Any, TextIO
 
+from captionbot.errors import CaptionBotError
 from captionbot.types import Caption, Captioned
+
+Result = tuple[str, Captioned | CaptionBotError]
+"""An image's name, and its captions or why it has none."""
 
 _DIGITS = 6  # more would be noise of the arithmetic, and three times the bytes
 
@@ -24,6 +33,43 @@ def record(
 def error_record(image_name: str, message: str) -> dict[str, Any]:
     """The line of an image that could not be captioned: {"image", "error"}."""
     return {"image": image_name, "error": message}
+
+
+def records(results: Iterable[Result], model: str) -> Iterator[dict[str, Any]]:
+    """`record` or `error_record` of every result, in their order."""
+    for name, result in results:
+        if isinstance(result, CaptionBotError):
+            yield error_record(name, str(result))
+        else:
+            yield record(name, model, result)
+
+
+def write_jsonl(results: Iterable[Result], model: str, out: TextIO) -> None:
+    """A record a line."""
+    for line in records(results, model):
+        print(json.dumps(line, ensure_ascii=False), file=out)
+
+
+def write_csv(results: Iterable[Result], model: str, out: TextIO) -> None:
+    """A row a caption, rank 1 the best; a row with nothing but its error for an image that failed."""
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["image", "caption", "log_prob", "confidence", "rank", "error"])
+    for name, result in results:
+        if isinstance(result, CaptionBotError):
+            table.writerow([name, "", "", "", "", result])
+            continue
+        for rank, caption in enumerate(result.captions, start=1):
+            table.writerow(
+                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, ""]
+            )
+
+
+def free_name(name: PurePosixPath, taken: set[str]) -> str:
+    """dog.jpg -> dog.txt; for a dog.png beside it dog.png.txt; then dog.png-2.txt, and so on."""
+    names = chain([str(name.with_suffix(".txt")), f"{name}.txt"], (f"{name}-{n}.txt" for n in count(2)))
+    free = next(path for path in names if path.casefold() not in taken)
+    taken.add(free.casefold())
+    return free
 
 
 def _caption(caption: Caption, with_alphas: bool) -> dict[str, Any]:

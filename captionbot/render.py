@@ -6,6 +6,7 @@ because nobody sees twelve megapixels on a page.
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
@@ -34,11 +35,13 @@ _INK, _FAINT, _PAPER = "#1f2430", "#8a90a0", "#ffffff"
 
 @dataclass(frozen=True)
 class Look:
-    """How heatmaps are drawn: `attention_map`'s smooth, `overlay`'s strength and colormap."""
+    """How heatmaps are drawn: `attention_map`'s smooth, `overlay`'s strength and colormap; as lines of equal
+    attention where contour is set."""
 
     smooth: bool = True
     strength: float = 0.6
     colormap: str = "inferno"
+    contour: bool = False
 
 
 LOOK = Look()
@@ -99,10 +102,79 @@ def _palette(colormap: str) -> bytes:
     return (colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8).tobytes()
 
 
+def contours(
+    image: Image.Image, heatmap: np.ndarray, strength: float = LOOK.strength, colormap: str = LOOK.colormap
+) -> Image.Image:
+    """The RGB image with lines along which a heatmap is 0.3, 0.5, 0.7 and 0.9; the rest is the photo's own.
+
+    Arguments as of `overlay`, strength being how much of the lines shows.
+    """
+    from contourpy import contour_generator
+
+    step = max(1, max(image.size) // 256)  # heatmaps are smooth: finer lines would only take time
+    lines = contour_generator(z=heatmap[::step, ::step])
+    drawn = image.copy()
+    draw = ImageDraw.Draw(drawn)
+    width = max(1, round(max(image.size) / 220))
+    for level in (0.3, 0.5, 0.7, 0.9):
+        colour = _colour(colormap, 0.35 + 0.65 * level)
+        for line in lines.lines(level):
+            points = (step * np.asarray(line)).ravel().tolist()  # x, y, x, y, ...
+            # The dark edge keeps the line apart from a photo of its own colour.
+            draw.line(points, (0, 0, 0), width + 2, joint="curve")
+            draw.line(points, colour, width, joint="curve")
+    return Image.blend(image, drawn, strength)
+
+
 def word_overlay(image: Image.Image, caption: Caption, t: int, look: Look = LOOK) -> Image.Image:
-    """`overlay` of word t's `attention_map`, at the image's own size."""
-    heatmap = attention_map(caption, t, image.size, smooth=look.smooth)
-    return overlay(image, heatmap, look.strength, look.colormap)
+    """Word t's `attention_map` drawn at the image's own size, as `overlay` or `contours`."""
+    heatmap = attention_map(caption, t, image.size, smooth=look.smooth or look.contour)
+    return (contours if look.contour else overlay)(image, heatmap, look.strength, look.colormap)
+
+
+def regions(
+    image: Image.Image, caption: Caption, t: int | None = None, count: int = 5, least: float = 0.0
+) -> Image.Image:
+    """The image with boxes, each with its label, score and, for word t, its share of the attention.
+
+    Drawn are the `count` boxes with the most attention of word t, or of all words where t is None; the
+    heavier a box, the thicker its lines. Boxes without labels are numbered.
+
+    least: the detector's score that a box must have to be drawn, where scores are known.
+    """
+    weights = caption.alphas.mean(0) if t is None else caption.alphas[t]
+    scale = np.array([*image.size] * 2) / np.array([*caption.image_size] * 2)
+    drawn, unit = image.copy(), max(image.size) / 400
+    draw = ImageDraw.Draw(drawn)
+    font = ImageFont.truetype(_font_path(), max(10, round(6 * unit + 6)))
+    for place in np.argsort(weights, kind="stable")[-count:]:
+        if caption.scores is not None and caption.scores[place] < least:
+            continue
+        left, top, right, bottom = (caption.boxes[place] * scale).tolist()
+        heat = float(weights[place] / weights.max())
+        colour, width = _colour("viridis", 0.35 + 0.65 * heat), max(1, round(unit * (1 + 3 * heat)))
+        right, bottom = max(right - 1, left), max(bottom - 1, top)
+        draw.rectangle((left, top, right, bottom), outline=colour, width=width)
+        text = f"{box_name(caption, int(place))} · {percent(float(weights[place]))}"
+        at = (left + width + 2, top + width + 1)
+        draw.rectangle(draw.textbbox(at, text, font), fill=colour)
+        draw.text(at, text, "black", font)
+    return drawn
+
+
+def box_name(caption: Caption, place: int) -> str:
+    """A place of a caption for a reader: its label and score where a detector gave them, else its number."""
+    if caption.labels is None:
+        return f"box {place + 1}"
+    label = caption.labels[place]
+    return label if caption.scores is None else f"{label} {percent(float(caption.scores[place]))}"
+
+
+def _colour(colormap: str, level: float) -> tuple[int, int, int]:
+    if colormap == "spotlight":
+        return 255, 255, 255
+    red, green, blue = _palette(colormap)[3 * round(255 * level) :][:3]
+    return red, green, blue
 
 
 def contact_sheet(image: Image.Image, caption: Caption, look: Look = LOOK) -> Figure:
@@ -236,6 +308,13 @@ def png(picture: Figure | Image.Image) -> bytes:
     else:
         picture.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def data_url(image: Image.Image, quality: int = 80) -> str:
+    """The image as a JPEG inside an address, for pages that ask no server for it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def gif(frames: list[Image.Image], seconds: float = 0.7) -> bytes:

@@ -42,7 +42,7 @@ _CHARACTERS = str.maketrans(
     | {"½": "1/2", "¼": "1/4", "¾": "3/4", "\u00ad": ""}
 )
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
-_JOINED = re.compile(r"(?<=[(\[{]) | (?=[)\]}]|n't\b|'(?:s|m|d|re|ve|ll)\b)")
+_JOINED = re.compile(r"(?<=[(\[{]) |(?<= -) | (?=[)\]}]|(?:[.,;:!?-](?: |$))|n't\b|'(?:s|m|d|re|ve|ll)\b)")
 
 
 def tokenize(text: str) -> list[str]:
@@ -57,6 +57,9 @@ def tokenize(text: str) -> list[str]:
 
 
 def detokenize(words: Iterable[str]) -> str:
-    """Words as a line for a reader: "the dog 's ball" becomes "the dog's ball", -lrb- a bracket."""
+    """Words as a line for a reader: "the dog 's ball" becomes "the dog's ball", -lrb- a bracket.
+
+    Marks that vocabularies of other projects have as words join theirs: "a t - shirt ." is "a t-shirt.".
+    """
     signs = {name: sign for sign, name in _BRACKETS.items()}
-    return _JOINED.sub("", " ".join(signs.get(word, word) for word in words))
+    return _JOINED.sub("", " ".join(" ".join(signs.get(word, word) for word in words).split()))

@@ -33,12 +33,16 @@ class Features:
     boxes: (B, P, 4), or (1, P, 4) where all images share them; xyxy as fractions of the image, 0..1.
     grid: (rows, columns) where the places form a grid in reading order, else None.
     mask: (B, P) bool, False at places that only fill up the batch; None where all are real.
+    labels: for each image what a detector calls its real places, None where there was no detector.
+    scores: (B, P) how sure the detector is of them, 0..1, or None.
     """
 
     values: Tensor
     boxes: Tensor
     grid: tuple[int, int] | None = None
     mask: Tensor | None = None
+    labels: tuple[tuple[str, ...], ...] | None = None
+    scores: Tensor | None = None
 
     def __post_init__(self) -> None:
         batch, places, _ = self.values.shape
@@ -50,6 +54,10 @@ class Features:
             raise ValueError(f"a grid of {self.grid} does not have {places} places")
         if self.mask is not None and self.mask.shape != (batch, places):
             raise ValueError(f"mask must be ({batch}, {places}), not {tuple(self.mask.shape)}")
+        if self.labels is not None and len(self.labels) != batch:
+            raise ValueError(f"labels must be of {batch} images, not {len(self.labels)}")
+        if self.scores is not None and self.scores.shape != (batch, places):
+            raise ValueError(f"scores must be ({batch}, {places}), not {tuple(self.scores.shape)}")
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -92,6 +100,9 @@ class Caption:
     log_prob: of the whole sentence, its end included.
     confidence: geometric mean of the probabilities of the words and of the end, 0..1. It says how
         sure the model is of its wording; it is not the chance that the caption is true.
+    token_ids: the words as the captioner's vocabulary knows them, to ask it about them again.
+    labels: what a detector calls each of the P places, None where there was no detector.
+    scores: (P,) how sure it is of them, 0..1, or None.
     """
 
     text: str
@@ -103,6 +114,9 @@ class Caption:
     boxes: np.ndarray
     grid: tuple[int, int] | None
     image_size: Size
+    token_ids: tuple[int, ...] = ()
+    labels: tuple[str, ...] | None = None
+    scores: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.alphas.shape != (len(self.words), len(self.boxes)):

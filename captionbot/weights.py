@@ -28,17 +28,23 @@ def list_cards() -> list[Path]:
     return _cards_in(weights_folder())
 
 
+def imported_cards() -> list[Path]:
+    """The cards of the captioners that were imported under a name: CACHE/NAME/NAME.json."""
+    return [card for folder in sorted(cache_folder().glob("*/")) for card in _cards_in(folder)]
+
+
 def find_card(name_or_dir: str | Path | None = None) -> Path:
     """The card of one captioner.
 
-    name_or_dir: the name of one that ships, a folder that holds exactly one, or a card itself; None
-        for the one whose card says `"default": true`.
+    name_or_dir: the name of one that ships or was imported, a folder that holds exactly one, or a card
+        itself; None for the one whose card says `"default": true`.
     Raises CaptionBotError with the names there are.
     """
     cards = {card.stem: card for card in list_cards()}
     if name_or_dir is None:
         return _default(list(cards.values()))
     path = Path(name_or_dir)
+    cards = {card.stem: card for card in imported_cards()} | cards
     if str(name_or_dir) in cards:
         return cards[str(name_or_dir)]
     if path.is_dir():
@@ -55,7 +61,15 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
         return path
     raise CaptionBotError(
         f"There is no captioner {str(name_or_dir)!r}: give one of {_listed(cards)}, "
-        "a folder that holds one, or its card."
+        "a folder that holds one, or its card"
+        + (f"; `python -m captionbot download {path}` fetches this one." if _is_importable(path) else ".")
+    )
+
+
+def _is_importable(name: Path) -> bool:
+    table = weights_folder() / "table.json"
+    return table.is_file() and any(
+        line["name"] == str(name) and line.get("importer") for line in _read_json(table)
     )
 
 
@@ -96,6 +110,7 @@ class WeightFile:
     size: in bytes.
     sha256_prefix: the first hex digits, where no more is published.
     family: of a captioner; None for encoders and detectors.
+    importer: the kind that `captionbot.importers` makes a captioner of these files with, if any.
     """
 
     name: str
@@ -108,6 +123,7 @@ class WeightFile:
     note: str
     sha256_prefix: str | None = None
     family: str | None = None
+    importer: str | None = None
 
     @property
     def path(self) -> Path:

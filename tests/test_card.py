@@ -92,3 +92,42 @@ def test_cards_are_plain_json(tiny):
     assert values.keys() == {f.name for f in dataclasses.fields(cards.Card)}
     assert values["sha256"]
     assert values["size_bytes"] == tiny.with_suffix(".safetensors").stat().st_size
+
+
+def shared_pair(tiny, folder, storage):
+    """Two captioners on one file of the encoder's weights."""
+    card, encoder, decoder = cards.load(tiny)
+    cards.save_part(folder / "cnn.safetensors", encoder, storage)
+    return [
+        cards.save(folder, dataclasses.replace(card, name=name), encoder, decoder, storage, "cnn.safetensors")
+        for name in ("one", "two")
+    ]
+
+
+@pytest.mark.parametrize("storage", cards.STORAGES)
+def test_captioners_share_the_weights_of_an_encoder(tiny, tmp_path, storage):
+    whole, encoder, decoder = cards.load(cards.save(tmp_path / "whole", *cards.load(tiny), storage=storage))
+    for path in shared_pair(tiny, tmp_path / "shared", storage):
+        card, shared_encoder, shared_decoder = cards.load(path)
+        assert card.parameters == whole.parameters
+        assert card.size_bytes < whole.size_bytes / 2
+        for one, other in ((encoder, shared_encoder), (decoder, shared_decoder)):
+            for name, tensor in tensors(one).items():
+                torch.testing.assert_close(tensor, other.state_dict()[name], rtol=0, atol=0)
+
+
+def test_another_encoder_is_not_taken_for_the_shared_one(tiny, tmp_path):
+    card, encoder, decoder = cards.load(tiny)
+    cards.save_part(tmp_path / "cnn.safetensors", encoder, "float16")
+    for parameter in encoder.parameters():
+        parameter.add_(1.0)
+    with pytest.raises(CaptionBotError, match="does not have the weights of cnn.safetensors"):
+        cards.save(tmp_path, card, encoder, decoder, shared="cnn.safetensors")
+
+
+def test_a_changed_shared_file_is_noticed(tiny, tmp_path):
+    path, _ = shared_pair(tiny, tmp_path / "shared", "float16")
+    shared = path.with_name("cnn.safetensors")
+    shared.write_bytes(shared.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(CaptionBotError, match="cnn.safetensors is not the file that its card describes"):
+        cards.load(path)

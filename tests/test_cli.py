@@ -305,6 +305,7 @@ def test_download_prints_where_the_file_lies(run, weights, tmp_path, monkeypatch
         line = json.loads((weights / "table.json").read_text())[0] | {
             "name": "small",
             "file": "small.bin",
+            "importer": None,
             "url": server.says("/small.bin", b"weights"),
             "size": 7,
         }

@@ -1,13 +1,25 @@
-"""The heatmap of a word."""
+"""The heatmap of a word, and what else tells what a word rests on."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from tiny import build_tiny_captioner
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d
 
+from captionbot import Captioner
+from captionbot.card import Card
+from captionbot.decoders import Decoder, State
+from captionbot.encoders import GridEncoder, grid_boxes
 from captionbot.errors import CaptionBotError
-from captionbot.explain import attention_map
-from captionbot.types import Caption, Size, Word
+from captionbot.explain import LABELS, attention_map, faithfulness, log_probs_of, word_maps
+from captionbot.images import to_pixel_values
+from captionbot.types import Caption, Features, Size, Word
 
 
 def caption_of(
@@ -109,3 +121,219 @@ def test_one_peak_for_all_words_makes_them_comparable() -> None:
 def test_a_word_that_is_not_there(t: int) -> None:
     with pytest.raises(CaptionBotError, match=rf"no word {t} in “word0”.*0 to 0"):
         attention_map(grid_caption([LONELY]), t)
+
+
+# Maps by method, over a captioner in which everything is known
+
+
+SIZE = 32
+SEEN = 18  # the one cell of 8 x 8 that the word hangs on
+
+
+class Brightness(nn.Module):
+    """The mean of each of 8 x 8 cells, as its one channel; or the same as boxes, the whole photo first."""
+
+    def __init__(self, regions: bool = False) -> None:
+        super().__init__()
+        self.regions = regions
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        values = adaptive_avg_pool2d(pixels.mean(1, keepdim=True), 8).flatten(2).transpose(1, 2)
+        boxes = grid_boxes(8, 8)
+        if not self.regions:
+            return Features(values, boxes, (8, 8))
+        values = torch.cat([values.mean(1, keepdim=True), values], 1)
+        return Features(values, torch.cat([torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]), boxes], 1))
+
+
+class OneCell(Decoder):
+    """Says word 5 the more surely the brighter cell SEEN is, and claims to look at another cell or at it."""
+
+    def __init__(self, claimed: int | None, places: int = 64) -> None:
+        super().__init__()
+        self.attends = claimed is not None
+        alphas = torch.full((1, places), 1 / places)
+        self.alphas = alphas if claimed is None else torch.eye(places)[[claimed]] * 0.9 + alphas * 0.1
+        self.seen = SEEN + places - 64
+
+    def start(self, features: Features) -> State:
+        return State({"value": features.values[:, self.seen]}, {"read": features.values[:, 0] * 0})
+
+    def advance(self, token_ids: torch.Tensor, state: State) -> tuple[torch.Tensor, torch.Tensor, State]:
+        read = state.rows["read"] + 1
+        value = state.images["value"].repeat_interleave(len(read) // len(state.images["value"]), 0)
+        first = torch.cat([value * 0, value * 0 - 2, 3 * value], -1)  # the end, word 4, word 5
+        later = torch.cat([value * 0 + 4, value * 0, value * 0], -1)
+        alphas = self.alphas.expand(len(read), -1)
+        return torch.where(read < 2, first, later), alphas, State(state.images, {"read": read})
+
+    def logits(self, output: torch.Tensor) -> torch.Tensor:
+        never = torch.full_like(output[..., :1], -9.0)
+        return torch.cat([never, never, output[..., :1], never, output[..., 1:]], -1)
+
+
+def one_cell_captioner(claimed: int | None, regions: bool = False) -> Captioner:
+    preprocessing = {"size": (SIZE, SIZE), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    tokens = ("<pad>", "<bos>", "<eos>", "<unk>", "dark", "bright")
+    card = Card("one-cell", "test", {}, {}, preprocessing, tokens, {"beam_size": 1})
+    decoder = OneCell(claimed, 65 if regions else 64)
+    return Captioner(card, Brightness(regions).eval(), decoder.eval(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    """Noise around grey, and cell SEEN (row 2, column 2) white."""
+    pixels = np.random.default_rng(0).integers(60, 100, (SIZE, SIZE, 3)).astype(np.uint8)
+    pixels[8:12, 8:12] = 255
+    return Image.fromarray(pixels)
+
+
+def first_caption(captioner: Captioner, photo: Image.Image) -> Caption:
+    return captioner.caption([photo])[0].captions[0]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    build_tiny_captioner(folder := tmp_path_factory.mktemp("tiny"))
+    return Captioner.from_pretrained(folder, device="cpu")
+
+
+def test_log_probs_are_those_that_the_search_found(tiny: Captioner, photo: Image.Image) -> None:
+    images = [photo, photo.rotate(90), photo.rotate(180)]
+    captions = [captioned.captions[0] for captioned in tiny.caption(images)]
+    for i, caption in enumerate(captions):
+        log_probs = log_probs_of(tiny, tiny.encode(images), caption.token_ids)
+        assert log_probs.shape == (3, len(caption.words))
+        np.testing.assert_allclose(log_probs[i], [word.log_prob for word in caption.words], atol=1e-4)
+
+
+def test_a_hidden_cell_costs_what_the_changed_photo_loses(tiny: Captioner, photo: Image.Image) -> None:
+    caption = first_caption(tiny, photo)
+    found = word_maps(tiny, photo, caption, "occlusion")
+    assert found.maps.shape == (len(caption.words), 64)
+    assert found.grid == (8, 8)
+    np.testing.assert_allclose(found.boxes[SEEN], [8, 8, 12, 12])
+    pixels = to_pixel_values([photo], tiny.preprocessing)
+    for cell in (0, SEEN, 63):
+        changed = pixels.clone()
+        row, column = divmod(cell, 8)
+        changed[0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = pixels.mean((2, 3))[
+            0, :, None, None
+        ]
+        with torch.inference_mode():
+            state = tiny.decoder.start(tiny.encoder(changed))
+            word = torch.tensor([1])
+            for t, token_id in enumerate(caption.token_ids):
+                log_probs, _, state = tiny.decoder.step(word, state)
+                lost = caption.words[t].log_prob - float(log_probs[0, token_id])
+                assert found.maps[t, cell] == pytest.approx(lost, abs=1e-4)
+                word = torch.tensor([token_id])
+
+
+@pytest.mark.parametrize("filling", ["mean", "blur"])
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_maps_show_what_the_word_hangs_on(
+    method: str, regions: bool, filling: str, photo: Image.Image
+) -> None:
+    captioner = one_cell_captioner(None, regions)
+    caption = first_caption(captioner, photo)
+    assert caption.text == "bright"
+    found = word_maps(captioner, photo, caption, method, filling)
+    assert found.label == LABELS[method]
+    assert found.maps.shape == (1, 64 + regions)
+    assert found.maps[0].argmax() == SEEN + regions
+    others = np.delete(found.maps[0], SEEN + regions)
+    assert np.abs(others).max() < 1e-5
+    assert found.grid == (None if regions else (8, 8))
+    heatmap = attention_map(found.on(caption), 0, smooth=False)
+    assert heatmap[9, 9] == 1
+    assert heatmap[20, 20] == pytest.approx(0, abs=1e-4)
+
+
+def test_grad_cam_is_the_paper_word_by_word(tiny: Captioner, photo: Image.Image) -> None:
+    """arXiv 1610.02391: alpha_c = mean over places of dy / dA, map = relu(sum_c alpha_c A_c)."""
+    caption = first_caption(tiny, photo)
+    found = word_maps(tiny, photo, caption, "gradient")
+    values = tiny.encoder(to_pixel_values([photo], tiny.preprocessing)).values
+    for t in range(len(caption.words)):
+        asked = values.clone().requires_grad_()
+        y = log_probs_of(tiny, Features(asked, torch.zeros(1, 16, 4)), caption.token_ids)[0, t]
+        (gradient,) = torch.autograd.grad(y, asked)
+        cam = (asked.detach()[0] * gradient[0].mean(0)).sum(-1).clamp(min=0)
+        np.testing.assert_allclose(found.maps[t], cam, rtol=1e-3, atol=1e-7)
+
+
+def test_the_gradient_of_a_pooled_encoder_is_the_first_order_of_its_occlusion(
+    tiny: Captioner, photo: Image.Image
+) -> None:
+    pooled = GridEncoder(dataclasses.replace(tiny.encoder.config, grid=(1, 1)))
+    pooled.load_state_dict(tiny.encoder.state_dict())
+    captioner = Captioner(tiny.card, pooled.eval().requires_grad_(False), tiny.decoder, tiny.device)
+    caption = first_caption(captioner, photo)
+    found = word_maps(captioner, photo, caption, "gradient")
+    assert found.grid == (8, 8)
+    pixels = to_pixel_values([photo], captioner.preprocessing)
+    filling = pixels.mean((2, 3), keepdim=True)
+    step = 1e-2
+    cell = int(found.maps[0].argmax())
+    mask = torch.zeros(8, 8)
+    mask.view(-1)[cell] = 1
+    mask = mask.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    with torch.inference_mode():
+        little = pixels + step * mask * (filling - pixels)  # a hundredth of hiding it
+        lost = [
+            float(log_probs_of(captioner, captioner.encoder(p), caption.token_ids)[0, 0])
+            for p in (pixels, little)
+        ]
+    assert found.maps[0, cell] * 64 == pytest.approx((lost[0] - lost[1]) / step, rel=0.2, abs=1e-4)
+
+
+def test_the_method_follows_the_captioner(tiny: Captioner, photo: Image.Image) -> None:
+    caption = first_caption(tiny, photo)
+    attention = word_maps(tiny, photo, caption)
+    assert attention.method == "attention"
+    np.testing.assert_array_equal(attention.maps, caption.alphas)
+    blind = one_cell_captioner(None)
+    seen = first_caption(blind, photo)
+    assert word_maps(blind, photo, seen).method == "occlusion"
+    with pytest.raises(CaptionBotError, match="ask for occlusion or gradient"):
+        word_maps(blind, photo, seen, "attention")
+    with pytest.raises(CaptionBotError, match="choose one of auto, attention"):
+        word_maps(blind, photo, seen, "magic")
+    with pytest.raises(CaptionBotError, match="choose one of mean, blur"):
+        word_maps(blind, photo, seen, "occlusion", "pink")
+
+
+# Is the heatmap true?
+
+
+@pytest.mark.parametrize("filling", ["mean", "blur"])
+@pytest.mark.parametrize(("claimed", "holds"), [(SEEN, True), (45, False), (0, False)])
+def test_honest_and_lying_heatmaps(claimed: int, holds: bool, filling: str, photo: Image.Image) -> None:
+    captioner = one_cell_captioner(claimed)
+    caption = first_caption(captioner, photo)
+    (found,) = faithfulness(captioner, photo, caption, filling=filling)
+    assert found.word == "bright"
+    assert found.holds is holds
+    assert ("does not rest" in found.verdict) is not holds
+    assert found.shares[0] == 0
+    assert found.shares[-1] == 1
+    assert found.deletion[0] == found.insertion[-1] == pytest.approx(caption.words[0].log_prob, abs=1e-5)
+    assert found.deletion[-1] == found.insertion[0] == pytest.approx(found.random[0, -1])
+    if holds:  # gone as soon as the first cells are hidden, and there as soon as they are shown
+        assert found.deletion[1] == pytest.approx(found.deletion[-1], abs=0.2)
+        assert found.insertion[1] > found.insertion[0] + 0.5
+    assert abs(found.random_effects.sum()) < 1e-6  # orders and the same reversed
+
+
+def test_words_asked_together_are_those_asked_alone(tiny: Captioner, photo: Image.Image) -> None:
+    caption = first_caption(tiny, photo)
+    together = faithfulness(tiny, photo, caption)
+    (alone,) = faithfulness(tiny, photo, caption, [1])
+    assert len(together) == len(caption.words)
+    np.testing.assert_allclose(together[1].deletion, alone.deletion, atol=1e-4)
+    np.testing.assert_allclose(together[1].insertion, alone.insertion, atol=1e-4)
+    np.testing.assert_allclose(together[1].random_effects, alone.random_effects, atol=1e-4)
+    with pytest.raises(CaptionBotError, match="no word 99"):
+        faithfulness(tiny, photo, caption, [99])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -114,6 +115,53 @@ def test_a_word_is_drawn_where_it_looked() -> None:
     drawn = render.word_overlay(GREY, caption_of(GREY, "a dog runs"), 1, render.Look(smooth=False))
     changed = np.abs(np.asarray(drawn).astype(int) - 100).sum(2)
     assert changed[:15, 20:].min() > 2 * changed[:, :20].max()
+
+
+@pytest.mark.parametrize("size", [(40, 30), (600, 450)])
+def test_contours_follow_the_heatmap_and_leave_the_rest_alone(size: tuple[int, int]) -> None:
+    width, height = size
+    image = Image.new("RGB", size, (100, 100, 100))
+    heatmap = np.repeat(np.linspace(0, 1, width, dtype=np.float32)[None], height, 0)
+    changed = np.abs(np.asarray(render.contours(image, heatmap, 1.0)).astype(int) - 100).sum(2)[height // 2]
+    for level in (0.3, 0.5, 0.7, 0.9):
+        assert changed[round(level * (width - 1))] > 0
+    near = [abs(heatmap[0] - level) < 3.5 / 40 for level in (0.3, 0.5, 0.7, 0.9)]
+    assert (changed[~np.any(near, axis=0)] == 0).all()
+    assert render.contours(image, heatmap, 0).tobytes() == image.tobytes()
+
+
+def region_caption() -> Caption:
+    caption = caption_of(Image.new("RGB", (400, 300)), "a dog")
+    alphas = np.array([[0.6, 0.3, 0.1, 0.0], [0.1, 0.2, 0.0, 0.7]], np.float32)
+    return dataclasses.replace(
+        caption,
+        alphas=alphas,
+        grid=None,
+        labels=("dog", "man", "ball", "grass"),
+        scores=np.array([0.9, 0.8, 0.3, 0.6]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("t", "count", "least", "drawn"),
+    [(0, 1, 0.0, {0}), (1, 1, 0.0, {3}), (0, 2, 0.0, {0, 1}), (0, 3, 0.5, {0, 1}), (None, 1, 0.0, {0, 3})],
+)
+def test_regions_draw_the_boxes_that_a_word_leaned_on(
+    t: int | None, count: int, least: float, drawn: set[int]
+) -> None:
+    photo = Image.new("RGB", (400, 300), (100, 100, 100))
+    changed = np.asarray(render.regions(photo, region_caption(), t, count, least)).astype(int).sum(2) != 300
+    quarters = [changed[:150, :200], changed[:150, 200:], changed[150:, :200], changed[150:, 200:]]
+    found = {place for place, quarter in enumerate(quarters) if quarter[130:150, :].any()}
+    assert found <= drawn
+    assert found
+
+
+def test_boxes_are_called_by_their_label_and_score() -> None:
+    caption = region_caption()
+    assert render.box_name(caption, 2) == "ball 30%"
+    assert render.box_name(dataclasses.replace(caption, scores=None), 2) == "ball"
+    assert render.box_name(dataclasses.replace(caption, scores=None, labels=None), 2) == "box 3"
 
 
 @pytest.mark.parametrize("words", [1, 2, 13])

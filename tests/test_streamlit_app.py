@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 import streamlit as st
@@ -14,13 +17,14 @@ from streamlit.testing.v1 import AppTest
 from tiny import WORDS, build_tiny_captioner
 
 from captionbot.card import load, save
+from streamlit_views import batch
 
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
 
 
-def build_observant_captioner(folder: Path) -> None:
+def build_observant_captioner(folder: Path, name: str = "tiny") -> None:
     """An untrained captioner looks everywhere alike; this one looks elsewhere for every word."""
-    card, encoder, decoder = load(build_tiny_captioner(folder))
+    card, encoder, decoder = load(build_tiny_captioner(folder, name, default=name == "tiny"))
     weights = dict(decoder.named_parameters())
     weights["annotate.weight"] *= 30_000  # features of an untrained encoder are tiny
     weights["attend_hidden.weight"] *= 3
@@ -76,7 +80,7 @@ def headline(page: AppTest) -> str:
 
 
 def words(page: AppTest) -> Any:
-    return next(group for group in page.get("button_group") if "Click a word" in group.label)
+    return choice(page, "Click a word")
 
 
 def said(page: AppTest) -> list[str]:
@@ -85,8 +89,19 @@ def said(page: AppTest) -> list[str]:
     return [option.strip("\u2060") for option in words(page).options]
 
 
-def source(page: AppTest) -> Any:
-    return page.get("button_group")[0]
+def choice(page: AppTest, label: str) -> Any:
+    """The pills or segments with a label that begins so."""
+    return next(group for group in page.get("button_group") if group.label.startswith(label))
+
+
+def captions(page: AppTest) -> list[str]:
+    """All captions, best first; a single one is the headline alone."""
+    return page.radio[0].options if page.radio else [headline(page)]
+
+
+def open_view(page: AppTest, name: str) -> AppTest:
+    page.session_state["view"] = name
+    return run(page)
 
 
 def test_the_first_page_shows_a_sample_with_its_caption(page: AppTest) -> None:
@@ -105,7 +120,7 @@ def test_captions_are_listed_best_first_with_what_they_are_worth(page: AppTest) 
     assert len(listed.options) == 3
     assert listed.options[0] == headline(page)
     assert all("Confidence" in c and "log-probability -" in c for c in listed.proto.captions)
-    assert [block.value for block in page.code] == listed.options
+    assert [block.value for block in open_view(page, "Share").code][:-1] == listed.options
 
 
 def test_an_upload_takes_the_place_of_the_sample(page: AppTest) -> None:
@@ -151,9 +166,10 @@ def test_a_word_shows_where_the_model_looked(page: AppTest) -> None:
     [
         lambda page: page.slider(key="strength").set_value(0.9),
         lambda page: page.selectbox(key="colormap").set_value("spotlight"),
-        lambda page: page.get("button_group")[-1].set_value("Cells"),
+        lambda page: choice(page, "Shape").set_value("Cells"),
+        lambda page: choice(page, "Shape").set_value("Contour"),
     ],
-    ids=["strength", "colours", "cells"],
+    ids=["strength", "colours", "cells", "contour"],
 )
 def test_the_look_of_heatmaps_changes_all_of_them(page: AppTest, change: Any) -> None:
     words(page).set_value(0)
@@ -189,7 +205,7 @@ def test_there_are_at_most_as_many_captions_as_beams(page: AppTest, beam_size: i
     page.slider(key="captions").set_value(10)
     page.slider(key="beam_size").set_value(beam_size)
     run(page)
-    assert len(page.code) == beam_size
+    assert len(captions(page)) == beam_size
     assert len(page.radio) == (beam_size > 1)
 
 
@@ -202,9 +218,8 @@ def test_words_to_avoid_are_avoided(page: AppTest) -> None:
     avoided = headline(page).strip(".").lower().split()
     page.text_input(key="banned").input(", ".join(avoided))
     run(page)
-    assert page.code
-    for block in page.code:
-        assert not set(avoided) & set(block.value.strip(".").lower().split())
+    for caption in captions(page):
+        assert not set(avoided) & set(caption.strip(".").lower().split())
 
 
 def test_a_word_that_the_model_does_not_know_gets_one_sentence(page: AppTest) -> None:
@@ -217,32 +232,32 @@ def test_a_word_that_the_model_does_not_know_gets_one_sentence(page: AppTest) ->
 def test_length_is_kept(page: AppTest) -> None:
     page.slider(key="length").set_value((6, 7))
     run(page)
-    assert {len(block.value.split()) for block in page.code} <= {6, 7}
+    assert {len(caption.split()) for caption in captions(page)} <= {6, 7}
 
 
 def test_sampling_draws_again(page: AppTest) -> None:
     page.toggle(key="sampling").set_value(True)
     run(page)
-    drawn = [block.value for block in page.code]
-    assert [block.value for block in run(page).code] == drawn
+    drawn = captions(page)
+    assert captions(run(page)) == drawn
     page.button(key="draw_again").click()
-    assert [block.value for block in run(page).code] != drawn
+    assert captions(run(page)) != drawn
 
 
 def test_every_sample_can_be_chosen(page: AppTest) -> None:
-    source(page).set_value("Samples")
+    choice(page, "Photo from").set_value("Samples")
     run(page)
-    names = page.get("button_group")[1].options
+    names = choice(page, "Sample").options
     seen = set()
     for name in names:
-        page.get("button_group")[1].set_value(name)
+        choice(page, "Sample").set_value(name)
         seen.add(urls(run(page))[0])
         assert not page.error
     assert len(seen) == len(names) > 1
 
 
 def test_a_link_into_this_machine_is_refused(page: AppTest) -> None:
-    source(page).set_value("Link")
+    choice(page, "Photo from").set_value("Link")
     run(page)
     assert page.header
     page.text_input(key="url").input("http://127.0.0.1:9/photo.jpg")
@@ -253,7 +268,7 @@ def test_a_link_into_this_machine_is_refused(page: AppTest) -> None:
 
 def test_the_camera_is_on_the_page_only_when_it_is_asked_for(page: AppTest) -> None:
     assert not page.get("camera_input")
-    source(page).set_value("Camera")
+    choice(page, "Photo from").set_value("Camera")
     run(page)
     assert len(page.get("camera_input")) == 1
 
@@ -310,3 +325,162 @@ def test_nothing_is_written_to_disk(page: AppTest, tmp_path: Path, monkeypatch: 
     words(page).set_value(0)
     run(page)
     assert opened == []
+
+
+def test_the_nearest_rivals_stand_beside_a_word(page: AppTest) -> None:
+    words(page).set_value(0)
+    [rivals] = [block.proto.body for block in run(page).get("html") if 'role="list"' in block.proto.body]
+    assert rivals.count('role="listitem"') == 5
+    assert f"Rivals of {said(page)[0]}" in rivals
+
+
+def test_words_are_stepped_through(page: AppTest) -> None:
+    last = len(said(page)) - 1
+    for button, expected in (("Right", 0), ("Right", 1), ("Left", 0), ("Left", last), ("Right", 0)):
+        page.button(key=f"step {button}").click()
+        assert words(run(page)).value == expected
+
+
+def test_the_caption_plays(page: AppTest) -> None:
+    page.toggle(key="play").set_value(True)
+    assert urls(run(page))[0].endswith(".gif")
+    assert "Word by word" in alts(page)[0]
+
+
+def test_the_beam_lists_its_sentences_best_first(page: AppTest) -> None:
+    [table] = open_view(page, "Beam").dataframe
+    assert table.value["Sentence"][0] == headline(page)
+    assert list(table.value["Score"]) == sorted(table.value["Score"], reverse=True)
+    assert table.value["Lost because"][0] == "it won"
+    before = len(table.value)
+    page.slider(key="beam_size").set_value(8)
+    assert len(run(page).dataframe[0].value) > before
+
+
+def sides(page: AppTest) -> list[list[str]]:
+    """Words of the two captions side by side, and those that are marked."""
+    shown = [block.value.removeprefix("##### ") for block in page.markdown if block.value.startswith("#####")]
+    return [re.sub(r":violet-background\[\*\*(\w+)\*\*\]", r"*\1", text).lower().split() for text in shown]
+
+
+def test_steering_to_a_rival_keeps_both_versions(page: AppTest) -> None:
+    open_view(page, "Steer")
+    assert sides(page) == []
+    rivals = choice(page, "Instead of")
+    rivals.set_value(0)
+    before, after = sides(run(page))
+    assert [word.strip("*") for word in before] == said(page)
+    assert after[0] == f"*{rivals.options[0].split()[0]}"
+
+
+def test_steering_with_words_of_ones_own(page: AppTest) -> None:
+    open_view(page, "Steer")
+    typed = next(field for field in page.text_input if field.label.startswith("Or type"))
+    typed.input("red ball")
+    assert [word.strip("*") for word in sides(run(page))[1]][:2] == ["red", "ball"]
+    next(field for field in page.text_input if field.label.startswith("Or type")).input("dogg")
+    [warning] = run(page).warning
+    assert "'dog'" in warning.value
+
+
+def test_a_word_can_be_banned_and_a_longer_caption_asked_for(page: AppTest) -> None:
+    open_view(page, "Steer")
+    first = said(page)[0]
+    next(toggle for toggle in page.toggle if toggle.label.startswith("Never say")).set_value(True)
+    choice(page, "Length").set_value("Longer")
+    before, after = sides(run(page))
+    assert len(after) > len(before)
+    assert first not in [word.strip("*") for word in after]
+
+
+def test_hiding_a_part_of_the_photo_asks_again(page: AppTest) -> None:
+    open_view(page, "Ask the picture")
+    assert any(note.value == "16% of the photo is hidden." for note in page.caption)
+    first = urls(page)[-1]
+    page.slider(key="across").set_value((0, 100))
+    assert any(note.value == "40% of the photo is hidden." for note in run(page).caption)
+    assert urls(page)[-1] != first
+    assert len(sides(page)) == 2
+    choice(page, "Do what").set_value("Show only it")
+    assert any(note.value == "60% of the photo is hidden." for note in run(page).caption)
+
+
+def test_what_a_word_looked_at_can_be_hidden(page: AppTest) -> None:
+    open_view(page, "Ask the picture")
+    choice(page, "What").set_value("What a word looked at")
+    assert any("places hold half of what" in note.value for note in run(page).caption)
+    assert len(sides(page)) == 2
+
+
+def test_a_verdict_on_the_heatmap(page: AppTest) -> None:
+    open_view(page, "Is it true?")
+    [verdict] = [*page.success, *page.warning]
+    assert "This word" in verdict.value
+    page.button(key="test all").click()
+    [table] = run(page).dataframe
+    assert list(table.value["Word"]) == said(page)
+
+
+def test_one_captioner_has_nothing_to_be_compared_with(page: AppTest) -> None:
+    [info] = open_view(page, "Compare").info
+    assert "Only one captioner" in info.value
+
+
+def test_two_captioners_side_by_side(page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_tiny_captioner(tmp_path, "first")
+    build_observant_captioner(tmp_path, "second")
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    open_view(run(page), "Compare")
+    page.button(key="compare").click()
+    shown = [block.value for block in run(page).markdown]
+    assert "**first**" in shown
+    assert "**second**" in shown
+    assert sum(" s · confidence" in note.value for note in page.caption) == 2
+
+
+def test_a_link_restores_the_settings(page: AppTest) -> None:
+    linked = AppTest.from_file(str(PAGE), default_timeout=300)
+    settings = {"beam_size": "2", "colormap": "Blue to yellow", "view": "Share", "source": "Samples"}
+    linked.query_params.update(settings)
+    run(linked)
+    assert linked.slider(key="beam_size").value == 2
+    assert linked.selectbox(key="colormap").value == "cividis"
+    assert choice(linked, "Photo from").value == "Samples"
+    assert dict(parse_qsl(linked.code[-1].value.partition("?")[2])) == settings
+
+
+MANY = """
+from streamlit_views import batch
+from streamlit_views.work import Settings
+from captionbot.search_options import SearchOptions
+batch.show(Settings("tiny", SearchOptions(beam_size=2, max_length=6)))
+"""
+
+
+def test_many_photos_keep_their_order_and_bad_ones_are_named(page: AppTest) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("sub/blue.png", picture("blue"))
+        file.writestr("../up.png", picture("green"))
+    many = AppTest.from_string(MANY, default_timeout=300).run()
+    uploads = [("red.png", picture("red")), ("no.png", b"Dear diary"), ("two.zip", archive.getvalue())]
+    many.file_uploader(key="many").set_value([(name, data, "") for name, data in uploads])
+    run(many)
+    many.button(key="go").click()
+    [table] = run(many).dataframe
+    assert list(table.value["Name"]) == ["red.png", "no.png", "two.zip/sub/blue.png", "two.zip/../up.png"]
+    [warning] = many.warning
+    assert "no.png" in warning.value
+    assert table.value["Photo"].isna().tolist() == [False, True, False, False]
+
+    _, done = many.session_state["done"]
+    found = [result for result, _ in done]
+    with zipfile.ZipFile(io.BytesIO(batch.text_files(found))) as file:
+        assert file.namelist() == ["red.txt", "two.zip/sub/blue.txt", "two.zip/up.txt"]
+        assert file.read("red.txt").decode().splitlines() == [c.text for c in found[0][1].captions]
+
+
+def test_results_are_those_of_the_cards(page: AppTest) -> None:
+    script = "from streamlit_views import results; results.show()"
+    empty = run(AppTest.from_string(script, default_timeout=300))
+    assert "No captioner" in empty.info[0].value

@@ -114,17 +114,71 @@ def test_upload_a_photo_and_click_a_word(page: Page, shared: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "ending", "magic"),
     [
+        ("The page that opens offline (HTML)", ".html", b"<!doctype html>"),
         ("Every word (PNG)", ".png", b"\x89PNG"),
         ("Word by word (GIF)", ".gif", b"GIF8"),
         ("Captions and attention (JSON)", ".json", b'{"image"'),
     ],
 )
 def test_downloads(page: Page, label: str, ending: str, magic: bytes) -> None:
-    page.get_by_role("button", name="Download").click()
+    page.get_by_role("tab", name="Share").click()
     with page.expect_download() as download:
         page.get_by_role("button", name=label).click()
     assert download.value.suggested_filename.endswith(ending)
     assert Path(download.value.path()).read_bytes().startswith(magic)
+
+
+def test_words_are_stepped_through_with_the_arrow_keys(page: Page) -> None:
+    words = page.get_by_role("radiogroup", name="Click a word").get_by_role("radio")
+    for key, chosen in (("ArrowRight", 0), ("ArrowRight", 1), ("ArrowLeft", 0)):
+        page.keyboard.press(key)
+        expect(words.nth(chosen)).to_be_checked()
+
+
+def test_the_report_opens_offline(page: Page, tmp_path: Path) -> None:
+    page.get_by_role("tab", name="Share").click()
+    expect(page.get_by_text("?view=Share")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="opens offline").click()
+    download.value.save_as(tmp_path / "report.html")
+    report = page.context.new_page()
+    report.context.set_offline(True)
+    report.goto((tmp_path / "report.html").as_uri())
+    photo, words = report.locator("#photo"), report.locator(".words button")
+    whole = photo.get_attribute("src")
+    words.first.click()
+    assert photo.get_attribute("src") == words.first.get_attribute("data-map") != whole
+    report.keyboard.press("ArrowRight")
+    assert photo.get_attribute("src") == words.nth(1).get_attribute("data-map")
+    expect(report.locator(".rivals:visible")).to_have_count(1)
+    report.screenshot(path=ARTEFACTS / "report.png")
+    report.keyboard.press("Escape")
+    assert photo.get_attribute("src") == whole
+    report.context.set_offline(False)
+
+
+def test_a_click_in_the_tree_says_what_became_of_a_word(page: Page) -> None:
+    page.get_by_role("tab", name="Beam").click()
+    end = page.locator(".beam-tree g.won").last
+    expect(end).to_be_visible()
+    end.click()
+    expect(page.locator(".note")).to_contain_text("The winner: a score of")
+    page.screenshot(path=ARTEFACTS / "streamlit-beam.png")
+
+
+def test_drag_a_rectangle_over_the_photo(page: Page) -> None:
+    page.get_by_role("tab", name="Ask the picture").click()
+    expect(page.get_by_text("16% of the photo is hidden.")).to_be_visible()
+    frame = page.locator(".frame")
+    frame.scroll_into_view_if_needed()
+    box = frame.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.8 * box["height"], steps=3)
+    page.mouse.up()
+    expect(page.get_by_text("30% of the photo is hidden.")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "streamlit-ask.png")
 
 
 def test_a_text_file_is_answered_with_a_sentence(page: Page, tmp_path: Path) -> None:

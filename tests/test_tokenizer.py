@@ -37,6 +37,7 @@ def test_words_are_those_of_the_java_tokenizer(text, words):
         ("they do n't and ca n't", "they don't and can't"),
         ("i 'm sure they 're here", "i'm sure they're here"),
         ("a man -lrb- in red -rrb- runs", "a man (in red) runs"),
+        ("a man , in a t - shirt , runs .", "a man, in a t-shirt, runs."),
         ("a dog", "a dog"),
         ("'s", "'s"),
         ("", ""),

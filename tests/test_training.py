@@ -1,7 +1,11 @@
 """Training for real, on pictures so small and plain that it takes seconds."""
 
 import dataclasses
+import io
 import json
+import math
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +20,17 @@ from safetensors.torch import load_file
 
 from captionbot import CaptionBotError, Captioner, load_image
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
+from captionbot.encoders import build_encoder
+from captionbot.images import Preprocessing
 from captionbot.types import Features
 from captionbot.vocabulary import Vocabulary
+from training.average import main as average
 from training.config import TrainingConfig, load_config, save_config
-from training.losses import caption_loss, self_critical_loss, teacher_force
+from training.data import open_images
+from training.features import cached_features, cached_pixels, normalise
+from training.losses import caption_loss, drop_words, self_critical_loss, soft_targets, teacher_force
+from training.metrics import CiderD
+from training.stages import Reward, sentence_bleu
 from training.train import main
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240)}
@@ -30,6 +41,7 @@ SMALL = [
     "--decoder-config",
     "{annotation_size: 16, embedding_size: 16, hidden_size: 16, attention_size: 8, dropout: 0.1}",
     "--image-size", "64", "--min-count", "1", "--batch-size", "4", "--warmup-steps", "0", "--device", "cpu",
+    "--sample-photos", "0",
 ]  # fmt: skip
 
 
@@ -51,6 +63,22 @@ def data(tmp_path_factory):
         images.append({"filename": f"{i}.jpg", "split": "val" if i >= 8 else "train", "sentences": sentences})
     (folder / "dataset_flickr8k.json").write_text(json.dumps({"images": images}))
     return folder
+
+
+@pytest.fixture
+def text(tmp_path):
+    """Captions without photos, of the words that the photos' captions have."""
+    lines = [
+        {
+            "image": f"{colour}.jpg",
+            "captions": [f"a {colour} bar is on the {side}", f"there is a {colour} bar"],
+        }
+        for colour in COLOURS
+        for side in SIDES
+    ]
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
 
 
 def train(data, out, *flags):
@@ -105,7 +133,9 @@ def test_the_loss_is_the_equation_of_the_paper():
     forced = teacher_force(decoder, features, token_ids)
     words = -forced.logits.log_softmax(-1)[range(len(forced.targets)), forced.targets].mean()
     places = ((1 - forced.coverage) ** 2).mean()
-    torch.testing.assert_close(caption_loss(forced, 0.0, 0.7), words + 0.7 * places)
+    terms = caption_loss(forced, 0.0, 0.7)
+    torch.testing.assert_close(sum(term.mean for term in terms), words + 0.7 * places)
+    assert [term.count for term in terms] == [len(forced.targets), 6]
 
 
 def test_self_critical_training_prefers_what_was_rewarded():
@@ -113,7 +143,7 @@ def test_self_critical_training_prefers_what_was_rewarded():
     rewards = torch.tensor([[2.0, 0.5]])
     before = [teacher_force(decoder, features, token_ids[:, [k]]).logits.log_softmax(-1) for k in (0, 1)]
     optimizer = torch.optim.SGD(decoder.parameters(), lr=0.05)
-    self_critical_loss(teacher_force(decoder, features, token_ids), rewards).backward()
+    self_critical_loss(teacher_force(decoder, features, token_ids), rewards).mean.backward()
     optimizer.step()
     gains = []
     for k in (0, 1):
@@ -126,14 +156,14 @@ def test_self_critical_training_prefers_what_was_rewarded():
 def test_equal_rewards_teach_nothing():
     decoder, features, token_ids = toy(batch=2)
     loss = self_critical_loss(teacher_force(decoder, features, token_ids), torch.full((2, 2), 0.8))
-    assert loss.item() == 0
+    assert loss.mean.item() == 0
 
 
 def test_self_critical_training_gives_nothing_to_tokens_that_are_never_drawn():
     """Else all probability flows to the unknown word: bad samples lose it, and no reward is at stake."""
     decoder, features, token_ids = toy(batch=2)
     rewards = torch.tensor([[2.0, 0.5], [0.1, 0.3]])
-    self_critical_loss(teacher_force(decoder, features, token_ids), rewards, temperature=0.5).backward()
+    self_critical_loss(teacher_force(decoder, features, token_ids), rewards, temperature=0.5).mean.backward()
     gradient = decoder.output_word.bias.grad
     assert gradient[list(Vocabulary.special_ids)].abs().max() == 0
     assert gradient.abs().max() > 0
@@ -158,9 +188,9 @@ def test_the_configurations_that_ship_load(path):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--config", "nothing"], "no configuration 'nothing'; choose one of overfit-20"),
-        (["--stage", "magic"], "'magic' is not a stage"),
-        (["--data", "nowhere"], "There is no Flickr8k in nowhere"),
+        (["--config", "nothing"], "no configuration 'nothing'; choose one of"),
+        (["--stage", "magic"], "stage is 'magic'; choose one of cross-entropy"),
+        (["--data", "nowhere"], "There is no data set at nowhere"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, sentence, capsys, tmp_path):
@@ -182,6 +212,7 @@ def test_unknown_fields_of_a_file_are_named(tmp_path):
 def test_a_few_photos_are_learnt_by_heart_and_the_run_is_a_captioner(data, tmp_path, capsys):
     flags = "--limit 4 --captions-per-image 1 --epochs 200 --patience 200 --ema 0 --learning-rate 0.01"
     flags += " --label-smoothing 0 --doubly-stochastic 0 --flips false --beam-size 1 --weight-decay 0"
+    flags += " --amp off"  # features of an untrained CNN differ by less than bf16 can tell
     assert main(train(data, tmp_path / "run", *flags.split())) == 0
     assert "'exact': 1.0" in capsys.readouterr().out
     captioner = Captioner.from_pretrained(tmp_path / "run")
@@ -195,10 +226,26 @@ def test_seeds_give_the_same_numbers_twice(data, tmp_path):
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
-@pytest.mark.parametrize("stage", ["cross-entropy", "self-critical", "fine-tune"])
-def test_a_killed_run_goes_on_to_what_it_would_have_been(data, tmp_path, stage):
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "cross-entropy",
+        "self-critical",
+        "fine-tune",
+        pytest.param("language-model", marks=pytest.mark.slow),
+        pytest.param("distillation", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_run_goes_on_to_what_it_would_have_been(data, text, tmp_path, stage):
     flags = ["--epochs", "3", "--checkpoint-minutes", "0", "--patience", "9"]
-    flags += ["--train-encoder", "true"] if stage == "fine-tune" else ["--stage", stage]
+    if stage == "fine-tune":
+        flags += ["--train-encoder", "true"]
+    elif stage == "distillation":  # with all else that draws random numbers
+        assert main(train(data, tmp_path / "teacher", "--epochs", "1")) == 0
+        flags += ["--teachers", str(tmp_path / "teacher"), "--keep", "2"]
+        flags += ["--scheduled-sampling", "0.5", "--word-dropout", "0.2"]
+    else:
+        flags += ["--stage", stage, "--text", str(text)]
     assert main(train(data, tmp_path / "whole", *flags)) == 0
     command = [sys.executable, "-m", "training.train", *train(data, tmp_path / "killed", *flags)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -225,29 +272,324 @@ def test_stages_build_on_each_other(data, tmp_path):
 
 
 def test_a_changed_photo_makes_another_cache(data, tmp_path):
-    import shutil
-
-    from training.data import open_images
-    from training.features import cached_pixels
-
     copy = tmp_path / "copy"
     shutil.copytree(data, copy, ignore=shutil.ignore_patterns("cache"))
     names = ["0.jpg", "1.jpg"]
-    first = cached_pixels(open_images(copy), names, 16, tmp_path / "cache")
-    again = cached_pixels(open_images(copy), names, 16, tmp_path / "cache")
+    small = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    first, _ = cached_pixels(open_images(copy), names, small, tmp_path / "cache")
+    again, _ = cached_pixels(open_images(copy), names, small, tmp_path / "cache")
     assert first.filename == again.filename
     Image.new("RGB", (64, 64), (1, 200, 3)).save(copy / "0.jpg")
-    changed = cached_pixels(open_images(copy), names, 16, tmp_path / "cache")
+    changed, _ = cached_pixels(open_images(copy), names, small, tmp_path / "cache")
     assert changed.filename != first.filename
     assert (changed[0] != first[0]).any()
 
 
 def test_a_corrupt_photo_is_named(data, tmp_path, capsys):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(data, copy, ignore=shutil.ignore_patterns("cache"))
     (copy / "3.jpg").write_bytes((copy / "3.jpg").read_bytes()[:200])
     assert main(train(copy, tmp_path / "run", "--epochs", "1")) == 2
     assert "3.jpg" in capsys.readouterr().err
     assert not list((copy / "cache").iterdir())  # nothing that a later run could take for a whole cache
+
+
+def test_a_photo_that_cannot_be_read_can_be_left_out_and_is_named_at_the_end(data, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy, ignore=shutil.ignore_patterns("cache"))
+    (copy / "3.jpg").write_bytes((copy / "3.jpg").read_bytes()[:200])
+    (copy / "9.jpg").unlink()
+    assert main(train(copy, tmp_path / "run", "--epochs", "1", "--on-bad-image", "skip")) == 0
+    out = capsys.readouterr().out
+    assert "2 photos were left out:" in out
+    assert "3.jpg" in out and "9.jpg" in out
+    (card,) = (tmp_path / "run").glob("show*.json")
+    assert "7 training photos" in card.read_text()
+    assert main(train(copy, tmp_path / "run", "--epochs", "1")) == 2  # what was skipped once still stops
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_the_checkpoint_is_the_one_before(data, tmp_path, capsys):
+    flags = ["--epochs", "3", "--patience", "9"]
+    assert main(train(data, tmp_path / "whole", *flags)) == 0
+    assert main(train(data, tmp_path / "run", *flags, "--epochs", "1")) == 0
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    assert main(train(data, tmp_path / "run", *flags, "--learning-rate", "1e38", "--resume")) == 2
+    error = capsys.readouterr().err
+    assert "go on with --resume from the last checkpoint" in error
+    assert "nan" in error or "not finite" in error
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+    assert main(train(data, tmp_path / "run", *flags, "--resume")) == 0
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(data, tmp_path):
+    """A limit on the size of files stands for the disk: the kernel refuses to write more, as there."""
+    assert main(train(data, tmp_path / "run", "--epochs", "1")) == 0
+    before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
+    flags = train(data, tmp_path / "run", "--epochs", "2", "--resume")
+    program = (
+        "import resource, sys; from training.train import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *flags], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "The checkpoint could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run" / "checkpoint.pt").read_bytes() == before
+    assert not list((tmp_path / "run").glob("*.part"))
+    assert main(flags) == 0
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(data, tmp_path):
+    """Under torchrun, at the same batch of all together; without what each draws for itself."""
+    flags = ["--epochs", "2", "--amp", "off", "--batch-size", "3", "--decoder-config", "{dropout: 0.0}"]
+    start = tmp_path / "start"
+    assert main(train(data, start, "--epochs", "1")) == 0
+    flags += ["--init", str(start)]
+    assert main(train(data, tmp_path / "one", *flags)) == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, "-m", "training.train", *train(data, tmp_path / "two", *flags)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("epoch 2: loss") == 1  # one of them talks
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("one", "two")]
+    assert states[0]["best"] == pytest.approx(states[1]["best"])
+    assert len(states[1]["random"]) == 2
+
+
+def test_the_best_epochs_are_kept_and_averaged(data, tmp_path, capsys):
+    flags = ["--epochs", "4", "--patience", "9", "--keep", "2"]
+    assert main(train(data, tmp_path / "run", *flags)) == 0
+    kept = sorted((tmp_path / "run" / "kept").glob("*.safetensors"))
+    assert len(kept) == 2
+    said = capsys.readouterr().out
+    scores = {int(e): float(c) for e, c in re.findall(r"epoch (\d+): .*?CIDEr ([\d.]+)", said)}
+    best = sorted(scores, key=lambda epoch: -scores[epoch])[:2]
+    assert {int(file.stem.rpartition("-")[2]) for file in kept} == set(best)
+    assert average([str(tmp_path / "run"), "--out", str(tmp_path / "mean")]) == 0
+    mean, members = weights(tmp_path / "mean"), [load_file(file) for file in kept]
+    for name in mean:
+        torch.testing.assert_close(mean[name], (members[0][name] + members[1][name]) / 2)
+    (card,) = (tmp_path / "mean").glob("*.json")
+    written = json.loads(card.read_text())["training"]["val"]
+    assert set(written) == {"CIDEr", "Bleu_4"}
+    assert Captioner.from_pretrained(tmp_path / "mean").caption(load_image(data / "0.jpg"))
+    assert average([str(tmp_path / "run"), str(data), "--out", str(tmp_path / "mean")]) == 2
+
+
+def test_tensorboard_shows_captions_with_their_heatmaps(data, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(train(data, tmp_path / "run", "--epochs", "2", "--sample-photos", "1")) == 0
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [e.step for e in events.Scalars("val/CIDEr")] == [1, 2]
+    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4]
+    pictures = events.Images("10.jpg")
+    assert [picture.step for picture in pictures] == [1, 2]
+    drawn = Image.open(io.BytesIO(pictures[0].encoded_image_string))
+    assert drawn.width > 200 and len(drawn.convert("RGB").getcolors(1 << 20)) > 100
+
+
+# Stages
+
+
+def test_scheduled_sampling_feeds_the_models_own_words():
+    """A model that is sure of one word reads nothing else when it always reads its own."""
+    decoder, features, token_ids = toy()
+    with torch.no_grad():
+        decoder.output_word.bias[5] = 100.0
+    fives = token_ids.where((token_ids < 4) & (token_ids != 2), torch.tensor(5))
+    fives = fives.where(token_ids != 0, torch.tensor(0))
+    own = teacher_force(decoder, features, token_ids, own_words=1.0)
+    told = teacher_force(decoder, features, token_ids, inputs=fives)
+    torch.testing.assert_close(own.logits, told.logits)
+    assert torch.equal(own.targets, teacher_force(decoder, features, token_ids).targets)
+
+
+def test_dropped_words_are_unknown_and_marks_stay():
+    _, _, token_ids = toy()
+    vocabulary = Vocabulary.build([["a", "b", "c", "d", "e"]])
+    dropped = drop_words(token_ids, 1.0, vocabulary)
+    assert torch.equal(dropped, token_ids.where(token_ids < 4, torch.tensor(vocabulary.unk_id)))
+    assert torch.equal(drop_words(token_ids, 0.0, vocabulary), token_ids)
+
+
+def test_distillation_is_the_cross_entropy_to_the_teachers_mean():
+    decoder, features, token_ids = toy()
+    teachers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        other = SoftAttentionDecoder(decoder.config).eval()
+        teachers.append((other, Features(torch.randn(3, 2 + seed, 4), torch.rand(1, 2 + seed, 4))))
+    forced = teacher_force(decoder, features, token_ids)
+    soft = soft_targets(forced, [teacher_force(d, f, token_ids) for d, f in teachers])
+    (term,) = caption_loss(forced, 0.0, 0.0, soft, 0.3)
+    expected, words = 0.0, 0
+    for image in range(3):
+        for caption in range(2):
+            ids = [i for i in token_ids[image, caption].tolist() if i]
+            answers = []
+            for d, f in [(decoder, features), *teachers]:
+                state, steps = d.start(Features(f.values[image : image + 1], f.boxes)), []
+                for word in ids[:-1]:
+                    log_probs, _, state = d.step(torch.tensor([word]), state)
+                    steps.append(log_probs[0])
+                answers.append(torch.stack(steps))
+            mine, target = answers[0], (answers[1].exp() + answers[2].exp()) / 2
+            expected = expected - 0.7 * mine[range(len(mine)), ids[1:]].sum() - 0.3 * (target * mine).sum()
+            words += len(mine)
+    torch.testing.assert_close(term.mean, expected / words)
+
+
+def test_a_greedy_baseline_is_what_samples_have_to_beat():
+    decoder, features, token_ids = toy(batch=2)
+    forced = teacher_force(decoder, features, token_ids)
+    rewards, baseline = torch.tensor([[0.5, 0.9], [0.1, 0.2]]), torch.tensor([0.5, 0.4])
+    loss = self_critical_loss(forced, rewards, baseline=baseline)
+    logits = forced.logits.clone()
+    logits[:, list(Vocabulary.special_ids)] = float("-inf")
+    costs = -logits.log_softmax(-1)[range(len(forced.targets)), forced.targets]
+    advantage = torch.tensor([0.0, 0.4, -0.3, -0.2])
+    torch.testing.assert_close(loss.mean, (costs * advantage[forced.rows]).mean())
+
+
+def test_the_reward_is_weighed_from_cider_and_sentence_bleu():
+    references = [
+        [["a", "dog", "runs", "on", "the", "grass"], ["a", "brown", "dog", "runs"]],
+        [["a", "red", "ball"]],
+    ]
+    captions, images = [["a", "dog", "runs"], ["a", "red", "ball"], ["the", "the"]], [0, 1, 1]
+    ended = [[*c, "<eos>"] for c in captions]
+    truth = [[[*r, "<eos>"] for r in image] for image in references]
+    cider, scores = CiderD(truth)(ended, images), sentence_bleu(ended, [truth[i] for i in images])
+    both = Reward(references, {"cider": 0.5, "bleu_4": 2.0})(captions, images)
+    np.testing.assert_allclose(both, 0.5 * cider + 2.0 * scores)
+    # of "the the <eos>" the end alone is right: 1/3, (0+1)/(2+1), (0+1)/(1+1), (0+1)/(0+1)
+    assert scores[1] == pytest.approx(1.0, abs=1e-6)
+    assert scores[2] == pytest.approx((1 / 3 * 1 / 3 * 1 / 2 * 1 / 1) ** 0.25 * math.exp(1 - 4 / 3), abs=1e-6)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_self_critical_training_reaches_what_it_is_to_train(data, tmp_path, frozen):
+    """Also end to end: what is sampled from features without gradient is learnt with it, down to the CNN."""
+    start = tmp_path / "start"
+    flags = ["--epochs", "6", "--learning-rate", "0.01", "--patience", "9", "--ema", "0", "--amp", "off"]
+    assert main(train(data, start, *flags)) == 0
+    flags = ["--stage", "self-critical", "--init", str(start), "--epochs", "1", "--baseline", "greedy"]
+    flags += [
+        "--reward",
+        "{cider: 1.0, bleu_4: 0.5}",
+        "--train-encoder",
+        str(not frozen).lower(),
+        "--ema",
+        "0",
+    ]
+    assert main(train(data, tmp_path / "run", *flags)) == 0
+    before, after = weights(start), weights(tmp_path / "run")
+    moved = [k for k in before if not torch.equal(before[k], after[k])]
+    assert any(k.startswith("decoder.") for k in moved)
+    assert any(k.startswith("encoder.") for k in moved) is not frozen
+
+
+def test_a_decoder_learns_the_language_first_and_then_to_see(data, text, tmp_path, capsys):
+    flags = ["--stage", "language-model", "--text", str(text), "--epochs", "8", "--learning-rate", "0.02"]
+    flags += ["--ema", "0", "--label-smoothing", "0", "--batch-size", "2"]
+    assert main(train(data, tmp_path / "language", *flags)) == 0
+    found = [float(p) for p in re.findall(r"perplexity ([\d.]+)", capsys.readouterr().out)]
+    assert found[-1] < 0.7 * found[0]
+    assert found[0] < 17  # the words that there are
+    flags = ["--init", str(tmp_path / "language"), "--epochs", "1"]
+    assert main(train(data, tmp_path / "seeing", *flags)) == 0
+    (card,) = (tmp_path / "seeing").glob("show*.json")
+    stages = json.loads(card.read_text())["training"]["stages"]
+    assert [s["stage"] for s in stages] == ["language-model", "cross-entropy"]
+
+
+def test_what_text_cannot_teach_is_left_as_it_was(data, text, tmp_path):
+    """The CNN, and the attention, which has but one place to look at; weight decay leaves them alone too."""
+    flags = ["--stage", "language-model", "--text", str(text), "--ema", "0", "--weight-decay", "0.5"]
+    flags += ["--amp", "off", "--learning-rate", "0.01", "--patience", "9"]
+    for run, epochs in (("one", "1"), ("two", "3")):
+        assert main(train(data, tmp_path / run, *flags, "--epochs", epochs)) == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    same_in_both = {k for k in one if torch.equal(one[k], two[k])}
+    assert {k for k in one if k.startswith("encoder.")} <= same_in_both
+    assert {"decoder.attend_score.weight", "decoder.annotate.weight"} <= same_in_both
+    assert "decoder.embedding.weight" not in same_in_both
+
+
+def test_a_student_learns_from_teachers_with_other_eyes(data, tmp_path, capsys):
+    sizes = "{annotation_size: 8, embedding_size: 12, hidden_size: 12, attention_size: 8}"
+    other = ["--encoder-config", "{architecture: mobilenet_v2, layer: features.2}", "--image-size", "48"]
+    assert main(train(data, tmp_path / "one", "--epochs", "1")) == 0
+    assert main(train(data, tmp_path / "two", "--epochs", "1", *other, "--decoder-config", sizes)) == 0
+    teachers = ["--teachers", f"[{tmp_path / 'one'}, {tmp_path / 'two'}]"]
+    assert main(train(data, tmp_path / "run", "--epochs", "1", *teachers)) == 0
+    assert main(train(data, tmp_path / "alone", "--epochs", "1")) == 0
+    assert not same(weights(tmp_path / "run"), weights(tmp_path / "alone"))
+    assert main(train(data, tmp_path / "three", "--epochs", "1", "--max-size", "5")) == 0
+    capsys.readouterr()
+    flags = ["--epochs", "1", "--teachers", str(tmp_path / "three")]
+    assert main(train(data, tmp_path / "run", *flags)) == 2
+    assert "another vocabulary than the student" in capsys.readouterr().err
+
+
+# Features
+
+
+class Regions(torch.nn.Module):
+    """As many places as a photo is bright, each with a box of its own: as a detector gives them."""
+
+    def forward(self, pixel_values):
+        counts = 1 + (pixel_values.mean((1, 2, 3)) * 3).long().clamp(0, 3)
+        places = int(counts.max())
+        mask = torch.arange(places) < counts[:, None]
+        values = pixel_values.mean((2, 3)).unsqueeze(1) + torch.arange(places).view(1, -1, 1)
+        boxes = torch.rand(len(values), places, 4, generator=torch.Generator().manual_seed(places))
+        return Features(values * mask.unsqueeze(-1), boxes, None, mask)
+
+
+def test_regions_are_cached_with_their_boxes_and_without_padding(tmp_path):
+    rng = np.random.default_rng(0)
+    bright = rng.permutation(70)[:, None, None, None] * 3.5
+    pixels = np.broadcast_to(bright, (70, 8, 8, 3)).astype(np.uint8)
+    plain, device = Preprocessing((8, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)), torch.device("cpu")
+    encoder = Regions()
+    cached = cached_features(encoder, plain, pixels, True, tmp_path, device)
+    assert len(cached) == 70
+    images = np.array([5, 69, 0, 33])
+    found = cached(encoder, images, np.array([True, False, False, True]))
+    for row, image in enumerate(images):
+        batch = image // 32 * 32
+        whole = encoder(normalise(pixels[batch : batch + 32], plain, device))
+        mask = whole.mask[image - batch]
+        count = int(mask.sum())
+        assert found.mask[row].tolist() == [True] * count + [False] * (found.mask.shape[1] - count)
+        torch.testing.assert_close(
+            found.values[row, :count], whole.values[image - batch][mask], rtol=1e-3, atol=1e-3
+        )
+        torch.testing.assert_close(found.boxes[row, :count], whole.boxes[image - batch][mask])
+        assert not found.values[row, count:].any()
+
+
+def test_cached_grids_are_the_encoders_own(data, tmp_path):
+    encoder = build_encoder("grid", {"architecture": "mobilenet_v2", "layer": "features.3"}).eval()
+    half = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    pixels, bad = cached_pixels(open_images(data), ["4.jpg", "0.jpg", "9.jpg"], half, tmp_path)
+    assert not bad
+    cached = cached_features(encoder, half, pixels, True, tmp_path, torch.device("cpu"))
+    found = cached(encoder, np.array([2, 0]), np.array([True, False]))
+    values = normalise(pixels, half, torch.device("cpu"))
+    with torch.inference_mode():
+        own = encoder(torch.stack([values[2].flip(-1), values[0]]))
+    torch.testing.assert_close(found.values, own.values, rtol=1e-3, atol=1e-3)
+    assert torch.equal(found.boxes, own.boxes)
+    assert found.grid == own.grid and found.mask is None

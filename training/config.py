@@ -13,6 +13,14 @@ import yaml
 from captionbot.errors import CaptionBotError
 
 CONFIGS = Path(__file__).parent / "configs"
+REWARDS = ("cider", "bleu_4")
+CHOICES = {
+    "stage": ("cross-entropy", "self-critical", "language-model"),
+    "vocabulary": ("words", "gpt2", "bert"),
+    "on_bad_image": ("stop", "skip"),
+    "baseline": ("mean", "greedy"),
+    "amp": ("bf16", "fp16", "off"),
+}
 
 
 @dataclass(frozen=True)
@@ -20,36 +28,70 @@ class TrainingConfig:
     """A run: one stage of training of one captioner. Lengths in words, sizes in pixels, rates per step.
 
     Data
-    data: folder with the data set's annotation files and its photos (a folder or tar files).
+    data: folder with the data set's annotation files, or one such file.
+    format: of the annotations, a key of training.data.formats.FORMATS, or "auto" to recognise it.
+    images: folder or tar of the photos; "" where they lie with the annotations.
+    on_bad_image: "stop" at a photo that cannot be read, or "skip" it and name it at the end.
+    text: file of captions without photos (.jsonl, .jsonl.gz) for the stage "language-model".
+    text_words: let the words of `text` into the vocabulary too.
     cache: folder for decoded photos and frozen features; they are made again when anything changes.
     limit: use only the first so many training photos and validate on them too ("overfit 20 first").
+    vocabulary: "words" of the training captions, or the subwords of "gpt2" or "bert".
+    tokenizer: folder, file or Hub name of the subwords' tokenizer; "" for the usual one.
     min_count: words seen less often in the training captions become unknown.
-    max_words: longer captions are cut.
+    max_size: of the vocabulary, its most frequent words; 0 for no limit.
+    max_words: longer captions are cut; in subwords where the vocabulary has such.
     captions_per_image: how many of each photo's captions are learnt from.
 
     Captioner
     init: run folder or card to start from; its encoder, decoder, vocabulary and preprocessing are taken
-        over, and of decoder_config only the dropout can be another.
-    encoder_weights: safetensors of the CNN by torchvision's names, to start from when there is no init.
+        over, and of decoder_config only dropout can be another.
+    encoder_weights: safetensors of the CNN by torchvision's names, or the run folder or card of a
+        captioner whose encoder to take, where there is no init.
 
     Stage
-    stage: "cross-entropy", or "self-critical" (arXiv 1612.00563, the mean of the other samples as
-        baseline, arXiv 2003.09971).
-    train_encoder: fine-tune the CNN end to end; otherwise its features are computed once and cached.
+    stage: "cross-entropy"; "self-critical" (arXiv 1612.00563); "language-model", the decoder alone on
+        `text`, with one place of zeros for a photo, to be the `init` of a stage with photos.
+    train_encoder: fine-tune the CNN end to end.
+    cache_features: compute a frozen CNN's features once; otherwise anew in every step, of photos that are
+        cropped at random too.
     flips: also learn from mirrored photos.
     doubly_stochastic: weight of the regulariser of arXiv 1502.03044, equation 14.
+    scheduled_sampling: chance at the run's end that a word the decoder reads is one of its own, rising
+        from 0 (arXiv 1506.03099).
+    word_dropout: chance that a word the decoder reads is the unknown one (arXiv 1511.06349).
+    teachers: run folders or cards of captioners with the same vocabulary to learn from as well.
+    distillation: share of the cross-entropy that the teachers' probabilities get (arXiv 1503.02531).
     ema: decay of the moving average of the weights that is validated and exported; 0 for none.
     samples, temperature: captions drawn per photo in the self-critical stage, and how boldly.
-    amp: mixed precision in bf16, where the device is a GPU.
-    patience: epochs without a better CIDEr on val after which to stop.
+    baseline: what a drawn caption is to beat: the "mean" reward of the photo's others (arXiv 2003.09971)
+        or that of the "greedy" caption (arXiv 1612.00563).
+    reward: weights of "cider" (CIDEr-D) and "bleu_4" (smoothed, of one sentence) in the reward.
+    amp: mixed precision: "bf16" where the device computes it, "fp16" on GPUs, or "off".
+    batch_size: photos a step, of all processes together.
+    learning_rate, encoder_learning_rate: peaks, after warmup_steps; final_learning_rate: share of them
+        that a half cosine ends at.
+    patience: epochs without a better score on val after which to stop.
+
+    Keeping and watching
+    keep: how many of the best epochs' captioners to keep for `training.average`, in RUN/kept.
+    sample_photos: val photos whose captions and heatmaps tensorboard gets after every epoch.
     """
 
     name: str = "show-attend-tell-flickr8k"
     family: str = "show-attend-tell"
     data: str = "../shared/data/flickr8k"
+    format: str = "auto"
+    images: str = ""
+    on_bad_image: str = "stop"
+    text: str = ""
+    text_words: bool = False
     cache: str = "cache"
     limit: int = 0
+    vocabulary: str = "words"
+    tokenizer: str = ""
     min_count: int = 4
+    max_size: int = 0
     max_words: int = 20
     captions_per_image: int = 5
 
@@ -65,6 +107,7 @@ class TrainingConfig:
 
     stage: str = "cross-entropy"
     train_encoder: bool = False
+    cache_features: bool = True
     flips: bool = True
     epochs: int = 10
     batch_size: int = 64
@@ -76,22 +119,47 @@ class TrainingConfig:
     clip: float = 1.0
     label_smoothing: float = 0.1
     doubly_stochastic: float = 1.0
+    scheduled_sampling: float = 0.0
+    word_dropout: float = 0.0
+    teachers: tuple[str, ...] = ()
+    distillation: float = 0.5
     ema: float = 0.99
     samples: int = 5
     temperature: float = 1.0
-    amp: bool = True
+    baseline: str = "mean"
+    reward: dict[str, float] = field(default_factory=lambda: {"cider": 1.0})
+    amp: str = "bf16"
 
     beam_size: int = 3
     length_penalty: float = 0.7
     patience: int = 3
     seed: int = 1
     checkpoint_minutes: float = 3.0
+    keep: int = 0
+    sample_photos: int = 8
 
     def __post_init__(self) -> None:
-        if self.stage not in ("cross-entropy", "self-critical"):
+        if isinstance(self.amp, bool):  # YAML reads "off" as False
+            object.__setattr__(self, "amp", "bf16" if self.amp else "off")
+        if isinstance(self.teachers, str):
+            object.__setattr__(self, "teachers", (self.teachers,))
+        for f in dataclasses.fields(self):
+            if f.type in ("int", "float"):
+                object.__setattr__(self, f.name, _number(f.name, f.type, getattr(self, f.name)))
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise CaptionBotError(f"{name} is '{value}'; choose one of {', '.join(allowed)}.")
+        for name in ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
+        if unknown := sorted(set(self.reward) - set(REWARDS)):
+            raise CaptionBotError(f"'{unknown[0]}' is no part of a reward; choose from {', '.join(REWARDS)}.")
+        if self.stage == "language-model" and not self.text:
             raise CaptionBotError(
-                f"'{self.stage}' is not a stage of training; choose cross-entropy or self-critical."
+                "The stage language-model learns from captions without photos; give --text FILE.jsonl."
             )
+        if self.stage == "self-critical" and self.baseline == "mean" and self.samples < 2:
+            raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
 
 
 def load_config(name_or_file: str, **overrides: Any) -> TrainingConfig:
@@ -130,3 +198,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def given_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     names = [f.name for f in dataclasses.fields(TrainingConfig)]
     return {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+
+
+def _number(name: str, kind: str, value: Any) -> int | float:
+    """YAML takes 2e-4 for text, and 10 for a whole number where a fraction is meant."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise CaptionBotError(f"{name} is '{value}'; give a number.") from None
+    if kind == "int" and number != int(number):
+        raise CaptionBotError(f"{name} is {value}; give a whole number.")
+    return int(number) if kind == "int" else number

@@ -37,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("run", help="folder of a run, or the card of a captioner")
     parser.add_argument("--name", required=True, help="of the captioner that ships")
     parser.add_argument("--out", type=Path, default=None, help="folder (default: weights/)")
+    parser.add_argument(
+        "--shared",
+        default="",
+        metavar="FILE",
+        help="keep the CNN in this file of the folder, for several captioners; made if it is not there",
+    )
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
@@ -70,7 +76,10 @@ def export(given: argparse.Namespace) -> Path:
         search=card.search | given.search,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
     )
-    return cards.save(given.out or weights_folder(), card, encoder, decoder, given.storage)
+    folder = given.out or weights_folder()
+    if given.shared and not (folder / given.shared).exists():
+        cards.save_part(folder / given.shared, encoder, given.storage)
+    return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.from_scratch import ScratchRecurrentDecoder
+from captionbot.decoders.gpt2_prefix import GPT2PrefixConfig, GPT2PrefixDecoder
+from captionbot.decoders.recurrent import RecurrentConfig
+from captionbot.decoders.show_and_tell import ShowAndTellDecoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
+from captionbot.decoders.top_down import TopDownConfig, TopDownDecoder
+from captionbot.decoders.transformer import TransformerConfig, TransformerDecoder
 
 __all__ = ["DECODERS", "Decoder", "State", "build_decoder"]
 
-DECODERS = {"soft-attention": (SoftAttentionDecoder, SoftAttentionConfig)}
+DECODERS: dict[str, tuple[type[Decoder], type[Any]]] = {
+    "gpt2-prefix": (GPT2PrefixDecoder, GPT2PrefixConfig),
+    "show-and-tell": (ShowAndTellDecoder, RecurrentConfig),
+    "soft-attention": (SoftAttentionDecoder, SoftAttentionConfig),
+    "scratch-recurrent": (ScratchRecurrentDecoder, RecurrentConfig),
+    "scratch-transformer": (TransformerDecoder, TransformerConfig),
+    "top-down": (TopDownDecoder, TopDownConfig),
+}
 
 
 def build_decoder(kind: str, config: dict[str, Any]) -> Decoder:

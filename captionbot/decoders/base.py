@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captionbot.types import Features
@@ -44,9 +45,12 @@ class Decoder(nn.Module, ABC):
     sessions are threads that share one decoder.
 
     config: the frozen dataclass that it was built from.
+    attends: whether alphas are attention, which tells the places apart where there are several; else
+        they are uniform, and what a word rests on has to be asked in another way.
     """
 
     config: Any
+    attends: bool = True
 
     @abstractmethod
     def start(self, features: Features) -> State:
@@ -55,6 +59,18 @@ class Decoder(nn.Module, ABC):
     @abstractmethod
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """Read one word a row: (N,) ids -> (N, D) output, (N, P) alphas, the next state."""
+
+    def advance_all(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Read T words a row: (N, T) ids -> (N, T, D) outputs, (N, T, P) alphas, the state after them.
+
+        Word by word here; decoders without a recurrence override it to read all words in one product.
+        """
+        outputs, alphas = [], []
+        for word in token_ids.unbind(1):
+            output, alpha, state = self.advance(word, state)
+            outputs.append(output)
+            alphas.append(alpha)
+        return torch.stack(outputs, 1), torch.stack(alphas, 1), state
 
     @abstractmethod
     def logits(self, output: Tensor) -> Tensor:

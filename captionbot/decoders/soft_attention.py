@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captionbot.decoders.attention import attend, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, State
 from captionbot.types import Features
-
-_CACHED = 2**19  # numbers, 2 MB: what a core's share of a usual cache holds
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,16 @@ class SoftAttentionConfig:
 
     annotation_size: width that features are projected to before attention, None to attend to the
         features as they come, as in the paper; narrower annotations learn better from few photos.
+    normalise: layer norm (arXiv 1607.06450) of the features, so that one learning rate suits every CNN:
+        their sizes differ by far between one and another.
     tie_embedding: the output layer L_o is the embedding's transpose (arXiv 1608.05859).
+    score_activation: "tanh" as in the paper, or "relu".
+    initial_tanh: the first hidden and cell state pass a tanh; False takes the linear layers' output.
+    deep_output: equation 7; False scores words by the hidden state alone, L_o h.
     dropout: on annotations, embedding and output, in training alone.
+
+    score_activation, initial_tanh and deep_output differ in other projects, whose weights
+    `captionbot.importers` reads.
     """
 
     vocabulary_size: int
@@ -34,7 +41,11 @@ class SoftAttentionConfig:
     embedding_size: int = 512
     hidden_size: int = 512
     attention_size: int = 512
+    normalise: bool = False
     tie_embedding: bool = False
+    score_activation: str = "tanh"
+    initial_tanh: bool = True
+    deep_output: bool = True
     dropout: float = 0.5
 
 
@@ -45,6 +56,7 @@ class SoftAttentionDecoder(Decoder):
         super().__init__()
         self.config = config
         annotation = config.annotation_size or config.feature_size
+        self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
         self.init_hidden = nn.Linear(annotation, config.hidden_size)
@@ -54,65 +66,41 @@ class SoftAttentionDecoder(Decoder):
         self.attend_score = nn.Linear(config.attention_size, 1, bias=False)  # v_a
         self.gate = nn.Linear(config.hidden_size, annotation)  # f_beta
         self.lstm = nn.LSTMCell(config.embedding_size + annotation, config.hidden_size)
-        self.output_hidden = nn.Linear(config.hidden_size, config.embedding_size)  # L_h
-        self.output_context = nn.Linear(annotation, config.embedding_size, bias=False)  # L_z
-        self.output_word = nn.Linear(config.embedding_size, config.vocabulary_size)  # L_o
+        if config.deep_output:
+            self.output_hidden = nn.Linear(config.hidden_size, config.embedding_size)  # L_h
+            self.output_context = nn.Linear(annotation, config.embedding_size, bias=False)  # L_z
+        output = config.embedding_size if config.deep_output else config.hidden_size
+        self.output_word = nn.Linear(output, config.vocabulary_size)  # L_o
         nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
         if config.tie_embedding:
             self.output_word.weight = self.embedding.weight
 
     def start(self, features: Features) -> State:
-        annotations = features.values  # (B, P, C)
+        annotations = self.normalise(features.values)  # (B, P, C)
         if self.annotate is not None:
             annotations = F.dropout(self.annotate(annotations).relu(), self.config.dropout, self.training)
-        if features.mask is None:
-            mean = annotations.mean(1)
-        else:
-            weights = features.mask.unsqueeze(-1).to(annotations.dtype)
-            mean = (annotations * weights).sum(1) / weights.sum(1).clamp(min=1)
-        images = {"annotations": annotations, "keys": _exp2(self.attend_annotation(annotations))}
+        mean = mean_annotation(annotations, features.mask)
+        keys = prepared(self.attend_annotation(annotations), self.config.score_activation)
+        images = {"annotations": annotations, "keys": keys}
         if features.mask is not None:
             images["mask"] = features.mask
-        rows = {"hidden": self.init_hidden(mean).tanh(), "cell": self.init_cell(mean).tanh()}
+        rows = {"hidden": self.init_hidden(mean), "cell": self.init_cell(mean)}
+        if self.config.initial_tanh:
+            rows = {name: values.tanh() for name, values in rows.items()}
         return State(images, rows)
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         hidden, cell = state.rows["hidden"], state.rows["cell"]  # (N, H)
         word = F.dropout(self.embedding(token_ids), self.config.dropout, self.training)  # (N, E)
-        context, alphas = self._attend(hidden, state)  # (N, C), (N, P)
+        activation = self.config.score_activation
+        query = prepared(self.attend_hidden(hidden), activation)  # (N, A)
+        context, alphas = attend(state.images, query, self.attend_score.weight[0], activation)
         context = self.gate(hidden).sigmoid() * context
         hidden, cell = self.lstm(torch.cat([word, context], -1), (hidden, cell))
-        output = word + self.output_hidden(hidden) + self.output_context(context)  # equation 7
+        output = hidden
+        if self.config.deep_output:
+            output = word + self.output_hidden(hidden) + self.output_context(context)  # equation 7
         return output, alphas, State(state.images, {"hidden": hidden, "cell": cell})
-
-    def _attend(self, hidden: Tensor, state: State) -> tuple[Tensor, Tensor]:
-        """(N, H) -> the attended vector (N, C) and the weights (N, P). Images' tensors are broadcast."""
-        annotations, keys = state.images["annotations"], state.images["keys"]  # (B, P, C), (B, P, A)
-        batch, places, _ = keys.shape
-        query = _exp2(self.attend_hidden(hidden)).view(batch, -1, 1, keys.shape[-1])  # (B, K, 1, A)
-        scores = self._scores(keys.unsqueeze(1), query)  # (B, K, P)
-        if "mask" in state.images:
-            scores = scores.masked_fill(~state.images["mask"].unsqueeze(1), float("-inf"))
-        alphas = scores.softmax(-1)
-        return (alphas @ annotations).flatten(0, 1), alphas.reshape(-1, places)
-
-    def _scores(self, keys: Tensor, query: Tensor) -> Tensor:
-        """e^2k (B, 1, P, A) and e^2q (B, K, 1, A) -> v . tanh(k + q), (B, K, P), but for a constant.
-
-        tanh(k + q) = 1 - 2 / (e^2k e^2q + 1): an exponential a place and one a row, instead of a tanh
-        for every pair of them, and the softmax does not see the constant sum of v.
-        """
-        weight = -2 * self.attend_score.weight[0]
-        pairs = query.shape[1] * keys.shape[2] * keys.shape[3]
-        # On a CPU as many images at a time as its cache holds.
-        images = max(1, _CACHED // pairs) if keys.device.type == "cpu" else len(keys)
-        parts = zip(keys.split(images), query.split(images), strict=True)
-        return torch.cat([(k * q).add_(1).reciprocal_() @ weight for k, q in parts])
 
     def logits(self, output: Tensor) -> Tensor:
         return self.output_word(F.dropout(output, self.config.dropout, self.training))
-
-
-def _exp2(values: Tensor) -> Tensor:
-    """e^2x, with x held within 40 of 0, where tanh has long been flat and a product of two is no NaN."""
-    return (2 * values).clamp(-80, 80).exp()

@@ -60,8 +60,9 @@ class GridEncoder(nn.Module):
         return Features(grid.flatten(2).transpose(1, 2), boxes, (rows, columns))
 
     def _grid(self, pixel_values: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, C, rows, columns)."""
-        return self.pool(self.cnn(pixel_values.contiguous(memory_format=torch.channels_last)))
+        """(B, 3, H, W) -> (B, C, rows, columns), 1 x 1 behind a layer that sees the image as a whole."""
+        cells = self.cnn(pixel_values.contiguous(memory_format=torch.channels_last))
+        return self.pool(cells if cells.ndim == 4 else cells[..., None, None])
 
 
 def grid_boxes(rows: int, columns: int) -> Tensor:

@@ -1,0 +1,109 @@
+"""What decoders share that see the pooled image once, and then carry it in a recurrent cell's state."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captionbot.decoders.base import Decoder, State
+from captionbot.errors import CaptionBotError
+from captionbot.types import Features
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Sizes of the decoder.
+
+    cell: one of the decoder's `cells`.
+    normalise: layer norm (arXiv 1607.06450) of the pooled features, so that one learning rate suits
+        every encoder: their sizes differ by far between one and another.
+    tie_embedding: the output layer is the embedding's transpose (arXiv 1608.05859), behind a linear
+        layer from the hidden size to the embedding's.
+    dropout: on image, words and output, in training alone.
+    """
+
+    vocabulary_size: int
+    feature_size: int
+    cell: str = "lstm"
+    embedding_size: int = 512
+    hidden_size: int = 512
+    normalise: bool = False
+    tie_embedding: bool = False
+    dropout: float = 0.5
+
+
+class RecurrentDecoder(Decoder):
+    """A cell that reads one word a step. Its alphas are uniform: it looks at no place in particular.
+
+    cells: classes by name, with the face of PyTorch's own cells: (x, h) -> h, or (x, (h, c)) -> (h, c)
+        for an LSTM.
+    """
+
+    attends = False
+    cells: ClassVar[dict[str, type[nn.Module]]]
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.config = config
+        if config.cell not in self.cells:
+            raise CaptionBotError(f"'{config.cell}' is not a cell; choose one of {', '.join(self.cells)}.")
+        self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
+        self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
+        self.cell = self.cells[config.cell](config.embedding_size, config.hidden_size)
+        self.output_hidden = (
+            nn.Linear(config.hidden_size, config.embedding_size) if config.tie_embedding else nn.Identity()
+        )
+        width = config.embedding_size if config.tie_embedding else config.hidden_size
+        self.output_word = nn.Linear(width, config.vocabulary_size)
+        nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
+        if config.tie_embedding:
+            self.output_word.weight = self.embedding.weight
+
+    @abstractmethod
+    def begin(self, image: Tensor) -> dict[str, Tensor]:
+        """(B, C) pooled features -> the cell's state before the first word, as rows of `State`."""
+
+    def start(self, features: Features) -> State:
+        shares = uniform_alphas(features)  # (B, P)
+        image = self.normalise((shares.unsqueeze(1) @ features.values).squeeze(1))  # (B, C)
+        return State({"alphas": shares}, self.begin(image))
+
+    def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        word = self.dropped(self.embedding(token_ids))  # (N, E)
+        rows = self.run_cell(word, state.rows)
+        shares = state.images["alphas"]
+        alphas = shares.repeat_interleave(len(token_ids) // len(shares), 0)
+        return self.output_hidden(self.dropped(rows["hidden"])), alphas, State(state.images, rows)
+
+    def logits(self, output: Tensor) -> Tensor:
+        return self.output_word(output)
+
+    def run_cell(self, x: Tensor, rows: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of the cell: (N, E) input and its state -> its next state."""
+        if "cell" in rows:
+            hidden, cell = self.cell(x, (rows["hidden"], rows["cell"]))
+            return {"hidden": hidden, "cell": cell}
+        return {"hidden": self.cell(x, rows["hidden"])}
+
+    def rows_of(self, hidden: Tensor) -> dict[str, Tensor]:
+        """(N, H) hidden state -> the cell's state, with an empty memory where it is an LSTM."""
+        rows = {"hidden": hidden}
+        if self.config.cell == "lstm":
+            rows["cell"] = hidden.new_zeros(hidden.shape)
+        return rows
+
+    def dropped(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.config.dropout, self.training)
+
+
+def uniform_alphas(features: Features) -> Tensor:
+    """(B, P) equal weights on an image's real places, 0 on those that only fill up the batch."""
+    batch, places, _ = features.values.shape
+    if features.mask is None:
+        return features.values.new_full((batch, places), 1 / places)
+    real = features.mask.to(features.values.dtype)
+    return real / real.sum(1, keepdim=True).clamp(min=1)

@@ -1,0 +1,192 @@
+"""A Transformer decoder whose every equation is written out: no layer of PyTorch's but linear maps.
+
+Vaswani et al., arXiv 1706.03762: scaled dot-product attention and heads (section 3.2), the feed-forward
+network (3.3), embeddings times sqrt(D) (3.4), sinusoids (3.5), normalisation after each residual (3.1).
+The places of the image are the memory that words attend to: one pooled feature is a memory of one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captionbot.decoders.base import Decoder, State
+from captionbot.errors import CaptionBotError
+from captionbot.types import Features
+
+_Pair = tuple[Tensor, Tensor]  # keys and values
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of the decoder; the embedding's width D is the width of every layer.
+
+    normalise: layer norm of the features, so that one learning rate suits every encoder.
+    tie_embedding: the output layer is the embedding's transpose (arXiv 1608.05859).
+    dropout: on image, words, attention weights and residuals, in training alone.
+    """
+
+    vocabulary_size: int
+    feature_size: int
+    embedding_size: int = 512
+    heads: int = 8
+    layers: int = 2
+    feedforward_size: int = 2048
+    normalise: bool = False
+    tie_embedding: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.embedding_size % (2 * self.heads):
+            raise CaptionBotError(
+                f"An embedding of {self.embedding_size} cannot be split into {self.heads} heads of an even "
+                "width; give an embedding_size that is a multiple of twice the heads."
+            )
+
+
+class ScratchLayerNorm(nn.Module):
+    """Layer norm (arXiv 1607.06450, section 3), gain and bias learnt."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred * (centred.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * self.weight + self.bias
+
+
+class ScratchAttention(nn.Module):
+    """Multi-head attention (arXiv 1706.03762, section 3.2.2)."""
+
+    def __init__(self, size: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
+
+    def pair(self, x: Tensor) -> _Pair:
+        """(G, S, D) -> the keys and values by which queries find it, (G, S, D) each."""
+        return self.key(x), self.value(x)
+
+    def forward(self, x: Tensor, pair: _Pair, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """softmax(Q K^T / sqrt(d)) V for each head, d = D / heads (equation 1).
+
+        x: (G, T, D), what asks; pair: (G, S, D) keys and values.
+        hidden: bool, broadcast to (G, heads, T, S), True where x must not look.
+        Returns (G, T, D) and the weights (G, heads, T, S), each row summing to 1.
+        """
+        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.query(x), *pair))
+        scores = q @ k.mT / math.sqrt(q.shape[-1])  # (G, heads, T, S)
+        if hidden is not None:
+            scores = scores.masked_fill(hidden, float("-inf"))
+        weights = scores.softmax(-1)
+        context = F.dropout(weights, self.dropout, self.training) @ v
+        return self.output(context.transpose(1, 2).flatten(2)), weights
+
+
+class ScratchTransformerLayer(nn.Module):
+    """Self-attention, attention to the image, and a feed-forward network, each added and normalised."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        size, self.dropout = config.embedding_size, config.dropout
+        self.self_attention = ScratchAttention(size, config.heads, config.dropout)
+        self.cross_attention = ScratchAttention(size, config.heads, config.dropout)
+        self.widen = nn.Linear(size, config.feedforward_size)
+        self.narrow = nn.Linear(config.feedforward_size, size)
+        self.norm1, self.norm2, self.norm3 = (ScratchLayerNorm(size) for _ in range(3))
+
+    def forward(
+        self, x: Tensor, past: _Pair, memory: _Pair, future: Tensor | None, padding: Tensor | None
+    ) -> tuple[Tensor, _Pair, Tensor]:
+        """T new words of N hypotheses.
+
+        x: (N, T, D); past: keys and values of the S words before, (N, S, D).
+        memory: of the images' places, (B, P, D): an image's rows ask side by side, so nothing is copied.
+        future: (T, S + T) bool, True at words that come later; padding: (B, 1, 1, P), at no real places.
+        Returns the next x, the past with the new words, and (N, T, P) attention to the places.
+        """
+        pair = self.self_attention.pair(x)
+        past = (torch.cat([past[0], pair[0]], 1), torch.cat([past[1], pair[1]], 1))
+        attended, _ = self.self_attention(x, past, future)
+        x = self.norm1(x + self._dropped(attended))
+        attended, weights = self.cross_attention(x.reshape(len(memory[0]), -1, x.shape[-1]), memory, padding)
+        x = self.norm2(x + self._dropped(attended).view_as(x))
+        wide = self._dropped(self.widen(x).relu())
+        x = self.norm3(x + self._dropped(self.narrow(wide)))
+        return x, past, weights.mean(1).reshape(*x.shape[:2], -1)
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout, self.training)
+
+
+class TransformerDecoder(Decoder):
+    """Words attend to the words before them, through a cache of keys and values, and to the places."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.embedding_size
+        self.normalise = ScratchLayerNorm(config.feature_size) if config.normalise else nn.Identity()
+        self.image = nn.Linear(config.feature_size, size)
+        self.embedding = nn.Embedding(config.vocabulary_size, size)
+        self.layers = nn.ModuleList(ScratchTransformerLayer(config) for _ in range(config.layers))
+        self.output_word = nn.Linear(size, config.vocabulary_size)
+        for parameter in self.layers.parameters():
+            if parameter.ndim == 2:
+                nn.init.xavier_uniform_(parameter)
+        nn.init.normal_(self.embedding.weight, std=size**-0.5)
+        if config.tie_embedding:
+            self.output_word.weight = self.embedding.weight
+
+    def start(self, features: Features) -> State:
+        memory = self._dropped(self.image(self.normalise(features.values)))  # (B, P, D)
+        images = {}
+        for i, layer in enumerate(self.layers):
+            attention = cast(ScratchTransformerLayer, layer).cross_attention
+            images[f"keys.{i}"], images[f"values.{i}"] = attention.pair(memory)
+        if features.mask is not None:
+            images["padding"] = ~features.mask[:, None, None]
+        nothing = memory[:, :0]
+        rows = {f"{part}.{i}": nothing for part in ("keys", "values") for i in range(len(self.layers))}
+        return State(images, rows)
+
+    def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        output, alphas, state = self.advance_all(token_ids.unsqueeze(1), state)
+        return output.squeeze(1), alphas.squeeze(1), state
+
+    def advance_all(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """`advance` by all T words of (N, T) ids at once: (N, T, D), (N, T, P) and the state after the last.
+
+        The alphas are the last layer's attention to the places, its heads averaged.
+        """
+        images, rows = state.images, dict(state.rows)
+        words, before = token_ids.shape[1], rows["keys.0"].shape[1]
+        position = torch.arange(before, before + words, device=token_ids.device)
+        size = self.config.embedding_size
+        x = self._dropped(self.embedding(token_ids) * math.sqrt(size) + sinusoids(position, size))
+        future = None if words == 1 else position.new_ones(words, before + words).bool().triu(before + 1)
+        for i, layer in enumerate(self.layers):
+            past, memory = ((part[f"keys.{i}"], part[f"values.{i}"]) for part in (rows, images))
+            x, past, alphas = layer(x, past, memory, future, images.get("padding"))
+            rows[f"keys.{i}"], rows[f"values.{i}"] = past
+        return x, alphas, State(images, rows)
+
+    def logits(self, output: Tensor) -> Tensor:
+        return self.output_word(output)
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.config.dropout, self.training)
+
+
+def sinusoids(position: Tensor, size: int) -> Tensor:
+    """(T,) positions from 0 -> (T, size): sines in even columns, cosines in odd ones (section 3.5)."""
+    exponent = torch.arange(0, size, 2, device=position.device) / size
+    angle = position.unsqueeze(1) * 10000.0**-exponent  # (T, size / 2)
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)

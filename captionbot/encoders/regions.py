@@ -1,0 +1,253 @@
+"""Region features: what a detector finds in a photo, each box a place that attention can look at.
+
+Bottom-up attention (arXiv 1707.07998, section 3.1) with an EfficientDet (arXiv 1911.09070, through
+`effdet`) where the paper has a Faster R-CNN: the boxes choose where, and a CNN's feature map, averaged
+inside each box, says what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from captionbot.encoders.grid import GridConfig, GridEncoder
+from captionbot.errors import CaptionBotError
+from captionbot.types import Features
+
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple",
+    "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch",
+    "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard",
+    "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors",
+    "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+_COCO_GAPS = (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)  # ids of 1..90 that COCO gives to no class
+WHOLE_IMAGE = "whole image"
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CANDIDATES = 300  # of an image, best first, that boxes are chosen from
+
+
+@dataclass(frozen=True)
+class RegionsConfig:
+    """Which detector, how many of its boxes, and which CNN they are seen through.
+
+    detector: an EfficientDet of effdet by name, tf_efficientdet_d0 to d7x and others.
+    detector_options: fields of effdet's configuration of that name that are others, for a detector of
+        one's own: backbone_name, image_size, num_classes, fpn_channels and so on.
+    classes: names of the detector's classes in order; None for COCO's, of 80 or 90 outputs.
+    max_regions: boxes at most, beside the whole image, which always is the first place.
+    threshold: score from which a box counts; an image without any still is seen as a whole.
+    overlap: IoU from which a box gives way to a better one of its class.
+    architecture, layer, mirror: of the CNN, as in `GridConfig`.
+    geometry: x0, y0, x1, y1 and area of the box, as fractions, behind its features (arXiv 1908.02265,
+        section 3.1).
+    mean, std: the captioner's preprocessing, undone for the detector, which has its own.
+    """
+
+    detector: str = "tf_efficientdet_d1"
+    detector_options: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    max_regions: int = 10
+    threshold: float = 0.1
+    overlap: float = 0.5
+    architecture: str = "resnet50"
+    layer: str = "layer4"
+    mirror: bool = False
+    geometry: bool = False
+    mean: tuple[float, float, float] = _MEAN
+    std: tuple[float, float, float] = _STD
+
+
+class Detections(NamedTuple):
+    """What was found in one image, best score first.
+
+    boxes: (n, 4) xyxy as fractions of the image, 0..1. labels: (n,) long. scores: (n,) 0..1.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+class Detector(nn.Module):
+    """An EfficientDet of effdet. Photos are squashed to its size, not padded, as for every encoder here."""
+
+    anchors: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, options: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        from effdet import create_model_from_config, get_efficientdet_config
+        from effdet.anchors import Anchors
+        from effdet.config.model_config import efficientdet_model_param_dict
+        from omegaconf import OmegaConf
+
+        if name not in efficientdet_model_param_dict:
+            raise CaptionBotError(
+                f"'{name}' is not a detector of effdet; choose one of "
+                f"{', '.join(sorted(efficientdet_model_param_dict))}."
+            )
+        config = get_efficientdet_config(name)
+        if unknown := sorted(set(options) - set(config)):
+            raise CaptionBotError(
+                f"effdet's configurations have no '{unknown[0]}'; they have {', '.join(config)}."
+            )
+        for key, value in options.items():
+            OmegaConf.update(config, key, value, merge=False)
+        self.classes = classes or coco_classes(config.num_classes)
+        if len(self.classes) != config.num_classes:
+            raise CaptionBotError(
+                f"The detector has {config.num_classes} classes and {len(self.classes)} names; give a name "
+                "to each."
+            )
+        self.size: tuple[int, int] = tuple(config.image_size)
+        self.net = create_model_from_config(config, pretrained_backbone=False)
+        anchors = Anchors.from_config(self.net.config).boxes  # (A, 4) yxyx in pixels of its own input
+        self.register_buffer("anchors", anchors, persistent=False)
+        mean, std = config.get("mean", _MEAN), config.get("std", _STD)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in 0..1 -> what the network reads, at its size."""
+        if pixels.shape[-2:] != self.size:
+            pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
+        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) in 0..1 -> logits (B, A, classes), box codes (B, A, 4) of the A anchors."""
+        logits, codes = self.net(self.normalise(pixels))
+        return _anchors_first(logits, len(self.classes)), _anchors_first(codes, 4)
+
+    def forward(self, pixels: Tensor, threshold: float = 0.1, overlap: float = 0.5) -> list[Detections]:
+        """(B, 3, H, W) in 0..1 -> what scores at least the threshold, without what overlaps a better one.
+
+        Every anchor speaks for its best class; suppression is within a class.
+        """
+        from effdet.anchors import decode_box_outputs
+        from torchvision.ops import batched_nms
+
+        logits, codes = self.outputs(pixels)
+        best, labels = logits.float().max(-1)  # (B, A)
+        best, chosen = best.topk(min(_CANDIDATES, best.shape[1]))  # (B, K)
+        labels = labels.gather(1, chosen)
+        codes = codes.float().gather(1, chosen.unsqueeze(-1).expand(-1, -1, 4))
+        boxes = decode_box_outputs(codes.flatten(0, 1), self.anchors[chosen.flatten()], output_xyxy=True)
+        height, width = self.size
+        boxes = (
+            (boxes / boxes.new_tensor([width, height, width, height])).clamp(0, 1).unflatten(0, chosen.shape)
+        )
+        scores = best.sigmoid()
+        found = []
+        for image in range(len(pixels)):
+            real = (scores[image] >= threshold) & (boxes[image, :, 2:] > boxes[image, :, :2]).all(-1)
+            own = Detections(boxes[image][real], labels[image][real], scores[image][real])
+            kept = batched_nms(own.boxes, own.scores, own.labels, overlap)
+            found.append(Detections(*(t[kept] for t in own)))
+        return found
+
+
+class RegionEncoder(nn.Module):
+    """The whole image and the boxes of a detector, seen through a CNN.
+
+    The detector is no part of what is fine-tuned: a caption says nothing of where boxes belong.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: RegionsConfig, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """state_dict: `detector.` and names of `Detector`; the others are the CNN's, by torchvision's names
+        or with `grid.` in front by those of `GridEncoder`. None: random weights."""
+        super().__init__()
+        self.config = config
+        tensors = dict(state_dict or {})
+        ours = {k: tensors.pop(k) for k in list(tensors) if k.startswith(("detector.", "grid."))}
+        self.grid = GridEncoder(
+            GridConfig(config.architecture, config.layer, mirror=config.mirror), tensors or None
+        )
+        self.detector = Detector(config.detector, config.detector_options, config.classes)
+        for part, module in (("detector.", self.detector), ("grid.", self.grid)):
+            own = {k.removeprefix(part): t.float() for k, t in ours.items() if k.startswith(part)}
+            if own:
+                _load(module, own, config)
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> RegionEncoder:
+        super().train(mode)
+        self.detector.eval()
+        return self
+
+    def forward(self, pixel_values: Tensor) -> Features:
+        """(B, 3, H, W) normalised pixels -> the whole image, then its boxes with the best score first."""
+        from torchvision.ops import roi_align
+
+        config = self.config
+        with torch.no_grad():
+            found = self.detector(pixel_values * self.std + self.mean, config.threshold, config.overlap)
+        found = [Detections(*(t[: config.max_regions] for t in f)) for f in found]
+        whole = pixel_values.new_tensor([[0.0, 0.0, 1.0, 1.0]])
+        boxes = [torch.cat([whole, f.boxes]) for f in found]
+        cells = self.grid(pixel_values)
+        assert cells.grid is not None
+        rows, columns = cells.grid
+        grid = cells.values.transpose(1, 2).unflatten(2, cells.grid)  # (B, C, rows, columns)
+        scale = whole.new_tensor([columns, rows, columns, rows])
+        regions = roi_align(grid, [b * scale for b in boxes], 1, aligned=True).flatten(1)
+        if config.geometry:
+            flat = torch.cat(boxes)
+            area = (flat[:, 2:] - flat[:, :2]).prod(-1, keepdim=True)
+            regions = torch.cat([regions, flat, area], -1)
+        counts = [len(b) for b in boxes]
+        return Features(
+            pad_sequence(list(regions.split(counts)), batch_first=True),
+            pad_sequence(boxes, batch_first=True),
+            mask=torch.arange(max(counts), device=whole.device)
+            < torch.tensor(counts, device=whole.device)[:, None],
+            labels=tuple(self._names(f.labels) for f in found),
+            scores=pad_sequence(
+                [torch.cat([f.scores.new_ones(1), f.scores]) for f in found], batch_first=True
+            ),
+        )
+
+    def _names(self, labels: Tensor) -> tuple[str, ...]:
+        return (WHOLE_IMAGE, *(self.detector.classes[i] for i in labels.tolist()))
+
+
+def coco_classes(outputs: int) -> tuple[str, ...]:
+    """Names of a detector's outputs: COCO's 80 classes in a row, or its 90 ids with their gaps."""
+    if outputs == len(COCO_CLASSES):
+        return COCO_CLASSES
+    if outputs == len(COCO_CLASSES) + len(_COCO_GAPS):
+        names = iter(COCO_CLASSES)
+        return tuple("" if i in _COCO_GAPS else next(names) for i in range(1, outputs + 1))
+    raise CaptionBotError(
+        f"A detector of {outputs} classes needs their names; only COCO's 80 classes or 90 ids are known here."
+    )
+
+
+def _anchors_first(levels: list[Tensor], width: int) -> Tensor:
+    """Maps (B, anchors of a cell * width, h, w) of each level -> (B, A, width)."""
+    return torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, width) for x in levels], 1)
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor], config: RegionsConfig) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CaptionBotError(
+            f"The weights do not fit {config.detector} or {config.architecture} to {config.layer} "
+            f"({str(error).splitlines()[-1].strip()}); give those of this very configuration."
+        ) from None

@@ -1,0 +1,164 @@
+"""Hide a part of the photo, or a box, and caption it again: what changes rested on what is gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+from captionbot import explore, render
+from captionbot.errors import CaptionBotError
+from captionbot.render import plain, sentence
+from streamlit_views import work
+from streamlit_views.view import View, choose_one_word, labels, side_by_side
+from streamlit_views.view import show as picture
+from streamlit_views.work import Asked, Box
+
+RECTANGLE, LOOKED, BOXES = "A rectangle", "What a word looked at", "Detected boxes"
+DRAG = st.components.v2.component(
+    "drag_rectangle",
+    html='<div class="frame"><img draggable="false"><div class="box"></div></div>',
+    css="""
+    .frame { position: relative; display: inline-block; max-width: 100%; line-height: 0; cursor: crosshair;
+             touch-action: none; user-select: none; }
+    img { max-width: 100%; max-height: 420px; border-radius: 0.75rem; }
+    .box { position: absolute; border: 2px solid #fff; outline: 2px solid var(--st-primary-color);
+           background: color-mix(in srgb, var(--st-primary-color) 28%, transparent); border-radius: 4px;
+           pointer-events: none; }
+    """,
+    js="""
+    export default function ({ data, parentElement, setStateValue }) {
+        const frame = parentElement.querySelector(".frame"), box = parentElement.querySelector(".box");
+        const image = parentElement.querySelector("img");
+        if (image.src !== data.photo) image.src = data.photo;
+        image.alt = data.alt;
+        const draw = ([left, top, right, bottom]) => Object.assign(box.style, {
+            left: left + "%", top: top + "%", width: right - left + "%", height: bottom - top + "%" });
+        draw(data.box);
+        let start = null, drawn = null;
+        const at = (event) => {
+            const edge = image.getBoundingClientRect();
+            const percent = (part) => Math.round(100 * Math.min(1, Math.max(0, part)));
+            return [percent((event.clientX - edge.left) / edge.width),
+                    percent((event.clientY - edge.top) / edge.height)];
+        };
+        frame.onpointerdown = (event) => {
+            start = at(event);
+            frame.setPointerCapture(event.pointerId);
+        };
+        frame.onpointermove = (event) => {
+            if (!start) return;
+            const [x, y] = at(event);
+            drawn = [Math.min(x, start[0]), Math.min(y, start[1]),
+                     Math.max(x, start[0]), Math.max(y, start[1])];
+            draw(drawn);
+        };
+        frame.onpointerup = () => {
+            if (drawn && drawn[2] > drawn[0] && drawn[3] > drawn[1]) setStateValue("box", drawn);
+            start = drawn = null;
+        };
+    }
+    """,
+)
+
+
+def show(view: View) -> None:
+    ways = [RECTANGLE, LOOKED] + ([BOXES] if view.caption.grid is None else [])
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        way = st.segmented_control("What", ways, default=RECTANGLE, required=True, key="ask way")
+        others = False
+        if way != BOXES:
+            mode = st.segmented_control(
+                "Do what with it",
+                ["Hide it", "Show only it"],
+                default="Hide it",
+                required=True,
+                key="ask mode",
+            )
+            others = mode == "Show only it"
+    left, right = st.columns(2, gap="medium")
+    with left:
+        if way == RECTANGLE:
+            asked = replace(view.asked, boxes=(rectangle(view),), others=others)
+        elif way == LOOKED:
+            asked = replace(view.asked, boxes=word_boxes(view), others=others)
+        else:
+            asked = replace(view.asked, places=unticked(view))
+    with right:
+        answer(view, asked)
+
+
+def rectangle(view: View) -> Box:
+    """Fractions of the photo, dragged or set by two sliders that the keyboard reaches."""
+
+    def adopt() -> None:
+        left, top, right, bottom = st.session_state["drag"]["box"]
+        st.session_state["across"], st.session_state["down"] = (left, right), (top, bottom)
+
+    frame = st.container()
+    across = st.slider("From left to right, %", 0, 100, (30, 70), key="across")
+    down = st.slider("From top to bottom, %", 0, 100, (30, 70), key="down")
+    box = across[0], down[0], across[1], down[1]
+    with frame:
+        DRAG(
+            key="drag",
+            data={
+                "photo": render.data_url(render.fit(view.shown, 720)),
+                "box": box,
+                "alt": f"{sentence(view.caption.text)} Drag a rectangle over it, or use the sliders below.",
+            },
+            on_box_change=adopt,
+        )
+    return box[0] / 100, box[1] / 100, box[2] / 100, box[3] / 100
+
+
+def word_boxes(view: View) -> tuple[Box, ...]:
+    """The places that together hold half of a word's attention."""
+    caption = view.looked
+    t = choose_one_word(view, "Word", "asked word")
+    places = explore.looked_at(caption, t)
+    picture(
+        render.word_overlay(view.shown, caption, t, view.look),
+        view.where(t),
+        "stretch",
+    )
+    st.caption(
+        f"{len(places)} of {len(caption.boxes)} places hold half of what “{plain(caption.words[t].text)}” "
+        "rests on, by this heatmap."
+    )
+    scale = np.array([*caption.image_size] * 2)
+    return tuple(tuple(box) for box in (caption.boxes[places] / scale).tolist())
+
+
+def unticked(view: View) -> tuple[int, ...]:
+    caption = view.caption
+    places = range(len(caption.boxes))
+    names = labels([render.box_name(caption, place) for place in places])
+    picture(render.regions(view.shown, caption, None, len(caption.boxes)), "The detected boxes.", "stretch")
+    kept = st.pills(
+        "Take a box away by a click",
+        places,
+        default=list(places),
+        selection_mode="multi",
+        format_func=names.__getitem__,
+        key=f"boxes of {view.photo.key}",
+    )
+    return tuple(place for place in places if place not in kept)
+
+
+def answer(view: View, asked: Asked) -> None:
+    """The photo as it is asked about now, and its caption beside the first one."""
+    try:
+        captioned = work.caption(asked)
+    except CaptionBotError as error:
+        st.warning(plain(str(error)))
+        return
+    after = captioned.captions[0]
+    if asked.boxes:
+        mask = work.cover(view.shown.size, asked.boxes, asked.others)
+        hidden = explore.hide(view.shown, mask)
+        picture(hidden, f"What the model was shown: {sentence(after.text)}", "stretch")
+        st.caption(f"{render.percent(float(np.asarray(mask).mean()) / 255)} of the photo is hidden.")
+    before = work.caption(view.asked).captions[0]
+    side_by_side(before, after, ("The whole photo", "With that hidden" if not asked.others else "Only that"))

@@ -1,0 +1,161 @@
+"""Many photos at once: files or a .zip in, a table and files to take along out. Nothing is stored."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import streamlit as st
+
+from captionbot import render
+from captionbot.errors import CaptionBotError
+from captionbot.images import ImageSource, images_in_archive
+from captionbot.records import Result, free_name, write_csv, write_jsonl
+from captionbot.render import plain
+from streamlit_views import work
+from streamlit_views.work import Photo, Settings
+
+MAX_MEGABYTES = 200  # of all files together, as a .zip may have
+AT_ONCE = 8  # photos: enough for one batched search, few enough that the bar moves
+THUMBNAIL = 120  # pixels
+
+
+class Upload(io.BytesIO):
+    """An uploaded archive with the name that `images_in_archive` reads its kind from."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        super().__init__(data)
+        self.name, self.suffix = name, Path(name).suffix
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def show(settings: Settings) -> None:
+    st.title("Many photos", anchor=False)
+    st.markdown(
+        "Drop in photos, or a .zip of them. They are captioned in order; a bad file is named, and the rest "
+        "go on."
+    )
+    files = st.file_uploader(
+        "Photos or .zip files",
+        ["image", ".zip"],
+        accept_multiple_files=True,
+        max_upload_size=MAX_MEGABYTES,
+        label_visibility="collapsed",
+        key="many",
+    )
+    if not files:
+        st.session_state.pop("done", None)
+        return
+    if st.button(f"Caption {len(files)} file{'s' * (len(files) > 1)}", type="primary", key="go"):
+        st.session_state["done"] = (settings.model, run(files, settings))
+    if "done" in st.session_state:
+        table(*st.session_state["done"])
+
+
+def sources(files: Sequence[Any]) -> Iterator[ImageSource]:
+    """The images of uploads, in the order given; those of an archive in its place."""
+    for file in files:
+        if Path(file.name).suffix.lower() == ".zip":
+            found = images_in_archive(cast(Path, Upload(file.name, file.getvalue())))
+            yield from found
+        else:
+            photo = Photo(file.name, file.getvalue())
+            yield ImageSource(file.name, photo.decode)
+
+
+def run(files: Sequence[Any], settings: Settings) -> list[tuple[Result, str]]:
+    """Results in order, each with its thumbnail as a data URL ("" for a bad file)."""
+    captioner = work.load_captioner(settings.model)
+    done: list[tuple[Result, str]] = []
+    bar = st.progress(0.0, "Reading the photos…")
+    waiting = sources(files)
+    while chunk := list(islice(waiting, AT_ONCE)):
+        loaded: list[Any] = []
+        for source in chunk:
+            try:
+                loaded.append(source.load())
+            except CaptionBotError as error:
+                loaded.append(error)
+        sound = [image for image in loaded if not isinstance(image, CaptionBotError)]
+        captioned = iter(
+            captioner.caption(
+                sound, settings.options, prefix=settings.prefix, banned_words=settings.banned_words
+            )
+        )
+        for source, image in zip(chunk, loaded, strict=True):
+            bad = isinstance(image, CaptionBotError)
+            thumbnail = "" if bad else render.data_url(render.fit(image, THUMBNAIL))
+            done.append(((source.name, image if bad else next(captioned)), thumbnail))
+        bar.progress(min(0.99, len(done) / max(len(files), len(done) + 1)), f"{len(done)} photos captioned")
+    bar.empty()
+    return done
+
+
+def table(model: str, done: list[tuple[Result, str]]) -> None:
+    found = [result for result, _ in done]
+    bad = [str(result) for _, result in found if isinstance(result, CaptionBotError)]
+    st.caption(f"{len(found) - len(bad)} captioned, {len(bad)} could not be read.")
+    for sentence in bad:
+        st.warning(plain(sentence), icon=":material/broken_image:")
+    with st.container(horizontal=True):
+        for label, ending, mime, data in (
+            ("CSV", "csv", "text/csv", lambda: _written(write_csv, found, model)),
+            ("JSONL", "jsonl", "application/jsonl", lambda: _written(write_jsonl, found, model)),
+            ("One .txt a photo", "zip", "application/zip", lambda: text_files(found)),
+        ):
+            st.download_button(
+                label,
+                data,
+                f"captions.{ending}",
+                mime,
+                icon=":material/download:",
+                on_click="ignore",
+                key=ending,
+            )
+    st.dataframe(
+        {
+            "Photo": [thumbnail or None for _, thumbnail in done],
+            "Name": [name for name, _ in found],
+            "Caption": [
+                str(result)
+                if isinstance(result, CaptionBotError)
+                else render.sentence(result.captions[0].text)
+                for _, result in found
+            ],
+            "Confidence": [
+                None if isinstance(result, CaptionBotError) else 100 * result.captions[0].confidence
+                for _, result in found
+            ],
+        },
+        hide_index=True,
+        row_height=72,
+        column_config={
+            "Photo": st.column_config.ImageColumn(width="small"),
+            "Caption": st.column_config.TextColumn(width="large"),
+            "Confidence": st.column_config.NumberColumn(format="%.0f %%"),
+        },
+        alt="The photos with their captions, in the order given.",
+    )
+
+
+def _written(write: Any, found: list[Result], model: str) -> str:
+    out = io.StringIO()
+    write(found, model, out)
+    return out.getvalue()
+
+
+def text_files(found: list[Result]) -> bytes:
+    """A .zip with a text file for every photo, a caption a line, best first."""
+    buffer, taken = io.BytesIO(), set[str]()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, result in found:
+            if not isinstance(result, CaptionBotError):
+                path = PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
+                archive.writestr(free_name(path, taken), "".join(f"{c.text}\n" for c in result.captions))
+    return buffer.getvalue()

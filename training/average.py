@@ -1,0 +1,101 @@
+"""Average captioners' weights: `python -m training.average RUN... --out DIR`.
+
+Of a run that kept several epochs (`keep: 3`) all of them count, of another one its best. The mean of
+weights along one run, or of runs that began from the same captioner, is often better than each
+(arXiv 1803.05407, arXiv 2203.05482); its scores on val say whether it is here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from captionbot import card as cards
+from captionbot.card import Card
+from captionbot.decoders import Decoder
+from captionbot.errors import CaptionBotError
+from captionbot.images import Preprocessing
+from captionbot.vocabulary import load_vocabulary
+from captionbot.weights import find_card
+from training.config import TrainingConfig, load_config
+from training.distributed import World
+from training.features import BlankFeatures, PixelFeatures
+from training.splits import read_splits, with_pixels
+from training.train import KEPT
+from training.validation import Captions, Perplexity
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    summary, *_ = (__doc__ or "").splitlines()
+    parser = argparse.ArgumentParser("python -m training.average", description=summary)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or cards")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the averaged captioner")
+    parser.add_argument("--config", help="that says what to validate on (default: the first run's own)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    given = parser.parse_args(arguments)
+    try:
+        members = [path for run in given.runs for path in _members(run)]
+        config = load_config(given.config or str(given.runs[0] / "config.yaml"))
+        path = average(members, given.out, config, torch.device(given.device))
+    except CaptionBotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{path}: the mean of {len(members)} captioners, {Card.load(path).training['val']} on val")
+    return 0
+
+
+def average(members: Sequence[Path], out: Path, config: TrainingConfig, device: torch.device) -> Path:
+    """Write the mean of captioners, given by their cards, with its scores on val; returns its card."""
+    loaded = [cards.load(member) for member in members]
+    card, encoder, decoder = loaded[0]
+    for other, *_ in loaded[1:]:
+        if _shape(other) != _shape(card):
+            raise CaptionBotError(
+                f"{card.name} and {other.name} are not built alike, or not for the same words; give runs of "
+                "one captioner."
+            )
+    encoder.load_state_dict(_mean([e.state_dict() for _, e, _ in loaded]))
+    decoder.load_state_dict(_mean([d.state_dict() for _, _, d in loaded]))
+    scores = _validate(card, config, encoder.to(device), decoder.to(device), device)
+    training = card.training | {"averaged": [str(member) for member in members], "val": scores}
+    card = dataclasses.replace(card, name=config.name, training=training)
+    return cards.save(out, card, encoder, decoder)
+
+
+def _members(run: Path) -> list[Path]:
+    kept = sorted((run / KEPT).glob("*.json"))
+    return kept or [find_card(run)]
+
+
+def _shape(card: Card) -> tuple[object, ...]:
+    decoder = {name: value for name, value in card.decoder.items() if "dropout" not in name}
+    return card.encoder, decoder, card.preprocessing, load_vocabulary(card.vocabulary).tokens
+
+
+def _mean(state_dicts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack([s[name].float() for s in state_dicts]).mean(0) for name in state_dicts[0]}
+
+
+def _validate(
+    card: Card, config: TrainingConfig, encoder: nn.Module, decoder: Decoder, device: torch.device
+) -> dict[str, float]:
+    world, vocabulary = World(device), load_vocabulary(card.vocabulary)
+    _, val = read_splits(config)
+    if config.stage == "language-model":
+        token_ids = val.token_ids(vocabulary, config.captions_per_image, config.max_words)
+        blank = BlankFeatures(int(card.decoder["feature_size"]), device)
+        return Perplexity(config, token_ids, blank, world)(encoder, decoder)
+    preprocessing = Preprocessing.from_json(card.preprocessing)
+    val, pixels = with_pixels(val, config, preprocessing, world)
+    features = PixelFeatures(pixels, preprocessing, device)
+    return Captions(config, vocabulary, val, features, world)(encoder, decoder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The captioner that a run trains: that of an earlier run, or a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from captionbot import card as cards
+from captionbot.card import Card
+from captionbot.decoders import Decoder, build_decoder
+from captionbot.encoders import build_encoder
+from captionbot.errors import CaptionBotError
+from captionbot.images import Preprocessing
+from captionbot.vocabulary import SubwordVocabulary, Vocabulary
+from captionbot.weights import find_card
+from training.config import TrainingConfig
+
+
+class Model(nn.Module):
+    """What is trained: one module, so that one average and one checkpoint hold it all."""
+
+    def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def train(self, mode: bool = True) -> Model:
+        """Batch norms stay as they are: small batches would spoil their statistics."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
+    """The card of `init` and its captioner, or a new captioner whose words are those of the captions."""
+    if config.init:
+        return _from_card(config)
+    if config.vocabulary == "words":
+        vocabulary = Vocabulary.build(captions, config.min_count, config.max_size or None)
+    else:
+        vocabulary = SubwordVocabulary.load(config.vocabulary, config.tokenizer)
+    preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
+    encoder = _new_encoder(config)
+    with torch.inference_mode():
+        size = encoder.eval()(torch.zeros(1, 3, *preprocessing.size)).values.shape[-1]
+    sizes = {**config.decoder_config, "vocabulary_size": len(vocabulary), "feature_size": size}
+    card = Card(
+        name=config.name,
+        family=config.family,
+        encoder={"kind": config.encoder, **config.encoder_config},
+        decoder={"kind": config.decoder, **sizes},
+        preprocessing=dataclasses.asdict(preprocessing),
+        vocabulary=vocabulary.spec,
+    )
+    return card, Model(encoder, build_decoder(config.decoder, sizes))
+
+
+def _from_card(config: TrainingConfig) -> tuple[Card, Model]:
+    card, encoder, decoder = cards.load(find_card(config.init))
+    changes = {k: v for k, v in config.decoder_config.items() if card.decoder.get(k) != v}
+    if fixed := sorted(k for k in changes if "dropout" not in k):
+        raise CaptionBotError(
+            f"decoder_config changes {fixed[0]} of the captioner {config.init}; with --init only dropout "
+            "can be another."
+        )
+    decoder.config = dataclasses.replace(decoder.config, **changes)
+    return dataclasses.replace(card, decoder=card.decoder | changes), Model(encoder, decoder)
+
+
+def _new_encoder(config: TrainingConfig) -> nn.Module:
+    weights = Path(config.encoder_weights)
+    if not config.encoder_weights:
+        return build_encoder(config.encoder, config.encoder_config)
+    if not weights.exists():
+        raise CaptionBotError(
+            f"There are no weights at {weights}; give --encoder-weights FILE.safetensors, or a run's folder."
+        )
+    if weights.is_file() and not weights.with_suffix(".json").is_file():
+        return build_encoder(config.encoder, config.encoder_config, _read_weights(weights))
+    card, trained, _ = cards.load(find_card(weights.with_suffix(".json") if weights.is_file() else weights))
+    encoder = build_encoder(config.encoder, config.encoder_config)
+    try:
+        encoder.load_state_dict(trained.state_dict())
+    except RuntimeError:
+        raise CaptionBotError(
+            f"The encoder of {weights} is {card.encoder}, which does not fit the run's "
+            f"{config.encoder} {config.encoder_config}; give the same --encoder-config."
+        ) from None
+    return encoder
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
