@@ -1,37 +1,37 @@
-"""The Gradio page and Hugging Face Space: `python gradio_app.py`. Widgets only; the work is in captionbot."""
+"""The Gradio page and Hugging Face Space: `python gradio_app.py`. Widgets only; `gradio_views` has the rest.
+
+GRADIO_MCP_SERVER=true makes the endpoints tools of an MCP server too; it needs `pip install "gradio[mcp]"`.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from dataclasses import replace
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read as gradio is imported
 
-try:
-    import spaces  # on ZeroGPU it patches torch, so it comes first
-except ImportError:
-    spaces = None
+from gradio_views import api, draw, work  # before gradio: it imports ZeroGPU's spaces, which must be first
 
+# isort: split
 import gradio as gr
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 
-from captionbot import CaptionBotError, Captioned, Captioner, SearchOptions
-from captionbot.explain import attention_map
-from captionbot.images import load_image, load_url
-from captionbot.records import error_record, record
-from captionbot.render import fit, percent, plain, sentence, word_overlay
+from captionbot import CaptionBotError, SearchOptions, explore
+from captionbot.explore import LENGTHS
+from captionbot.images import load_url
+from captionbot.render import fit, percent, word_overlay
 from captionbot.samples import sample_photos
+from captionbot.tokenizer import tokenize
 from captionbot.types import Caption
+from gradio_views.draw import CHANGED, SURENESS, View
+from gradio_views.work import DEFAULT, MODELS, MOST_COMPARED, told
 
 CACHE_SECONDS = 600
-PLACES = 3  # boxes drawn for a word
 SAMPLES = [str(path) for path in sample_photos().values()]
+USUAL = work.usual(DEFAULT)
 
 INTRODUCTION = """# CaptionBot
 Give it a photo. It says what it sees, and shows where it looked for every word."""
@@ -42,17 +42,21 @@ from them in a temporary folder of the server, which is emptied of everything ol
 NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
 STALE = "This page was left alone for too long: caption the photo again."
 
-SURENESS = (  # name, least probability of a word, colour
-    ("sure, 60% or more", 0.6, "#16a34a"),
-    ("likely, 20% or more", 0.2, "#eab308"),
-    ("a guess, below 20%", 0.0, "#f87171"),
-)
 BEAM_OPTIONS = ("beam_size",)
 SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "seed")
 COMMON_OPTIONS = ("min_length", "max_length", "length_penalty", "no_repeat_ngram_size")
+PAINTED, RECTANGLE, LOOKED, BOXES = (
+    "What I paint over",
+    "A rectangle",
+    "What the chosen word rests on",
+    "Detected boxes",
+)
 
 CSS = """
 #words .token { cursor: pointer; font-size: 1.1rem; }
+#rivals button { cursor: pointer; }
+.tree { overflow-x: auto; --st-text-color: var(--body-text-color);
+        --st-background-color: var(--background-fill-primary); --st-primary-color: var(--primary-500); }
 """
 LAUNCH: dict[str, Any] = {
     # Fonts of the visitor's own system: nothing is fetched from elsewhere to show the page.
@@ -68,49 +72,9 @@ LAUNCH: dict[str, Any] = {
     "state_session_capacity": 200,
 }
 
+# What the page's events do. Each returns a value for every component that it changes.
 
-class View(NamedTuple):
-    """What one visitor looks at: the photo at display size, its captions, and the one that was chosen."""
-
-    photo: Image.Image
-    captioned: Captioned
-    rank: int = 0
-
-    @property
-    def caption(self) -> Caption:
-        return self.captioned.captions[self.rank]
-
-
-CAPTIONER = Captioner.from_pretrained()  # one for all visitors
-USUAL = CAPTIONER.options()
-
-
-def on_gpu(function: Any) -> Any:
-    """Lends the GPU of a ZeroGPU Space to a function; elsewhere the function as it is."""
-    return spaces.GPU(function) if spaces else function
-
-
-@on_gpu
-def caption_image(image: Image.Image, options: SearchOptions, prefix: str, banned: str) -> Captioned:
-    banned_words = re.findall(r"[^\s,;]+", banned)
-    return CAPTIONER.caption([image], options, prefix=prefix, banned_words=banned_words)[0]
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Mistakes that a person can mend become the page's own messages."""
-    try:
-        yield
-    except CaptionBotError as error:
-        raise gr.Error(str(error), print_exception=False) from error
-
-
-def read_upload(file: dict[str, Any]) -> Image.Image:
-    """The photo of an upload. Not as Gradio reads it, which takes fewer kinds of image and forgets EXIF."""
-    return load_image(Path(file["path"]).read_bytes())
-
-
-# What the page's events do
+Shown = dict[Any, Any]
 
 
 def on_link(url: str) -> Image.Image:
@@ -118,107 +82,253 @@ def on_link(url: str) -> Image.Image:
         return fit(load_url(url.strip()))
 
 
-def on_photo(values: dict[Any, Any]) -> tuple[Any, ...]:
+def on_model(model: str) -> list[Any]:
+    """The captioner's own search settings."""
+    with told():
+        options = work.usual(model)
+    return [getattr(options, name) for name in ("beam_size", *COMMON_OPTIONS)]
+
+
+def on_photo(values: Shown) -> Shown:
     """Caption the photo and show the best caption; an empty page where the photo was taken away."""
     if values[photo] is None:
-        return None, NO_PHOTO, *[None] * 6
+        return {view: None, headline: NO_PHOTO, **dict.fromkeys([words, *word_pictures, *caption_views])}
     with told():
-        image = read_upload(values[photo])
-        captioned = caption_image(image, chosen_options(values), values[prefix], values[banned])
-    view = View(fit(image), captioned)
-    table = [
-        [caption.text, percent(caption.confidence), round(caption.log_prob, 2)]
-        for caption in captioned.captions
-    ]
-    name = values[photo].get("orig_name") or "photo"
-    return *show_caption(view), table, record(name, CAPTIONER.name, captioned)
+        file = values[photo]
+        asked = values[model], chosen_options(values), values[prefix], values[banned]
+        image = work.read_upload(file["path"])
+        captioned, evidence = work.look(asked[0], image, *asked[1:])
+    name = file.get("orig_name") or "photo"
+    seen = View(file["path"], name, *asked, fit(image), captioned, evidence)
+    return {
+        table: draw.table(captioned),
+        tree: draw.beam(seen, False),
+        finished: draw.finished(seen),
+        painting: {"background": fit(image, 720), "layers": [], "composite": None},
+        ways: gr.update(
+            choices=[PAINTED, RECTANGLE, LOOKED] + [BOXES] * draw.has_boxes(seen.caption), value=PAINTED
+        ),
+        **show_caption(seen),
+    }
 
 
-def on_caption(view: View | None, event: gr.SelectData) -> tuple[Any, ...]:
-    return show_caption(present(view)._replace(rank=event.index[0]))
+def on_caption(seen: View | None, event: gr.SelectData) -> Shown:
+    seen = present(seen)._replace(rank=event.index[0])
+    return show_caption(seen._replace(evidence=work.evidence(seen.model, original(seen), seen.caption)))
 
 
-def on_word(view: View | None, event: gr.SelectData) -> tuple[Any, ...]:
-    return show_word(present(view), event.index)
+def on_word(seen: View | None, event: gr.SelectData) -> Shown:
+    return show_word(present(seen)._replace(t=event.index))
 
 
-def present(view: View | None) -> View:
-    if view is None:
+def on_chosen(seen: View | None, t: int) -> Shown:
+    return show_word(present(seen)._replace(t=t))
+
+
+def on_tree(seen: View | None, cut: bool) -> str:
+    return draw.beam(present(seen), cut)
+
+
+def on_rival(seen: View | None, event: gr.SelectData) -> Shown:
+    """The sentence finished again from a rival of the chosen word."""
+    seen = present(seen)
+    said = [word.text for word in seen.caption.words[: seen.t]]
+    return {views: gr.Tabs(selected="steer"), **steered(seen, seen.options, [*said, event.value], [])}
+
+
+def on_steer(seen: View | None, instead: str, never: bool, length: str) -> Shown:
+    seen = present(seen)
+    said = [word.text for word in seen.caption.words]
+    typed = tokenize(instead)
+    begun = [*said[: seen.t], *typed] if typed else []
+    with told():
+        options = explore.of_length(seen.options, length, len(said), len(begun))
+    return steered(seen, options, begun, [said[seen.t]] if never else [])
+
+
+def on_way(way: str) -> list[Any]:
+    return [gr.update(visible=visible) for visible in (way == PAINTED, way == RECTANGLE, way == BOXES)]
+
+
+def on_ask(values: Shown) -> Shown:
+    """Hide a part of the photo, caption it again, and mark what changed."""
+    seen = present(values[view])
+    asked, way = original(seen), values[ways]
+    others = values[only] and way != BOXES
+    taken: list[int] = []
+    with told():
+        if way == PAINTED:
+            asked = explore.hide(asked, painted(values[painting], asked.size, others))
+        elif way == RECTANGLE:
+            box = [values[edge] / 100 for edge in edges]
+            asked = work.hidden(asked, [api.checked(box)], others)
+        elif way == LOOKED:
+            asked = work.hidden(asked, work.boxes_looked_at(seen.looked, seen.t), others)
+        else:
+            taken = [place for place in range(len(seen.caption.boxes)) if place not in values[kept]]
+        after = work.ask(seen.model, asked, seen.options, seen.prefix, seen.banned, taken)
+    before, after_words, note = draw.marked(seen.captioned.captions[0], after)
+    return {ask_before: before, ask_after: after_words, ask_note: note, ask_picture: fit(asked)}
+
+
+def on_test(seen: View | None) -> Shown:
+    """Whether the chosen word rests on its heatmap."""
+    seen = present(seen)
+    with told():
+        (tested,), missed = work.test(seen.model, original(seen), seen.caption, [seen.t])
+    word = seen.caption.words[seen.t].text
+    return {
+        verdict: draw.verdict(tested),
+        curves: draw.curves(tested),
+        truth_pictures: [
+            (word_overlay(seen.photo, seen.looked, seen.t), f"“{word}”: {seen.evidence.label}"),
+            (word_overlay(seen.photo, missed.looked, seen.t), f"“{word}”: {missed.label}"),
+        ],
+    }
+
+
+def on_test_all(seen: View | None) -> Shown:
+    seen = present(seen)
+    with told():
+        tested, _ = work.test(seen.model, original(seen), seen.caption, range(len(seen.caption.words)))
+    holds = sum(word.holds for word in tested)
+    note = f"The heatmap holds for {holds} of {len(tested)} words."
+    return {verdicts: gr.update(visible=True, value=draw.verdicts(tested), label=note)}
+
+
+def on_compare(seen: View | None, models: list[str]) -> Iterator[Shown]:
+    """One captioner after the other, each shown as soon as it has spoken."""
+    seen = present(seen)
+    image = original(seen)
+    rows: list[list[Any]] = []
+    found: list[tuple[str, Caption, str]] = []
+    with told():
+        for name in work.compared(models):
+            captioned, evidence, seconds = work.compare(name, image)
+            best = captioned.captions[0]
+            rows.append([name, best.text, percent(best.confidence), round(seconds, 2)])
+            found.append((name, evidence.looked, evidence.label))
+            yield {compare_table: rows}
+    said = [[word.text for word in caption.words] for _, caption, _ in found]
+    shared = sorted({word for words in said for word in words}, key=lambda w: -sum(w in s for s in said))
+    yield {
+        compared: (seen.photo, found),
+        compare_word: gr.update(choices=shared, value=shared[0], visible=True),
+        compare_pictures: where_they_looked((seen.photo, found), shared[0]),
+    }
+
+
+def where_they_looked(results: tuple[Image.Image, list[tuple[str, Caption, str]]] | None, word: str) -> Any:
+    """The heatmap of one word by every captioner that says it."""
+    if results is None:
         raise gr.Error(STALE, print_exception=False)
-    return view
+    picture, found = results
+    pictures = []
+    for name, caption, label in found:
+        said = [own.text for own in caption.words]
+        if word in said:
+            drawn = word_overlay(picture, caption, said.index(word))
+            pictures.append((drawn, f"{name}: {label}"))
+        else:
+            pictures.append((picture, f"{name} does not say “{word}”"))
+    return pictures
 
 
-def chosen_options(values: dict[Any, Any]) -> SearchOptions:
+def on_batch(values: Shown) -> Shown:
+    if not values[files]:
+        raise gr.Error("There are no photos yet: upload some, or a .zip of them.", print_exception=False)
+    with told():
+        options = chosen_options(values)
+        paths = [file["path"] for file in values[files]]
+        results = work.caption_files(values[model], paths, options, values[prefix], values[banned])
+    bad = sum(isinstance(result, CaptionBotError) for _, result in results)
+    return {
+        batch_note: f"{len(results) - bad} captioned, {bad} could not be read.",
+        batch_table: draw.batch_table(results),
+        batch_files: draw.batch_files(results, values[model]),
+    }
+
+
+def on_share(seen: View | None) -> list[str]:
+    return draw.share_files(present(seen))
+
+
+def steered(seen: View, options: SearchOptions, begun: list[str], never: list[str]) -> Shown:
+    with told():
+        after = work.steer(
+            seen.model, original(seen), replace(options, num_return=1), begun, [seen.banned, *never]
+        )
+    before, after_words, note = draw.marked(seen.caption, after)
+    return {steer_before: before, steer_after: after_words, steer_note: note}
+
+
+def present(seen: View | None) -> View:
+    if seen is None:
+        raise gr.Error(STALE, print_exception=False)
+    return seen
+
+
+def original(seen: View) -> Image.Image:
+    """The photo at its own size, from Gradio's temporary folder."""
+    try:
+        return work.read_upload(seen.file)
+    except FileNotFoundError:
+        raise gr.Error(STALE, print_exception=False) from None
+
+
+def chosen_options(values: Shown) -> SearchOptions:
     given = {name: values[control] for name, control in controls.items()}
     names = COMMON_OPTIONS + (SAMPLING_OPTIONS if given["sample"] else BEAM_OPTIONS)
     captions = given["captions"] if given["sample"] else min(given["captions"], given["beam_size"])
     return SearchOptions(sample=given["sample"], num_return=captions, **{name: given[name] for name in names})
 
 
-# What is drawn
+def painted(value: dict[str, Any] | None, size: tuple[int, int], others: bool) -> Image.Image:
+    """What was painted over, as a mask (mode L) of the photo."""
+    mask = Image.new("L", size)
+    for layer in (value or {}).get("layers", []):
+        mask = ImageChops.lighter(mask, layer.getchannel("A").resize(size))
+    if not np.asarray(mask).any():
+        raise CaptionBotError("Nothing is painted yet: paint over a part of the photo first.")
+    mask = mask.point([0] * 128 + [255] * 128)
+    return ImageOps.invert(mask) if others else mask
 
 
-def show_caption(view: View) -> tuple[Any, ...]:
-    """State, headline, words, pictures of one word, and the gallery of all."""
-    caption = view.caption
-    headline = (
-        f"## {plain(sentence(caption.text))}\n"
-        f"Confidence {percent(caption.confidence)} · log-probability {caption.log_prob:.1f}"
-    )
-    probabilities = [math.exp(word.log_prob) for word in caption.words]
-    words = [(word.text, sureness(p)) for word, p in zip(caption.words, probabilities, strict=True)]
-    small = fit(view.photo, 320)
-    tiles = [
-        (word_overlay(small, caption, t), f"{word.text} · {percent(probabilities[t])}")
-        for t, word in enumerate(caption.words)
-    ]
-    # Begin with the word that the model looked at most sharply: the first one is an article, mostly.
-    sharpest = int(caption.alphas.max(axis=1).argmax())
-    return view, headline, words, *show_word(view, sharpest), tiles
+def show_caption(seen: View) -> Shown:
+    """All that changes with the caption."""
+    caption = seen.caption
+    boxes = [(text, place) for place, text in enumerate(draw.box_names(caption))]
+    return {
+        headline: draw.headline(caption),
+        words: draw.chips(caption),
+        gallery: draw.tiles(seen),
+        word: gr.update(choices=draw.choices(caption)),
+        regions: draw.regions(seen),
+        kept: gr.update(choices=boxes, value=[place for _, place in boxes]),
+        numbers: draw.numbers(seen),
+        **show_word(seen._replace(t=draw.sharpest(seen.looked))),
+    }
 
 
-def show_word(view: View, t: int) -> tuple[Any, ...]:
-    """The heatmap of word t, and the places that it looked at most."""
-    caption, photo = view.caption, view.photo
-    scale = np.array([photo.width, photo.height] * 2) / np.array([*caption.image_size] * 2)
-    boxes = (caption.boxes * scale).round().astype(int)
-    most = np.argsort(-caption.alphas[t])[:PLACES]
-    places = [(tuple(boxes[p]), f"{percent(caption.alphas[t, p])} of its attention") for p in most]
-    heatmap = attention_map(caption, t, photo.size)
-    word = caption.words[t].text
-    drawn = gr.update(value=word_overlay(photo, caption, t), label=f"Where it looked for “{word}”")
-    return drawn, (photo, [(heatmap, word), *places])
-
-
-def sureness(probability: float) -> str:
-    return next(name for name, least, _ in SURENESS if probability >= least)
-
-
-# The endpoint for programs
-
-
-def caption(
-    image: gr.FileData,
-    beam_size: int = USUAL.beam_size,
-    num_return: int = 1,
-    prefix: str = "",
-    banned: str = "",
-) -> dict[str, Any]:
-    """Caption one photo: what `python -m captionbot caption --format jsonl` writes about it."""
-    file = cast(dict[str, Any], image)  # Gradio shows the type to clients, and passes the plain dictionary
-    name = file.get("orig_name") or "photo"
-    with told():
-        options = CAPTIONER.options(beam_size=beam_size, num_return=num_return)
-        try:
-            loaded = read_upload(file)
-        except CaptionBotError as error:
-            return error_record(name, str(error))
-        return record(name, CAPTIONER.name, caption_image(loaded, options, prefix, banned))
+def show_word(seen: View) -> Shown:
+    """All that changes with the chosen word."""
+    text = seen.caption.words[seen.t].text
+    return {
+        view: seen,
+        word: gr.update(choices=draw.choices(seen.caption), value=seen.t),
+        heatmap: draw.heatmap(seen),
+        places: draw.places(seen),
+        rivals: draw.rivals(seen),
+        instead: gr.update(label=f"Instead of “{text}” say"),
+        never: gr.update(label=f"Never say “{text}”"),
+        test_button: gr.update(value=f"Test “{text}”"),
+    }
 
 
 with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CACHE_SECONDS)) as demo:
     gr.Markdown(INTRODUCTION)
     view = gr.State(time_to_live=CACHE_SECONDS)
+    compared = gr.State(time_to_live=CACHE_SECONDS)
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photo = gr.Image(
@@ -232,6 +342,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
             link = gr.Textbox(label="Or the address of one", placeholder="https://…", submit_btn="Fetch")
             gr.Examples(SAMPLES, photo, label="Or a sample")
+            model = gr.Dropdown(MODELS, value=DEFAULT, label="Captioner", elem_id="model")
             with gr.Row():
                 beam_size = gr.Slider(1, 10, USUAL.beam_size, step=1, label="Beam size", min_width=120)
                 captions = gr.Slider(1, 10, 3, step=1, label="Captions", min_width=120)
@@ -264,7 +375,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         with gr.Column(scale=3, min_width=320):
             headline = gr.Markdown(elem_id="headline")
             words = gr.HighlightedText(
-                label="Click a word to see where the model looked",
+                label="Click a word to see what it rests on",
                 color_map={name: colour for name, _, colour in SURENESS},
                 show_legend=True,
                 elem_id="words",
@@ -275,48 +386,230 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 )
             with gr.Tab("Places"):
                 places = gr.AnnotatedImage(show_label=False, height=460, elem_id="places")
+            with gr.Row():
+                word = gr.Dropdown([], label="The chosen word", min_width=140)
+                rivals = gr.Label(
+                    label="Nearly said instead: click one to hear that sentence", elem_id="rivals", scale=2
+                )
+    with gr.Tabs(elem_id="views") as views:
+        with gr.Tab("Words"):
+            gallery = gr.Gallery(
+                label="Every word: click one",
+                columns=6,
+                fit_columns=False,
+                height="auto",
+                object_fit="contain",
+                allow_preview=False,
+                buttons=["download_all"],
+            )
             table = gr.Dataframe(
                 headers=["caption", "confidence", "log-prob"],
                 column_widths=["64%", "18%", "18%"],
                 label="Captions, best first: click one",
                 interactive=False,
                 wrap=True,
+                elem_id="captions",
             )
-    gr.Markdown("### Every word: click one")
-    gallery = gr.Gallery(
-        show_label=False,
-        columns=6,
-        fit_columns=False,
-        height="auto",
-        object_fit="contain",
-        allow_preview=False,
-        buttons=["download_all"],
-    )
-    with gr.Accordion("JSON", open=False):
-        numbers = gr.JSON(show_label=False)
+            regions = gr.Dataframe(
+                label="How much of each word's attention every detected box got, in %",
+                interactive=False,
+                visible=False,
+            )
+        with gr.Tab("Beam"):
+            gr.Markdown(
+                "All that the search kept, from left to right, the winner in colour. Rest on a word to read "
+                "what became of it."
+            )
+            cut = gr.Checkbox(False, label="Also what was cut at once")
+            tree = gr.HTML(elem_id="beam")
+            finished = gr.Dataframe(
+                headers=["sentence", "score", "log-prob", "lost because"],
+                label="The sentences that were finished; the score is the log-prob, divided by the length to "
+                "the power of the length penalty",
+                interactive=False,
+                wrap=True,
+            )
+        with gr.Tab("Steer", id="steer"):
+            with gr.Row(equal_height=True):
+                instead = gr.Textbox(label="Instead say", placeholder="running through the snow", scale=3)
+                never = gr.Checkbox(False, label="Never say it")
+                length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2)
+                steer_button = gr.Button("Finish the sentence again", variant="primary")
+            marks: dict[str, Any] = {"color_map": {CHANGED: "#8b5cf6"}, "show_inline_category": False}
+            with gr.Row():
+                steer_before = gr.HighlightedText(label="The model's own", **marks)
+                steer_after = gr.HighlightedText(label="Steered", elem_id="steered", **marks)
+            steer_note = gr.Markdown()
+        with gr.Tab("Ask the picture"):
+            with gr.Row(equal_height=True):
+                ways = gr.Radio([PAINTED, RECTANGLE, LOOKED], value=PAINTED, label="Hide", scale=3)
+                only = gr.Checkbox(False, label="Show only that instead")
+                ask_button = gr.Button("Caption it again", variant="primary")
+            with gr.Row():
+                with gr.Column():
+                    painting = gr.ImageEditor(
+                        label="Paint over what to hide",
+                        type="pil",
+                        sources=[],
+                        transforms=[],
+                        layers=False,
+                        brush=gr.Brush(default_size=40, colors=["#8b5cf6"], color_mode="fixed"),
+                        buttons=[],
+                        height=420,
+                        elem_id="painting",
+                    )
+                    with gr.Group(visible=False) as rectangle:
+                        edges = [
+                            gr.Slider(0, 100, value, step=1, label=f"{edge}, %")
+                            for edge, value in (("Left", 30), ("Top", 30), ("Right", 70), ("Bottom", 70))
+                        ]
+                    kept = gr.CheckboxGroup([], label="Boxes that stay", visible=False)
+                with gr.Column():
+                    ask_picture = gr.Image(label="What the model is shown", height=420, elem_id="asked")
+            with gr.Row():
+                ask_before = gr.HighlightedText(label="The whole photo", **marks)
+                ask_after = gr.HighlightedText(label="With that hidden", **marks)
+            ask_note = gr.Markdown()
+        with gr.Tab("Is it true?"):
+            gr.Markdown(
+                "Pieces of the photo are hidden, or shown alone, the hottest of the heatmap first; the model "
+                "reads its own sentence again. A word that rests on them becomes unlikely early "
+                "(arXiv 1806.07421, section 4.3)."
+            )
+            with gr.Row():
+                test_button = gr.Button("Test the chosen word", variant="primary")
+                test_all = gr.Button("Test every word")
+            verdict = gr.Markdown(elem_id="verdict")
+            with gr.Row():
+                truth_pictures = gr.Gallery(
+                    show_label=False, columns=2, height=320, object_fit="contain", allow_preview=False
+                )
+                curves = gr.LinePlot(
+                    x="share of the photo, %", y="log-probability", color="what", height=320, show_label=False
+                )
+            verdicts = gr.Dataframe(
+                headers=["word", "rests on its heatmap", "effect, nats", "must be above"],
+                interactive=False,
+                visible=False,
+            )
+        with gr.Tab("Compare"):
+            with gr.Row(equal_height=True):
+                rivalling = gr.Dropdown(
+                    MODELS,
+                    value=MODELS[:MOST_COMPARED],
+                    multiselect=True,
+                    max_choices=MOST_COMPARED,
+                    label=f"Captioners, 2 to {MOST_COMPARED}",
+                    info="One after the other, each searching as its own card says.",
+                    scale=3,
+                )
+                compare_button = gr.Button("Compare", variant="primary", interactive=len(MODELS) > 1)
+            compare_table = gr.Dataframe(
+                headers=["captioner", "caption", "confidence", "seconds"],
+                show_label=False,
+                interactive=False,
+                wrap=True,
+            )
+            compare_word = gr.Dropdown([], label="Where they looked for", visible=False)
+            compare_pictures = gr.Gallery(
+                show_label=False, columns=MOST_COMPARED, height="auto", allow_preview=False
+            )
+        with gr.Tab("Many photos"):
+            files = gr.File(
+                label="Photos, or .zip files of them",
+                file_count="multiple",
+                file_types=["image", ".zip"],
+                elem_id="files",
+            )
+            batch_button = gr.Button("Caption them all", variant="primary")
+            batch_note = gr.Markdown()
+            batch_table = gr.Dataframe(
+                headers=["photo", "caption", "confidence"], show_label=False, interactive=False, wrap=True
+            )
+            batch_files = gr.File(
+                label="CSV, JSONL, one .txt a photo", file_count="multiple", interactive=False
+            )
+        with gr.Tab("Share"):
+            share_button = gr.Button("Make the files", variant="primary")
+            shared = gr.File(
+                label="A page that opens offline, every word as PNG and GIF, captions and attention as JSON",
+                file_count="multiple",
+                interactive=False,
+                elem_id="shared",
+            )
+            with gr.Accordion("JSON", open=False):
+                numbers = gr.JSON(show_label=False)
     gr.Markdown(ABOUT)
 
-    word_pictures = [heatmap, places]
-    caption_pictures = [view, headline, words, *word_pictures, gallery]
+    word_pictures = [heatmap, places, rivals]
+    word_views = [view, word, *word_pictures, instead, never, test_button]
+    caption_views = [gallery, regions, numbers]
+    caption_outputs = [headline, words, *caption_views, kept, *word_views]
+    asking = {model, prefix, banned, *controls.values()}
+    private: dict[str, Any] = {"api_visibility": "private"}
+    quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
     busy: dict[str, Any] = {
         "concurrency_limit": 1,
         "concurrency_id": "captioner",
     }  # the model uses every core as it is
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    caption_photo: dict[str, Any] = {
+        "fn": on_photo,
+        "inputs": {photo, *asking},
+        "outputs": [*caption_outputs, table, tree, finished, painting, ways],
+        "preprocess": False,
+        "show_progress_on": headline,
+        **private,
+        **busy,
+    }
+    gr.on([demo.load, photo.change, button.click, prefix.submit, banned.submit], **caption_photo)
+    model.input(on_model, model, [beam_size, *(controls[name] for name in COMMON_OPTIONS)], **quiet).then(
+        **caption_photo
+    )
+    link.submit(on_link, link, photo, **private)
+    table.select(on_caption, view, caption_outputs, **quiet, **busy)
+    gr.on([words.select, gallery.select], on_word, view, word_views, **quiet)
+    word.input(on_chosen, [view, word], word_views, **quiet)
+    cut.input(on_tree, [view, cut], tree, **private)
+
+    steer_outputs = [steer_before, steer_after, steer_note]
+    rivals.select(on_rival, view, [views, *steer_outputs], **private, **busy)
     gr.on(
-        [demo.load, photo.change, button.click, prefix.submit, banned.submit],
-        on_photo,
-        {photo, prefix, banned, *controls.values()},
-        [*caption_pictures, table, numbers],
-        preprocess=False,
-        show_progress_on=headline,
-        api_visibility="private",
+        [steer_button.click, instead.submit],
+        on_steer,
+        [view, instead, never, length],
+        steer_outputs,
+        **private,
         **busy,
     )
-    link.submit(on_link, link, photo, api_visibility="private")
-    table.select(on_caption, view, caption_pictures, **quiet)
-    gr.on([words.select, gallery.select], on_word, view, word_pictures, **quiet)
-    gr.api(caption, api_name="caption", **busy)
+    ways.change(on_way, ways, [painting, rectangle, kept], **quiet)
+    ask_button.click(
+        on_ask,
+        {view, ways, only, painting, kept, *edges},
+        [ask_before, ask_after, ask_note, ask_picture],
+        **private,
+        **busy,
+    )
+    test_button.click(on_test, view, [verdict, curves, truth_pictures], **private, **busy)
+    test_all.click(on_test_all, view, verdicts, **private, **busy)
+    compare_button.click(
+        on_compare,
+        [view, rivalling],
+        [compare_table, compared, compare_word, compare_pictures],
+        **private,
+        **busy,
+    )
+    compare_word.input(where_they_looked, [compared, compare_word], compare_pictures, **quiet)
+    batch_button.click(
+        on_batch,
+        {files, *asking},
+        [batch_note, batch_table, batch_files],
+        preprocess=False,
+        **private,
+        **busy,
+    )
+    share_button.click(on_share, view, shared, **private)
+    for endpoint in api.ENDPOINTS:
+        gr.api(endpoint, api_name=endpoint.__name__, **busy)
 
 demo.queue(max_size=32)
 

@@ -9,16 +9,16 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from io import TextIOWrapper
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
 
+from captionbot.batch import caption_each, load_ahead
 from captionbot.errors import CaptionBotError
 from captionbot.records import free_name, records, write_csv, write_jsonl
 
@@ -26,13 +26,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from captionbot.captioner import Captioner
-    from captionbot.images import ImageSource
     from captionbot.types import Captioned
 
-    Loaded = tuple[str, Image | CaptionBotError]
     Result = tuple[str, Captioned | CaptionBotError]
-
-_LOADERS = 2  # threads that decode photos while the model works: more would only take its cores
 
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
@@ -203,48 +199,14 @@ def _caption(args: argparse.Namespace) -> int:
         )
     captioner = _captioner(args)
     outcomes: Counter[str] = Counter()
-    images = _load_ahead(find_images(args.paths), args.batch_size)
-    results = _counted(_results(captioner, images, args.batch_size, _search_options(args)), outcomes)
+    images = load_ahead(find_images(args.paths), args.batch_size)
+    results = _counted(caption_each(captioner, images, args.batch_size, _search_options(args)), outcomes)
     if args.format == "txt-files":
         _write_files(results, args.paths, args.out or Path("captions"))
     else:
         with _opened(args.out) as out:
             _WRITERS[args.format](results, captioner.name, out)
     return 0 if outcomes["captioned"] else 2
-
-
-def _load_ahead(sources: Iterable[ImageSource], ahead: int) -> Iterator[Loaded]:
-    """Load images in order, up to `ahead` of them before they are asked for, while the model works."""
-    pool = ThreadPoolExecutor(_LOADERS)
-    loading: deque[tuple[str, Future[Image | CaptionBotError]]] = deque()
-    try:
-        for source in sources:
-            loading.append((source.name, pool.submit(_loaded, source)))
-            if len(loading) > ahead:
-                name, image = loading.popleft()
-                yield name, image.result()
-        for name, image in loading:
-            yield name, image.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _loaded(source: ImageSource) -> Image | CaptionBotError:
-    try:
-        return source.load()
-    except CaptionBotError as error:
-        return error
-
-
-def _results(
-    captioner: Captioner, images: Iterator[Loaded], batch_size: int, options: dict[str, Any]
-) -> Iterator[Result]:
-    """Captions in the order of the images, with an error in place of those that could not be loaded."""
-    while batch := list(islice(images, batch_size)):
-        sound = [image for _, image in batch if not isinstance(image, CaptionBotError)]
-        captioned = iter(captioner.caption(sound, batch_size=batch_size, **options))
-        for name, image in batch:
-            yield name, image if isinstance(image, CaptionBotError) else next(captioned)
 
 
 def _counted(results: Iterable[Result], outcomes: Counter[str]) -> Iterator[Result]:

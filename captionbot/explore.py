@@ -83,6 +83,26 @@ def steer(
     return captioned
 
 
+LENGTHS = ("shorter", "as it is", "longer")
+
+
+def of_length(options: SearchOptions, length: str, said: int, begun: int = 0) -> SearchOptions:
+    """Search options for a sentence that is shorter or longer than one that was said.
+
+    length: one of LENGTHS.
+    said: the words of that sentence; begun: those that the new one must begin with.
+    Raises CaptionBotError for another length.
+    """
+    if length not in LENGTHS:
+        raise CaptionBotError(f"'{length}' is no length to ask for; choose one of {', '.join(LENGTHS)}.")
+    if length == "shorter":
+        longest = max(said - 1, begun, 1)
+        return replace(options, max_length=longest, min_length=min(options.min_length, longest))
+    if length == "longer":
+        return replace(options, min_length=said + 1, max_length=max(options.max_length, said + 6))
+    return options
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Two sentences side by side. before, after: for each word, whether the other sentence lacks it there."""

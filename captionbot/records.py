@@ -26,7 +26,7 @@ def record(
     with_alphas: also where the model looked. Each caption then has "image_size" (width, height),
     "grid" (rows, columns; null for regions) and "boxes" (P of xyxy, pixels), each word "alphas" (P).
     """
-    captions = [_caption(caption, with_alphas) for caption in captioned.captions]
+    captions = [caption_fields(caption, with_alphas) for caption in captioned.captions]
     return {"image": image_name, "model": model_name, "captions": captions}
 
 
@@ -72,7 +72,8 @@ def free_name(name: PurePosixPath, taken: set[str]) -> str:
     return free
 
 
-def _caption(caption: Caption, with_alphas: bool) -> dict[str, Any]:
+def caption_fields(caption: Caption, with_alphas: bool = False) -> dict[str, Any]:
+    """One of the captions of a `record`."""
     words: list[dict[str, Any]] = [
         {"text": word.text, "log_prob": round(float(word.log_prob), _DIGITS)} for word in caption.words
     ]

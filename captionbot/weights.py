@@ -37,7 +37,7 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
     """The card of one captioner.
 
     name_or_dir: the name of one that ships or was imported, a folder that holds exactly one, or a card
-        itself; None for the one whose card says `"default": true`.
+        itself; None for the one whose card says `"default": true`, or the only one that ships.
     Raises CaptionBotError with the names there are.
     """
     cards = {card.stem: card for card in list_cards()}
@@ -82,7 +82,7 @@ def _cards_in(folder: Path) -> list[Path]:
 
 
 def _default(cards: Sequence[Path]) -> Path:
-    chosen = [card for card in cards if _read_json(card).get("default") is True]
+    chosen = [card for card in cards if len(cards) == 1 or _read_json(card).get("default") is True]
     if len(chosen) != 1:
         raise CaptionBotError(
             f"{weights_folder()} has {len(chosen)} captioners marked as the default, where one must be: "

@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from captionbot import CaptionBotError, Captioner, load_image
+from captionbot.decoders import DECODERS
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.encoders import build_encoder
 from captionbot.images import Preprocessing
@@ -43,6 +44,11 @@ SMALL = [
     "--image-size", "64", "--min-count", "1", "--batch-size", "4", "--warmup-steps", "0", "--device", "cpu",
     "--sample-photos", "0",
 ]  # fmt: skip
+SMALL_DECODERS = {
+    "gpt2-prefix": "{hidden_size: 16, layers: 1, heads: 2, prefix_length: 2}",
+    "scratch-transformer": "{embedding_size: 16, heads: 2, layers: 1, feedforward_size: 16}",
+    "soft-attention": "{embedding_size: 16, hidden_size: 16, attention_size: 8}",
+}
 
 
 @pytest.fixture(scope="module")
@@ -190,11 +196,16 @@ def test_the_configurations_that_ship_load(path):
     [
         (["--config", "nothing"], "no configuration 'nothing'; choose one of"),
         (["--stage", "magic"], "stage is 'magic'; choose one of cross-entropy"),
+        (["--decoder", "magic"], "'magic' is not a kind of decoder; choose one of gpt2-prefix"),
+        (
+            ["--decoder-config", "{hiden_size: 3}"],
+            "decoder soft-attention has no 'hiden_size'; its fields",
+        ),
         (["--data", "nowhere"], "There is no data set at nowhere"),
     ],
 )
-def test_mistakes_are_one_sentence(flags, sentence, capsys, tmp_path):
-    assert main([*flags, "--out", str(tmp_path)]) == 2
+def test_mistakes_are_one_sentence(flags, sentence, data, capsys, tmp_path):
+    assert main(["--data", str(data), *flags, "--out", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
@@ -593,3 +604,21 @@ def test_cached_grids_are_the_encoders_own(data, tmp_path):
     torch.testing.assert_close(found.values, own.values, rtol=1e-3, atol=1e-3)
     assert torch.equal(found.boxes, own.boxes)
     assert found.grid == own.grid and found.mask is None
+
+
+# Families
+
+
+@pytest.mark.parametrize("kind", sorted(DECODERS))
+def test_every_kind_of_decoder_is_trained_by_the_same_stages(data, tmp_path, kind):
+    decoder = [
+        "--decoder",
+        kind,
+        "--decoder-config",
+        SMALL_DECODERS.get(kind, "{embedding_size: 16, hidden_size: 16}"),
+    ]
+    assert main(train(data, tmp_path / "one", "--epochs", "1", "--word-dropout", "0.1", *decoder)) == 0
+    flags = ["--epochs", "1", "--init", str(tmp_path / "one"), "--stage", "self-critical", "--samples", "2"]
+    assert main(train(data, tmp_path / "two", *flags, "--decoder-config", "{}")) == 0
+    (captioned,) = Captioner.from_pretrained(tmp_path / "two").caption(load_image(data / "0.jpg"))
+    assert captioned.captions[0].words

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from captionbot import card as cards
 from captionbot.card import Card
-from captionbot.decoders import Decoder, build_decoder
-from captionbot.encoders import build_encoder
+from captionbot.decoders import DECODERS, Decoder, build_decoder
+from captionbot.encoders import ENCODERS, build_encoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import SubwordVocabulary, Vocabulary
@@ -40,11 +41,13 @@ class Model(nn.Module):
 def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
     """The card of `init` and its captioner, or a new captioner whose words are those of the captions."""
     if config.init:
-        return _from_card(config)
+        return _from_card(config, captions)
     if config.vocabulary == "words":
         vocabulary = Vocabulary.build(captions, config.min_count, config.max_size or None)
     else:
         vocabulary = SubwordVocabulary.load(config.vocabulary, config.tokenizer)
+    _check("encoder", ENCODERS, config.encoder, config.encoder_config)
+    _check("decoder", DECODERS, config.decoder, config.decoder_config)
     preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
     encoder = _new_encoder(config)
     with torch.inference_mode():
@@ -61,7 +64,8 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
     return card, Model(encoder, build_decoder(config.decoder, sizes))
 
 
-def _from_card(config: TrainingConfig) -> tuple[Card, Model]:
+def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
+    """The captioner of `init`; what its card says of it as it was, its scores above all, is left out."""
     card, encoder, decoder = cards.load(find_card(config.init))
     changes = {k: v for k, v in config.decoder_config.items() if card.decoder.get(k) != v}
     if fixed := sorted(k for k in changes if "dropout" not in k):
@@ -70,7 +74,44 @@ def _from_card(config: TrainingConfig) -> tuple[Card, Model]:
             "can be another."
         )
     decoder.config = dataclasses.replace(decoder.config, **changes)
-    return dataclasses.replace(card, decoder=card.decoder | changes), Model(encoder, decoder)
+    card = dataclasses.replace(card, decoder=card.decoder | changes, scores={}, description="", default=False)
+    if config.extend_vocabulary:
+        card, decoder = _extended(card, decoder, new_words(card, captions, config.min_count))
+    return card, Model(encoder, decoder)
+
+
+def new_words(card: Card, captions: Iterable[list[str]], min_count: int) -> list[str]:
+    """What captions say at least min_count times and a captioner cannot, the most frequent first."""
+    if isinstance(card.vocabulary, dict):  # subwords spell everything
+        return []
+    known = set(card.vocabulary)
+    return [word for word in Vocabulary.build(captions, min_count).tokens if word not in known]
+
+
+def _extended(card: Card, decoder: Decoder, words: list[str]) -> tuple[Card, Decoder]:
+    """The captioner with more words, each of which begins as the unknown word that it was read as so far."""
+    if not words:
+        return card, decoder
+    vocabulary = Vocabulary((*card.vocabulary, *words))
+    sizes = {**card.decoder, "vocabulary_size": len(vocabulary)}
+    larger = build_decoder(sizes["kind"], {k: v for k, v in sizes.items() if k != "kind"})
+    tensors = decoder.state_dict()
+    for name, tensor in larger.state_dict().items():
+        if tensor.shape != (old := tensors[name]).shape:  # one row a word: embedding, output and its bias
+            unknown = old[Vocabulary.unk_id].expand(len(words), *old.shape[1:])
+            tensors[name] = torch.cat([old, unknown])
+    larger.load_state_dict(tensors)
+    return dataclasses.replace(card, decoder=sizes, vocabulary=vocabulary.tokens), larger
+
+
+def _check(part: str, kinds: Mapping[str, tuple[Any, Any]], kind: str, config: dict[str, Any]) -> None:
+    if kind not in kinds:
+        raise CaptionBotError(f"'{kind}' is not a kind of {part}; choose one of {', '.join(sorted(kinds))}.")
+    known = [f.name for f in dataclasses.fields(kinds[kind][1])]
+    if unknown := sorted(set(config) - set(known)):
+        raise CaptionBotError(
+            f"The {part} {kind} has no '{unknown[0]}'; its fields are {', '.join(known)} ({part}_config)."
+        )
 
 
 def _new_encoder(config: TrainingConfig) -> nn.Module:

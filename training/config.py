@@ -46,6 +46,8 @@ class TrainingConfig:
     Captioner
     init: run folder or card to start from; its encoder, decoder, vocabulary and preprocessing are taken
         over, and of decoder_config only dropout can be another.
+    extend_vocabulary: add to the vocabulary of init the words of the training captions that it lacks, each
+        seen at least min_count times.
     encoder_weights: safetensors of the CNN by torchvision's names, or the run folder or card of a
         captioner whose encoder to take, where there is no init.
 
@@ -96,6 +98,7 @@ class TrainingConfig:
     captions_per_image: int = 5
 
     init: str = ""
+    extend_vocabulary: bool = False
     encoder: str = "grid"
     encoder_config: dict[str, Any] = field(default_factory=dict)
     encoder_weights: str = ""

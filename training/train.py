@@ -30,7 +30,7 @@ from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing, load_image
 from captionbot.vocabulary import load_vocabulary
-from training.captioners import Model, build_captioner
+from training.captioners import Model, build_captioner, new_words
 from training.checkpoints import load_checkpoint, save_checkpoint, written
 from training.config import TrainingConfig, add_flags, given_flags, load_config, save_config
 from training.distributed import World, join_world
@@ -83,7 +83,13 @@ class Run:
         train, val = read_splits(config)
         text = Split.of_text(config.text, config.limit) if config.text else None
         spoken = [train, text] if text and config.text_words else [train]
-        self.card, model = build_captioner(config, (c for s in spoken for i in s.captions for c in i))
+        captions = [caption for split in spoken for image in split.captions for caption in image]
+        self.card, model = build_captioner(config, captions)
+        if unknown := new_words(self.card, captions, config.min_count) if config.init else []:
+            self._say(
+                f"{len(unknown)} words of the captions are unknown to {config.init} ({', '.join(unknown[:5])}, "
+                "...); learn them too with --extend-vocabulary true."
+            )
         self.model = model.to(world.device)
         self.model.encoder.requires_grad_(config.train_encoder)
         self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

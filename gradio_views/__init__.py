@@ -1,0 +1,1 @@
+"""The parts of the Gradio page: `work` runs models, `draw` shows what they said, `api` serves programs."""

@@ -1,0 +1,264 @@
+"""What one visitor looks at, and how it is shown: values for Gradio's components."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from captionbot import CaptionBotError, Captioned, SearchOptions, explore, render, report
+from captionbot.batch import zip_of_texts
+from captionbot.explain import Faithfulness, attention_map
+from captionbot.records import Result, record, write_csv, write_jsonl
+from captionbot.render import fit, percent, plain, sentence, word_overlay
+from captionbot.types import Caption
+from gradio_views import work
+from gradio_views.work import Evidence
+
+PLACES = 3  # boxes drawn for a word
+CHANGED = "changed"
+
+SURENESS = (  # name, least probability of a word, colour
+    ("sure, 60% or more", 0.6, "#16a34a"),
+    ("likely, 20% or more", 0.2, "#eab308"),
+    ("a guess, below 20%", 0.0, "#f87171"),
+)
+
+
+class View(NamedTuple):
+    """What one visitor looks at.
+
+    file: the upload in Gradio's temporary folder; name: what the visitor calls it.
+    model, options, prefix, banned: what was asked for.
+    photo: at display size.
+    evidence: of the caption that was chosen; rank: its place, 0 the best; t: its word that was chosen.
+    """
+
+    file: str
+    name: str
+    model: str
+    options: SearchOptions
+    prefix: str
+    banned: str
+    photo: Image.Image
+    captioned: Captioned
+    evidence: Evidence
+    rank: int = 0
+    t: int = 0
+
+    @property
+    def caption(self) -> Caption:
+        return self.captioned.captions[self.rank]
+
+    @property
+    def looked(self) -> Caption:
+        return self.evidence.looked
+
+
+def sharpest(caption: Caption) -> int:
+    """The word that the model looked at most sharply. Pages begin with it: the first is mostly an article."""
+    return int((caption.alphas.max(axis=1) / caption.alphas.sum(axis=1).clip(1e-9)).argmax())
+
+
+def headline(caption: Caption) -> str:
+    return f"## {plain(sentence(caption.text))}\n{measures(caption)}"
+
+
+def measures(caption: Caption) -> str:
+    return f"Confidence {percent(caption.confidence)} · log-probability {caption.log_prob:.1f}"
+
+
+def chips(caption: Caption) -> list[tuple[str, str]]:
+    return [(word.text, sureness(math.exp(word.log_prob))) for word in caption.words]
+
+
+def sureness(probability: float) -> str:
+    return next(name for name, least, _ in SURENESS if probability >= least)
+
+
+def table(captioned: Captioned) -> list[list[Any]]:
+    return [[c.text, percent(c.confidence), round(c.log_prob, 2)] for c in captioned.captions]
+
+
+def choices(caption: Caption) -> list[tuple[str, int]]:
+    """Words as labels of choices, numbered, since a sentence may well say a word twice."""
+    return [(f"{t + 1} {word.text}", t) for t, word in enumerate(caption.words)]
+
+
+def heatmap(view: View) -> Any:
+    word = view.caption.words[view.t]
+    label = f"“{word.text}” · {percent(math.exp(word.log_prob))} · {view.evidence.label}"
+    return gr.update(value=word_overlay(view.photo, view.looked, view.t), label=label)
+
+
+def places(view: View) -> tuple[Image.Image, list[tuple[Any, str]]]:
+    """The heatmap of the chosen word, and the boxes that it rests on most."""
+    caption, photo, t = view.looked, view.photo, view.t
+    scale = np.array([photo.width, photo.height] * 2) / np.array([*caption.image_size] * 2)
+    boxes = (caption.boxes * scale).round().astype(int)
+    most = np.argsort(-caption.alphas[t])[:PLACES]
+    total = max(float(caption.alphas[t].sum()), 1e-9)
+    boxed = [
+        (tuple(boxes[p]), f"{render.box_name(caption, int(p))} · {percent(caption.alphas[t, p] / total)}")
+        for p in most
+    ]
+    return photo, [(attention_map(caption, t, photo.size), caption.words[t].text), *boxed]
+
+
+def rivals(view: View) -> dict[str, float]:
+    return {rival.text: math.exp(rival.log_prob) for rival in view.evidence.rivals[view.t]}
+
+
+def tiles(view: View) -> list[tuple[Image.Image, str]]:
+    small = fit(view.photo, 320)
+    return [
+        (word_overlay(small, view.looked, t), f"{word.text} · {percent(math.exp(word.log_prob))}")
+        for t, word in enumerate(view.caption.words)
+    ]
+
+
+def regions(view: View) -> Any:
+    """The table of detected boxes and words: the share of each word's attention that every box got, in %."""
+    caption = view.caption
+    if not has_boxes(caption):
+        return gr.update(visible=False, value=None)
+    rows = [
+        [name, *(100 * alphas).round(1)]
+        for name, alphas in zip(box_names(caption), caption.alphas.T, strict=True)
+    ]
+    return gr.update(visible=True, headers=["box", *(word.text for word in caption.words)], value=rows)
+
+
+def box_names(caption: Caption) -> list[str]:
+    return [f"{place + 1} {render.box_name(caption, place)}" for place in range(len(caption.boxes))]
+
+
+def has_boxes(caption: Caption) -> bool:
+    """Whether the captioner describes boxes that were detected."""
+    return caption.grid is None and len(caption.boxes) > 1
+
+
+def beam(view: View, cut: bool) -> str:
+    if view.options.sample:
+        return "Words are being drawn by chance: turn Sampling off to see the beam search."
+    return f'<div class="tree" tabindex="0">{work.beam_svg(view.model, view.captioned, cut)}</div>'
+
+
+def finished(view: View) -> list[list[Any]]:
+    """All sentences that the search finished, and why they lost."""
+    vocabulary, hypotheses = work.vocabulary_of(view.model), view.captioned.search.hypotheses[0]
+    best = hypotheses[0].score
+    return [
+        [
+            sentence(vocabulary.text(h.token_ids)),
+            round(h.score, 3),
+            round(h.log_prob, 2),
+            f"its score is {best - h.score:.2f} lower" if rank else "it won",
+        ]
+        for rank, h in enumerate(hypotheses)
+    ]
+
+
+def marked(before: Caption, after: Caption) -> tuple[Any, Any, str]:
+    """Two captions as highlighted words, those marked in which they differ, and a sentence on it."""
+    said = [[word.text for word in caption.words] for caption in (before, after)]
+    change = explore.compare(*said)
+    first, second = (
+        [(text, CHANGED if flag else None) for text, flag in zip(words, flags, strict=True)]
+        for words, flags in zip(said, (change.before, change.after), strict=True)
+    )
+    note = (
+        f"{measures(before)} → {measures(after)}" if change else "Nothing changed: the model says the same."
+    )
+    return first, second, note
+
+
+def verdict(tested: Faithfulness) -> str:
+    return (
+        f"### {'✔' if tested.holds else '✘'} {tested.verdict}\nThe hottest places matter "
+        f"{tested.effect:.2f} nats more to “{plain(tested.word)}” than the coldest do; to count, it must be "
+        f"more than {tested.threshold:.2f}."
+    )
+
+
+def verdicts(tested: Sequence[Faithfulness]) -> list[list[Any]]:
+    return [[w.word, "yes" if w.holds else "no", round(w.effect, 2), round(w.threshold, 2)] for w in tested]
+
+
+def curves(tested: Faithfulness) -> Any:
+    """The word's log-probability as ever more of the photo is hidden or shown."""
+    import pandas as pd
+
+    lines = {
+        "hottest hidden": tested.deletion,
+        "hottest shown": tested.insertion,
+        "hidden at random": tested.random.mean(0),
+    }
+    return pd.DataFrame(
+        [
+            {"share of the photo, %": 100 * share, "log-probability": value, "what": name}
+            for name, values in lines.items()
+            for share, value in zip(tested.shares, values, strict=True)
+        ]
+    )
+
+
+def batch_table(results: Sequence[Result]) -> list[list[str]]:
+    return [
+        [name, str(result), ""]
+        if isinstance(result, CaptionBotError)
+        else [name, sentence(result.captions[0].text), percent(result.captions[0].confidence)]
+        for name, result in results
+    ]
+
+
+def batch_files(results: Sequence[Result], model: str) -> list[str]:
+    written = []
+    for ending, write in (("csv", write_csv), ("jsonl", write_jsonl)):
+        out = io.StringIO()
+        write(results, model, out)
+        written.append((f"captions.{ending}", out.getvalue().encode()))
+    return keep([*written, ("captions.zip", zip_of_texts(results))])
+
+
+def share_files(view: View) -> list[str]:
+    """The page that opens offline, every word as PNG and as GIF, and the numbers as JSON."""
+    captions = list(view.captioned.captions)
+    captions[view.rank] = view.looked
+    captioned = replace(view.captioned, captions=tuple(captions))
+    tree = "" if view.options.sample else work.beam_svg(view.model, view.captioned, False)
+    page = report.html(view.name, view.model, view.photo, captioned, view.rank, view.evidence.rivals, tree)
+    with_alphas = record(view.name, view.model, view.captioned, with_alphas=True)
+    stem = Path(view.name).stem or "photo"
+    return keep(
+        [
+            (f"{stem}.html", page.encode()),
+            (f"{stem}.png", render.png(render.contact_sheet(view.photo, view.looked))),
+            (f"{stem}.gif", render.gif(render.animation(view.photo, view.looked))),
+            (f"{stem}.json", json.dumps(with_alphas, ensure_ascii=False).encode()),
+        ]
+    )
+
+
+def numbers(view: View) -> dict[str, Any]:
+    return record(view.name, view.model, view.captioned)
+
+
+def keep(files: Sequence[tuple[str, bytes]]) -> list[str]:
+    """Write files where Gradio's own temporary files are, which it deletes after a while; their paths."""
+    folder = Path(gr.File(render=False).GRADIO_CACHE, secrets.token_hex(16))
+    folder.mkdir(parents=True)
+    paths = []
+    for name, data in files:
+        (folder / name).write_bytes(data)
+        paths.append(str(folder / name))
+    return paths
