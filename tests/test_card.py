@@ -121,7 +121,7 @@ def test_another_encoder_is_not_taken_for_the_shared_one(tiny, tmp_path):
     cards.save_part(tmp_path / "cnn.safetensors", encoder, "float16")
     for parameter in encoder.parameters():
         parameter.add_(1.0)
-    with pytest.raises(CaptionBotError, match="does not have the weights of cnn.safetensors"):
+    with pytest.raises(CaptionBotError, match=r"does not have the weights of cnn\.safetensors"):
         cards.save(tmp_path, card, encoder, decoder, shared="cnn.safetensors")
 
 
@@ -129,5 +129,5 @@ def test_a_changed_shared_file_is_noticed(tiny, tmp_path):
     path, _ = shared_pair(tiny, tmp_path / "shared", "float16")
     shared = path.with_name("cnn.safetensors")
     shared.write_bytes(shared.read_bytes()[:-1] + b"\xff")
-    with pytest.raises(CaptionBotError, match="cnn.safetensors is not the file that its card describes"):
+    with pytest.raises(CaptionBotError, match=r"cnn\.safetensors is not the file that its card describes"):
         cards.load(path)
