@@ -558,6 +558,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         "outputs": [*caption_outputs, table, tree, finished, painting, ways],
         "preprocess": False,
         "show_progress_on": headline,
+        "trigger_mode": "always_last",  # a photo that comes while another is captioned is not forgotten
         **private,
         **busy,
     }

@@ -105,7 +105,7 @@ def beam(
             "image": name_of(image),
             "model": model,
             "sentences": [
-                {"text": vocabulary.text(h.token_ids), "score": h.score, "log_prob": h.log_prob}
+                {"text": vocabulary.text(h.token_ids), "score": float(h.score), "log_prob": float(h.log_prob)}
                 for h in search.hypotheses[0]
             ],
             "nodes": [

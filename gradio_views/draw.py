@@ -173,7 +173,7 @@ def marked(before: Caption, after: Caption) -> tuple[Any, Any, str]:
     said = [[word.text for word in caption.words] for caption in (before, after)]
     change = explore.compare(*said)
     first, second = (
-        [(text, CHANGED if flag else None) for text, flag in zip(words, flags, strict=True)]
+        [(text, CHANGED) if flag else (f"{text} ", None) for text, flag in zip(words, flags, strict=True)]
         for words, flags in zip(said, (change.before, change.after), strict=True)
     )
     note = (

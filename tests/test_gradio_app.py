@@ -64,7 +64,7 @@ def view(page: Page, photo: Path) -> Any:
     work, draw = page.app.work, page.app.draw
     options = replace(work.usual("tiny"), num_return=2)
     captioned, evidence = work.look("tiny", image, options, "", "")
-    return draw.View(str(photo), "photo.png", "tiny", options, "", "", image, captioned, evidence)
+    return draw.View(str(photo), "seen.png", "tiny", options, "", "", image, captioned, evidence)
 
 
 def test_the_endpoint_answers_with_the_command_line_s_record(page, photo):
@@ -263,7 +263,7 @@ def test_what_is_painted_becomes_a_mask_of_the_photo(page):
 
 def test_files_to_take_along(page, view):
     paths = page.app.draw.share_files(view)
-    assert [Path(path).name for path in paths] == ["photo.html", "photo.png", "photo.gif", "photo.json"]
+    assert [Path(path).name for path in paths] == ["seen.html", "seen.png", "seen.gif", "seen.json"]
     assert all(page.temporary in Path(path).parents for path in paths)
     assert view.caption.text.capitalize() in Path(paths[0]).read_text()
 

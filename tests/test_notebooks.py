@@ -36,7 +36,9 @@ def test_recorded_outputs_are_a_clean_run_of_no_machine(path):
     outputs = [output for cell in cells for output in cell.outputs]
     assert outputs
     assert not [output for output in outputs if output.output_type == "error"]
-    assert not re.findall(r"(?<![\w.])/(?:home|root|tmp|usr|mnt|opt|Users)/", path.read_text(encoding="utf-8"))
+    assert not re.findall(
+        r"(?<![\w.])/(?:home|root|tmp|usr|mnt|opt|Users)/", path.read_text(encoding="utf-8")
+    )
 
 
 def test_notebooks_stay_small():

@@ -87,8 +87,8 @@ class Run:
         self.card, model = build_captioner(config, captions)
         if unknown := new_words(self.card, captions, config.min_count) if config.init else []:
             self._say(
-                f"{len(unknown)} words of the captions are unknown to {config.init} ({', '.join(unknown[:5])}, "
-                "...); learn them too with --extend-vocabulary true."
+                f"{len(unknown)} words of the captions are unknown to {config.init} "
+                f"({', '.join(unknown[:5])}, ...); learn them too with --extend-vocabulary true."
             )
         self.model = model.to(world.device)
         self.model.encoder.requires_grad_(config.train_encoder)
