@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import streamlit as st
 
 from captionbot import render
 from captionbot.render import plain
 from captionbot.search_options import SearchOptions
-from captionbot.types import Captioned
+from captionbot.types import Caption
 from captionbot.weights import list_cards
 from streamlit_views import work
 from streamlit_views.view import View
 from streamlit_views.view import show as picture
 
 MOST = 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one captioner said.
+
+    drawn: its best caption, with what its heatmaps show as alphas.
+    where: what the drawing of each word shows; hidden: whether pieces of the photo were hidden for it.
+    seconds: from the photo's bytes to its captions.
+    """
+
+    drawn: Caption
+    where: list[str]
+    hidden: bool
+    seconds: float
 
 
 def show(view: View) -> None:
@@ -36,29 +51,33 @@ def show(view: View) -> None:
     key = f"compared {view.photo.key}"
     if st.button("Compare", type="primary", disabled=len(chosen) < 2, key="compare"):
         st.session_state[key] = {name: _ask(view, name) for name in chosen}
-    results: dict[str, tuple[Captioned, float]] = st.session_state.get(key, {})
+    results: dict[str, Answer] = st.session_state.get(key, {})
     if not results:
         return
-    said = {
-        name: [word.text for word in captioned.captions[0].words] for name, (captioned, _) in results.items()
-    }
+    said = {name: [word.text for word in answer.drawn.words] for name, answer in results.items()}
     words = sorted(
         set.union(*map(set, said.values())), key=lambda word: -sum(word in own for own in said.values())
     )
     word = st.selectbox("Where they looked for", words, format_func=plain, key="compared word")
-    for column, (name, (captioned, seconds)) in zip(st.columns(len(results)), results.items(), strict=True):
-        caption = captioned.captions[0]
+    for column, (name, answer) in zip(st.columns(len(results)), results.items(), strict=True):
+        caption = answer.drawn
         with column, st.container(border=True):
             st.markdown(f"**{plain(name)}**")
             if word in said[name]:
                 drawn = render.word_overlay(view.shown, caption, said[name].index(word), view.look)
-                picture(drawn, f"Where {name} looked for “{word}”.", "stretch")
+                picture(drawn, f"{name}: {answer.where[said[name].index(word)]}", "stretch")
             else:
                 picture(view.shown, f"{name} does not say “{word}”.", "stretch")
             st.markdown(f"##### {plain(render.sentence(caption.text))}")
-            st.caption(f"{seconds:.2f} s · confidence {render.percent(caption.confidence)}")
+            if answer.hidden:
+                st.caption("Without attention of its own: where hiding a piece makes the word less likely.")
+            st.caption(f"{answer.seconds:.2f} s · confidence {render.percent(caption.confidence)}")
 
 
-def _ask(view: View, name: str) -> tuple[Captioned, float]:
+def _ask(view: View, name: str) -> Answer:
     options = SearchOptions(**work.load_card(name).search)
-    return work.timed_caption(replace(view.asked, settings=work.Settings(name, options)))
+    asked = replace(view.asked, settings=work.Settings(name, options))
+    captioned, seconds = work.timed_caption(asked)
+    theirs = replace(view, asked=asked, captioned=captioned, rank=0, t=None)
+    where = [theirs.where(t) for t in range(len(theirs.words))]
+    return Answer(theirs.looked, where, not theirs.attends, seconds)
