@@ -55,8 +55,9 @@ def weights(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(data, tmp_path, monkeypatch):
-    """Runs the command in a folder of its own; gives the exit status."""
+    """Runs the command in a folder of its own, away from the project's pages; gives the exit status."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(leaderboard, "DOCS", ())
     flags = ["--data", str(data), "--no-meteor", "--device", "cpu"]
     return lambda *arguments: leaderboard.main([*map(str, arguments), *flags])
 
