@@ -274,7 +274,7 @@ def test_shipped_configurations_build(shared):
     [
         (
             lambda folder: training.load_detector_config("flickr9k"),
-            "There is no detector 'flickr9k'; choose one of",
+            "There is no configuration 'flickr9k'; choose one of",
         ),
         (lambda folder: read_boxes(folder / "none.jsonl"), "make them with training.detector label"),
         (lambda folder: open_teachers(folder), "There is no detector at"),

@@ -8,7 +8,6 @@ import pytest
 
 from captionbot.errors import CaptionBotError
 from training.data import visual_genome
-from training.data.formats import load_dataset
 from training.detector_data import read_boxes
 
 ATTRIBUTES = [
@@ -133,7 +132,7 @@ def test_objects_json_gives_the_same_without_attributes(folder):
     pd.testing.assert_frame_equal(frame_of(folder, "objects.json"), expected)
 
 
-def test_phrases_and_captions(folder):
+def test_phrases(folder):
     phrases = visual_genome.read_phrases(folder / "vg" / "region_descriptions.json")
     assert phrases["phrase"].tolist()[2] == "a man walks"
     assert phrases.loc[4, ["image_id", "region_id", "x0", "y0", "x1", "y1"]].tolist() == [
@@ -144,28 +143,21 @@ def test_phrases_and_captions(folder):
         503,
         196,
     ]
-    captions = visual_genome.captions(phrases)
-    assert captions.to_dict("records") == [
-        {"image": "1.jpg", "caption": "the clock is green, shade along the street, a man walks"},
-        {"image": "2.jpg", "caption": "a street"},
-    ]
 
 
 @pytest.mark.parametrize("other", [False, True])
-def test_the_command_makes_boxes_that_a_detector_learns_from_and_captions(folder, other):
+def test_the_command_makes_boxes_that_a_detector_learns_from(folder, other):
     flags = ["--other"] if other else []
-    out = folder / "out"
+    out = folder / "out" / "boxes.jsonl"
     command = [str(folder / "vg"), "--vocabulary", str(folder), "--out", str(out), *flags]
     assert visual_genome.main(command) == 0
-    first, second = read_boxes(out / "boxes.jsonl")
+    first, second = read_boxes(out)
     assert (first.image, second.image) == ("1.jpg", "2.jpg")
     assert {first.split, second.split} == {"train", "val"}
     assert first.found.labels.tolist() == ([1, 2, 3] if other else [1, 2])
     np.testing.assert_allclose(first.found.boxes[0], [421 / 800, 91 / 600, 500 / 800, 430 / 600], atol=1e-4)
     assert second.found.labels.tolist() == [0]  # the clock has no width
     np.testing.assert_allclose(second.found.boxes, [[0, 100 / 480, 1, 1]], atol=1e-4)
-    examples = load_dataset(out / "captions.csv")
-    assert [e.captions for e in examples][1] == ("a street",)
 
 
 def test_the_papers_lists_are_read(shared):
@@ -182,6 +174,6 @@ def test_files_of_another_form_are_answered_with_a_sentence(folder, capsys):
     with pytest.raises(CaptionBotError, match=r"is not in the form of Visual Genome's attributes\.json"):
         frame_of(folder)
     (folder / "vg" / "attributes.json").unlink()
-    command = [str(folder / "vg"), "--vocabulary", str(folder), "--out", str(folder / "out")]
+    command = [str(folder / "vg"), "--vocabulary", str(folder), "--out", str(folder / "boxes.jsonl")]
     assert visual_genome.main(command) == 2
     assert "There is no attributes.json or objects.json" in capsys.readouterr().err

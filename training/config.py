@@ -167,23 +167,31 @@ class TrainingConfig:
 
 def load_config(name_or_file: str, **overrides: Any) -> TrainingConfig:
     """A configuration by its name in `training/configs`, or from a YAML file, with fields replaced."""
-    path = Path(name_or_file)
-    if not path.is_file():
-        path = CONFIGS / f"{name_or_file}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise CaptionBotError(
-            f"There is no configuration '{name_or_file}'; choose one of {names}, or a YAML file."
-        )
-    values = yaml.safe_load(path.read_text()) or {}
-    known = {f.name for f in dataclasses.fields(TrainingConfig)}
-    if unknown := sorted(set(values) - known):
-        raise CaptionBotError(
-            f"{path.name} has fields that do not exist: {', '.join(unknown)}; see training/config.py."
-        )
+    path, values = read_config(TrainingConfig, CONFIGS, name_or_file)
     values = {"name": path.stem, **values, **overrides}
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return TrainingConfig(**fields)
+
+
+def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a configuration, by its name in a folder or by its path, and its fields.
+
+    record: the dataclass that the fields must belong to.
+    """
+    path = Path(name_or_file)
+    if not path.is_file():
+        path = folder / f"{name_or_file}.yaml"
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
+        raise CaptionBotError(
+            f"There is no configuration '{name_or_file}'; choose one of {names}, or a YAML file."
+        )
+    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if unknown := sorted(set(values) - {f.name for f in dataclasses.fields(record)}):
+        raise CaptionBotError(
+            f"{path.name} has fields that do not exist: {', '.join(unknown)}; see {record.__name__}."
+        )
+    return path, values
 
 
 def save_config(config: TrainingConfig, path: Path) -> None:

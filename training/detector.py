@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -31,6 +30,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
 from training.checkpoints import load_checkpoint, save_checkpoint
+from training.config import read_config
 from training.data import open_images
 from training.data.formats import load_dataset
 from training.detector_data import (
@@ -85,18 +85,8 @@ class DetectorConfig:
 
 def load_detector_config(name_or_file: str, **overrides: Any) -> DetectorConfig:
     """A configuration by its name in `training/configs/detectors`, or from a YAML file."""
-    path = Path(name_or_file)
-    if not path.is_file():
-        path = CONFIGS / f"{name_or_file}.yaml"
-    if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in CONFIGS.glob("*.yaml")))
-        raise CaptionBotError(
-            f"There is no detector '{name_or_file}'; choose one of {names}, or a YAML file."
-        )
-    values = {**yaml.safe_load(path.read_text()), **overrides}
-    if unknown := sorted(set(values) - {f.name for f in dataclasses.fields(DetectorConfig)}):
-        raise CaptionBotError(f"{path.name} has fields that do not exist: {', '.join(unknown)}.")
-    return DetectorConfig(**values)
+    _, values = read_config(DetectorConfig, CONFIGS, name_or_file)
+    return DetectorConfig(**{**values, **overrides})
 
 
 def build_detector(config: DetectorConfig) -> Detector:

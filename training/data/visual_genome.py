@@ -1,9 +1,9 @@
-"""Visual Genome (arXiv 1602.07332) as dataframes, as boxes for a detector and as captions.
+"""Visual Genome (arXiv 1602.07332) as dataframes, and as boxes for a detector.
 
-`python -m training.data.visual_genome FOLDER --vocabulary DIR --out DIR` reads `attributes.json` or
-`objects.json`, `image_data.json` and, where it is there, `region_descriptions.json`. The 1,600 objects
-and 400 attributes are those of bottom-up attention (arXiv 1707.07998, section 3.1): files with a class a
-line, its synonyms behind commas.
+`python -m training.data.visual_genome FOLDER --vocabulary DIR --out FILE.jsonl` reads `attributes.json` or
+`objects.json`, and `image_data.json`. The 1,600 objects and 400 attributes are those of bottom-up attention
+(arXiv 1707.07998, section 3.1): files with a class a line, its synonyms behind commas. A captioner learns
+from `region_descriptions.json` as it is: formats visual-genome and visual-genome-joined.
 """
 
 from __future__ import annotations
@@ -81,14 +81,6 @@ def read_sizes(path: Path) -> pd.DataFrame:
     return _frame(rows, ["image_id", "width", "height"], path, "image_data.json")
 
 
-def captions(phrases: pd.DataFrame, joined: int = 3) -> pd.DataFrame:
-    """One row an image, for captioning: image (its file) and caption (its first phrases with commas)."""
-    first = phrases.groupby("image_id")["phrase"].agg(lambda p: ", ".join(p.iloc[:joined])).reset_index()
-    return first.assign(image=first["image_id"].map(_file))[["image", "phrase"]].rename(
-        columns={"phrase": "caption"}
-    )
-
-
 def detector_boxes(objects: pd.DataFrame, sizes: pd.DataFrame, classes: int) -> list[Labelled]:
     """What a detector learns from, an image each, splits by name.
 
@@ -141,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--vocabulary", type=Path, required=True, help="folder of objects_vocab.txt, attributes_vocab.txt"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for boxes.jsonl and captions.csv")
+    parser.add_argument("--out", type=Path, required=True, help="file of boxes, .jsonl")
     parser.add_argument(
         "--other", action="store_true", help="a last class for all that is not in the vocabulary"
     )
@@ -155,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prepare(folder: Path, vocabulary: Path, out: Path, other: bool = False) -> None:
-    """Write `boxes.jsonl` for training.detector and, of the region descriptions, `captions.csv`."""
+    """Write the file of boxes that training.detector learns from."""
     objects, attributes = (read_vocabulary(vocabulary / f"{n}_vocab.txt") for n in ("objects", "attributes"))
     path = next((p for p in (folder / "attributes.json", folder / "objects.json") if p.is_file()), None)
     if path is None:
@@ -163,10 +155,7 @@ def prepare(folder: Path, vocabulary: Path, out: Path, other: bool = False) -> N
     frame = read_objects(path, objects, attributes)
     classes = max(objects.values()) + 1 + other
     boxes = detector_boxes(frame, read_sizes(folder / "image_data.json"), classes)
-    write_boxes(out / "boxes.jsonl", boxes)
-    regions = folder / "region_descriptions.json"
-    if regions.is_file():
-        captions(read_phrases(regions)).to_csv(out / "captions.csv", index=False)
+    write_boxes(out, boxes)
 
 
 if __name__ == "__main__":
