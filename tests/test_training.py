@@ -31,6 +31,7 @@ from training.data import open_images
 from training.features import cached_features, cached_pixels, normalise
 from training.losses import caption_loss, drop_words, self_critical_loss, soft_targets, teacher_force
 from training.metrics import CiderD
+from training.splits import read_splits
 from training.stages import Reward, sentence_bleu
 from training.train import main
 
@@ -553,6 +554,27 @@ def test_a_student_learns_from_teachers_with_other_eyes(data, tmp_path, capsys):
     flags = ["--epochs", "1", "--teachers", str(tmp_path / "three")]
     assert main(train(data, tmp_path / "run", *flags)) == 2
     assert "another vocabulary than the student" in capsys.readouterr().err
+
+
+def test_a_student_says_what_a_teacher_says(data, tmp_path, capsys):
+    """One photo in two is called by another name than people's: the student learns the teacher's."""
+    said = [{"image": f"{i}.jpg", "caption": f"the bar is {'blue' if i % 2 else 'green'}"} for i in range(8)]
+    (tmp_path / "said.json").write_text(json.dumps(said))
+    flags = ["--sentences", str(tmp_path / "said.json"), "--epochs", "1"]
+    split, _ = read_splits(TrainingConfig(data=str(data), sentences=str(tmp_path / "said.json")))
+    assert split.captions == read_splits(TrainingConfig(data=str(data)))[0].captions
+    vocabulary = Vocabulary.build([c for image in split.captions for c in image], min_count=1)
+    ids = split.token_ids(vocabulary, 3, 20)
+    assert [vocabulary.decode(row[1:5].tolist()) for row in ids[1]] == [
+        ["the", "bar", "is", "blue"], ["a", "green", "bar", "is"], ["there", "is", "a", "green"],
+    ]  # fmt: skip
+    assert main(train(data, tmp_path / "run", *flags, "--captions-per-image", "1")) == 0
+    assert main(train(data, tmp_path / "people", "--epochs", "1", "--captions-per-image", "1")) == 0
+    assert not same(weights(tmp_path / "run"), weights(tmp_path / "people"))
+    (tmp_path / "said.json").write_text(json.dumps(said[:-1]))
+    capsys.readouterr()
+    assert main(train(data, tmp_path / "run", *flags)) == 2
+    assert "no caption of '7.jpg'" in capsys.readouterr().err
 
 
 # Features

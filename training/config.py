@@ -64,6 +64,9 @@ class TrainingConfig:
     word_dropout: chance that a word the decoder reads is the unknown one (arXiv 1511.06349).
     teachers: run folders or cards of captioners with the same vocabulary to learn from as well.
     distillation: share of the cross-entropy that the teachers' probabilities get (arXiv 1503.02531).
+    sentences: file of a teacher's captions of the training photos, as `training.evaluate --split train`
+        writes them, to be learnt before people's in the cross-entropy stage (arXiv 1606.07947, section
+        3.2). With captions_per_image 1 they alone are learnt from.
     ema: decay of the moving average of the weights that is validated and exported; 0 for none.
     samples, temperature: captions drawn per photo in the self-critical stage, and how boldly.
     baseline: what a drawn caption is to beat: the "mean" reward of the photo's others (arXiv 2003.09971)
@@ -126,6 +129,7 @@ class TrainingConfig:
     word_dropout: float = 0.0
     teachers: tuple[str, ...] = ()
     distillation: float = 0.5
+    sentences: str = ""
     ema: float = 0.99
     samples: int = 5
     temperature: float = 1.0

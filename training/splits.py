@@ -21,6 +21,7 @@ from training.data.flickr import read_text_captions
 from training.data.formats import load_dataset
 from training.distributed import World
 from training.features import cached_pixels
+from training.predictions import captions_of, read_predictions
 
 Words = list[str]
 
@@ -29,19 +30,27 @@ Words = list[str]
 class Split:
     """Images of a data set and their captions as words.
 
+    taught: a caption of each image by a teacher, or nothing.
     bad: what is wrong with photos that were left out, by name.
     """
 
     names: list[str]
     captions: list[list[Words]]
+    taught: list[Words] = dataclasses.field(default_factory=list)
     bad: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Split:
-        return cls([e.name for e in examples], [[tokenize(c) for c in e.captions] for e in examples])
+    def of(cls, examples: Sequence[Example], sentences: str = "") -> Split:
+        """sentences: file of a teacher's captions of the examples, "" for none."""
+        taught = captions_of(examples, read_predictions(sentences)).values() if sentences else ()
+        return cls(
+            [e.name for e in examples],
+            [[tokenize(c) for c in e.captions] for e in examples],
+            [tokenize(caption) for caption in taught],
+        )
 
     @classmethod
     def of_text(cls, file: str, limit: int = 0) -> Split:
@@ -50,9 +59,13 @@ class Split:
         return cls([""] * len(captions), [[tokenize(caption)] for caption in captions])
 
     def token_ids(self, vocabulary: Vocabulary, captions: int, max_words: int) -> Tensor:
-        """(n, captions, max_words + 2) ids: start, words, end, padding; a cut caption has no end."""
+        """(n, captions, max_words + 2) ids: start, words, end, padding; a cut caption has no end.
+
+        A teacher's caption comes before those of people.
+        """
         token_ids = torch.full((len(self), captions, max_words + 2), vocabulary.pad_id)
         for i, image in enumerate(self.captions):
+            image = [*self.taught[i : i + 1], *image]
             for j, words in enumerate(image[:captions]):
                 ids = vocabulary.encode(words)
                 ids = [vocabulary.bos_id, *ids[:max_words], *[vocabulary.eos_id] * (len(ids) <= max_words)]
@@ -71,7 +84,7 @@ def read_splits(config: TrainingConfig) -> tuple[Split, Split]:
                 f"The data set at {config.data} has no captions in its split {name}; a run needs both "
                 "train and val (with --limit it is validated on train)."
             )
-    return Split.of(train), Split.of(val)
+    return Split.of(train, config.sentences), Split.of(val)
 
 
 def photos_of(config: TrainingConfig) -> ImageStore:
@@ -89,4 +102,5 @@ def with_pixels(
     if not bad:
         return split, pixels
     good = [i for i, name in enumerate(split.names) if name not in bad]
-    return Split([split.names[i] for i in good], [split.captions[i] for i in good], bad), pixels
+    names, captions = ([of[i] for i in good] for of in (split.names, split.captions))
+    return Split(names, captions, [split.taught[i] for i in good if split.taught], bad), pixels
