@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read as gradio is imported
 
@@ -22,6 +24,7 @@ from PIL import Image, ImageChops, ImageOps
 from captionbot import CaptionBotError, SearchOptions, explore
 from captionbot.explore import LENGTHS
 from captionbot.images import load_url
+from captionbot.pages import shared_words
 from captionbot.render import fit, percent, word_overlay
 from captionbot.samples import sample_photos
 from captionbot.tokenizer import tokenize
@@ -30,7 +33,7 @@ from gradio_views.draw import CHANGED, SURENESS, View
 from gradio_views.work import DEFAULT, MODELS, MOST_COMPARED, told
 
 CACHE_SECONDS = 600
-SAMPLES = [str(path) for path in sample_photos().values()]
+SAMPLES = sample_photos()
 USUAL = work.usual(DEFAULT)
 
 INTRODUCTION = """# CaptionBot
@@ -45,16 +48,12 @@ STALE = "This page was left alone for too long: caption the photo again."
 BEAM_OPTIONS = ("beam_size",)
 SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "seed")
 COMMON_OPTIONS = ("min_length", "max_length", "length_penalty", "no_repeat_ngram_size")
-PAINTED, RECTANGLE, LOOKED, BOXES = (
-    "What I paint over",
-    "A rectangle",
-    "What the chosen word rests on",
-    "Detected boxes",
-)
+PAINTED, RECTANGLE, LOOKED = "What I paint over", "A rectangle", "What the chosen word rests on"
 
 CSS = """
 #words .token { cursor: pointer; font-size: 1.1rem; }
 #rivals button { cursor: pointer; }
+#many img { max-height: 4.5rem; border-radius: 0.4rem; margin: 0; }
 .tree { overflow-x: auto; --st-text-color: var(--body-text-color);
         --st-background-color: var(--background-fill-primary); --st-primary-color: var(--primary-500); }
 """
@@ -75,6 +74,54 @@ LAUNCH: dict[str, Any] = {
 # What the page's events do. Each returns a value for every component that it changes.
 
 Shown = dict[Any, Any]
+
+
+def on_open(request: gr.Request) -> Shown:
+    """What the address of the page says: the captioner, its settings, and a photo that others can see too."""
+    asked = dict(request.query_params)
+    shown: Shown = {link: asked.get("url", "")}  # Gradio takes an empty one for no dictionary
+    if asked.get("model") in MODELS:
+        shown |= dict(zip(searching, on_model(asked["model"]), strict=True))
+    for name, control in settings.items():
+        if name in asked:
+            try:
+                shown[control] = given(control, asked[name])
+            except (ValueError, KeyError, CaptionBotError):
+                gr.Warning(f"The link has {name}={asked[name][:40]}, which cannot be: it is left out.")
+    if asked.get("photo") in SAMPLES:
+        shown[photo] = str(SAMPLES[asked["photo"]])
+    elif "url" in asked:
+        shown[photo] = on_link(asked["url"])
+    return shown
+
+
+def given(control: Any, text: str) -> Any:
+    """The value of a setting in an address; an error where the control could not have it."""
+    if isinstance(control, gr.Checkbox):
+        return {"True": True, "False": False}[text]
+    if isinstance(control, gr.Dropdown):
+        return work.known(text)
+    if not isinstance(control, gr.Slider | gr.Number):
+        return text
+    number = int(text) if control.step == 1 or isinstance(control, gr.Number) else float(text)
+    if isinstance(control, gr.Slider) and not control.minimum <= number <= control.maximum:
+        raise ValueError
+    return number
+
+
+def on_address(values: Shown) -> str:
+    """What `on_open` reads, of all settings that are not as they were, and of the photo."""
+    said = {
+        name: values[control]
+        for name, control in settings.items()
+        if name in ("model", "beam_size") or values[control] != control.value
+    }
+    seen, url = values[view], (values[link] or "").strip()
+    if seen:
+        data = Path(seen.file).read_bytes() if Path(seen.file).is_file() else b""
+        own = next((name for name, path in SAMPLES.items() if path.read_bytes() == data), None)
+        said |= {"photo": own} if own else {"url": url} if url else {}
+    return f"?{urlencode(said)}"
 
 
 def on_link(url: str) -> Image.Image:
@@ -104,10 +151,9 @@ def on_photo(values: Shown) -> Shown:
         table: draw.table(captioned),
         tree: draw.beam(seen, False),
         finished: draw.finished(seen),
+        beam_lesson: draw.about_beam(seen),
+        parts: draw.parts_of_speech(seen.model),
         painting: {"background": fit(image, 720), "layers": [], "composite": None},
-        ways: gr.update(
-            choices=[PAINTED, RECTANGLE, LOOKED] + [BOXES] * draw.has_boxes(seen.caption), value=PAINTED
-        ),
         **show_caption(seen),
     }
 
@@ -147,26 +193,42 @@ def on_steer(seen: View | None, instead: str, never: bool, length: str) -> Shown
 
 
 def on_way(way: str) -> list[Any]:
-    return [gr.update(visible=visible) for visible in (way == PAINTED, way == RECTANGLE, way == BOXES)]
+    return [gr.update(visible=visible) for visible in (way == PAINTED, way == RECTANGLE)]
+
+
+def on_regions(seen: View | None, most: int, least: float, kept: list[int]) -> Shown:
+    """The photo captioned again from the boxes that are left."""
+    seen = present(seen)
+    caption = seen.caption
+    scores = np.ones(len(caption.boxes)) if caption.scores is None else caption.scores
+    gone = [p for p in range(len(scores)) if p >= most or p not in kept or scores[p] < least]
+    said = caption
+    if gone:
+        with told():
+            said = work.ask(seen.model, original(seen), seen.options, seen.prefix, seen.banned, gone)
+    before, after, note = draw.marked(caption, said)
+    return {
+        region_picture: draw.boxed(seen.photo, said),
+        leaning: draw.leaning(said),
+        region_before: before,
+        region_after: after,
+        region_note: note,
+    }
 
 
 def on_ask(values: Shown) -> Shown:
     """Hide a part of the photo, caption it again, and mark what changed."""
     seen = present(values[view])
-    asked, way = original(seen), values[ways]
-    others = values[only] and way != BOXES
-    taken: list[int] = []
+    asked, way, others = original(seen), values[ways], values[only]
     with told():
         if way == PAINTED:
             asked = explore.hide(asked, painted(values[painting], asked.size, others))
         elif way == RECTANGLE:
             box = [values[edge] / 100 for edge in edges]
             asked = work.hidden(asked, [api.checked(box)], others)
-        elif way == LOOKED:
-            asked = work.hidden(asked, work.boxes_looked_at(seen.looked, seen.t), others)
         else:
-            taken = [place for place in range(len(seen.caption.boxes)) if place not in values[kept]]
-        after = work.ask(seen.model, asked, seen.options, seen.prefix, seen.banned, taken)
+            asked = work.hidden(asked, work.boxes_looked_at(seen.looked, seen.t), others)
+        after = work.ask(seen.model, asked, seen.options, seen.prefix, seen.banned)
     before, after_words, note = draw.marked(seen.captioned.captions[0], after)
     return {ask_before: before, ask_after: after_words, ask_note: note, ask_picture: fit(asked)}
 
@@ -209,8 +271,7 @@ def on_compare(seen: View | None, models: list[str]) -> Iterator[Shown]:
             rows.append([name, best.text, percent(best.confidence), round(seconds, 2)])
             found.append((name, evidence.looked, evidence.label))
             yield {compare_table: rows}
-    said = [[word.text for word in caption.words] for _, caption, _ in found]
-    shared = sorted({word for words in said for word in words}, key=lambda w: -sum(w in s for s in said))
+    shared = shared_words([[word.text for word in caption.words] for _, caption, _ in found])
     yield {
         compared: (seen.photo, found),
         compare_word: gr.update(choices=shared, value=shared[0], visible=True),
@@ -234,17 +295,24 @@ def where_they_looked(results: tuple[Image.Image, list[tuple[str, Caption, str]]
     return pictures
 
 
-def on_batch(values: Shown) -> Shown:
+def on_batch(values: Shown) -> Iterator[Shown]:
+    """The table as it grows, then the files to take along."""
     if not values[files]:
         raise gr.Error("There are no photos yet: upload some, or a .zip of them.", print_exception=False)
+    results, rows = [], []
     with told():
         options = chosen_options(values)
         paths = [file["path"] for file in values[files]]
-        results = work.caption_files(values[model], paths, options, values[prefix], values[banned])
-    bad = sum(isinstance(result, CaptionBotError) for _, result in results)
-    return {
+        asked = values[model], paths, options, values[prefix], values[banned]
+        for result, thumbnail in work.caption_files(*asked):
+            results.append(result)
+            rows.append(draw.batch_row(result, thumbnail))
+            if len(rows) % work.AT_ONCE == 0:
+                yield {batch_note: f"{len(rows)} photos so far…", batch_table: rows}
+    bad = sum(isinstance(found, CaptionBotError) for _, found in results)
+    yield {
         batch_note: f"{len(results) - bad} captioned, {bad} could not be read.",
-        batch_table: draw.batch_table(results),
+        batch_table: rows,
         batch_files: draw.batch_files(results, values[model]),
     }
 
@@ -297,16 +365,33 @@ def painted(value: dict[str, Any] | None, size: tuple[int, int], others: bool) -
 def show_caption(seen: View) -> Shown:
     """All that changes with the caption."""
     caption = seen.caption
-    boxes = [(text, place) for place, text in enumerate(draw.box_names(caption))]
     return {
         headline: draw.headline(caption),
         words: draw.chips(caption),
         gallery: draw.tiles(seen),
+        attention_lesson: draw.about_attention(seen),
         word: gr.update(choices=draw.choices(caption)),
-        regions: draw.regions(seen),
-        kept: gr.update(choices=boxes, value=[place for _, place in boxes]),
         numbers: draw.numbers(seen),
+        **show_regions(seen),
         **show_word(seen._replace(t=draw.sharpest(seen.looked))),
+    }
+
+
+def show_regions(seen: View) -> Shown:
+    """The view of detected boxes, which captioners without a detector do not have."""
+    caption = seen.caption
+    if not draw.has_boxes(caption):
+        return {regions_tab: gr.update(visible=False)}
+    boxes = [(text, place) for place, text in enumerate(draw.box_names(caption))]
+    many = len(boxes)
+    return {
+        regions_tab: gr.update(visible=True),
+        most_boxes: gr.update(maximum=max(many, 2), value=many),
+        least_score: 0,
+        kept: gr.update(choices=boxes, value=[place for _, place in boxes]),
+        region_picture: draw.boxed(seen.photo, caption),
+        leaning: draw.leaning(caption),
+        **dict.fromkeys([region_before, region_after, region_note]),
     }
 
 
@@ -332,7 +417,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             photo = gr.Image(
-                SAMPLES[0] if SAMPLES else None,
+                next((str(path) for path in SAMPLES.values()), None),
                 label="Photo",
                 sources=["upload", "webcam", "clipboard"],
                 type="filepath",
@@ -341,7 +426,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 elem_id="photo",
             )
             link = gr.Textbox(label="Or the address of one", placeholder="https://…", submit_btn="Fetch")
-            gr.Examples(SAMPLES, photo, label="Or a sample")
+            gr.Examples([str(path) for path in SAMPLES.values()], photo, label="Or a sample")
             model = gr.Dropdown(MODELS, value=DEFAULT, label="Captioner", elem_id="model")
             with gr.Row():
                 beam_size = gr.Slider(1, 10, USUAL.beam_size, step=1, label="Beam size", min_width=120)
@@ -410,10 +495,35 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 wrap=True,
                 elem_id="captions",
             )
-            regions = gr.Dataframe(
-                label="How much of each word's attention every detected box got, in %",
+            with gr.Accordion("How it decides where to look", open=False):
+                attention_lesson = gr.Markdown()
+        marks: dict[str, Any] = {"color_map": {CHANGED: "#8b5cf6"}, "show_inline_category": False}
+        with gr.Tab("Regions", id="regions", visible=False) as regions_tab:
+            with gr.Row():
+                region_picture = gr.AnnotatedImage(
+                    label="What the detector found; rest on a name to see its box",
+                    height=420,
+                    elem_id="boxes",
+                )
+                with gr.Column():
+                    most_boxes = gr.Slider(1, 2, 2, step=1, label="Boxes at most")
+                    least_score = gr.Slider(0, 1, 0, step=0.05, label="Score at least")
+                    kept = gr.CheckboxGroup(
+                        [],
+                        label="Boxes",
+                        info="Untick one: the photo is captioned again without it.",
+                        elem_id="kept",
+                    )
+            with gr.Row():
+                region_before = gr.HighlightedText(label="With all boxes", **marks)
+                region_after = gr.HighlightedText(
+                    label="With those that are left", elem_id="without", **marks
+                )
+            region_note = gr.Markdown()
+            leaning = gr.Dataframe(
+                label="Which word leaned on which box: how much of its attention every box got, in %",
                 interactive=False,
-                visible=False,
+                elem_id="leaning",
             )
         with gr.Tab("Beam"):
             gr.Markdown(
@@ -429,13 +539,14 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 interactive=False,
                 wrap=True,
             )
+            with gr.Accordion("How beam search works", open=False):
+                beam_lesson = gr.Markdown()
         with gr.Tab("Steer", id="steer"):
             with gr.Row(equal_height=True):
                 instead = gr.Textbox(label="Instead say", placeholder="running through the snow", scale=3)
                 never = gr.Checkbox(False, label="Never say it")
                 length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2)
                 steer_button = gr.Button("Finish the sentence again", variant="primary")
-            marks: dict[str, Any] = {"color_map": {CHANGED: "#8b5cf6"}, "show_inline_category": False}
             with gr.Row():
                 steer_before = gr.HighlightedText(label="The model's own", **marks)
                 steer_after = gr.HighlightedText(label="Steered", elem_id="steered", **marks)
@@ -463,7 +574,6 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                             gr.Slider(0, 100, value, step=1, label=f"{edge}, %")
                             for edge, value in (("Left", 30), ("Top", 30), ("Right", 70), ("Bottom", 70))
                         ]
-                    kept = gr.CheckboxGroup([], label="Boxes that stay", visible=False)
                 with gr.Column():
                     ask_picture = gr.Image(label="What the model is shown", height=420, elem_id="asked")
             with gr.Row():
@@ -488,7 +598,12 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                     x="share of the photo, %", y="log-probability", color="what", height=320, show_label=False
                 )
             verdicts = gr.Dataframe(
-                headers=["word", "rests on its heatmap", "effect, nats", "must be above"],
+                headers=["word", "rests on its heatmap", "lost, nats", "must be above"],
+                interactive=False,
+                visible=False,
+            )
+            parts = gr.Dataframe(
+                headers=["part of speech", "words", "heatmap true", "95 % interval"],
                 interactive=False,
                 visible=False,
             )
@@ -524,12 +639,48 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             batch_button = gr.Button("Caption them all", variant="primary")
             batch_note = gr.Markdown()
             batch_table = gr.Dataframe(
-                headers=["photo", "caption", "confidence"], show_label=False, interactive=False, wrap=True
+                headers=["photo", "name", "caption", "confidence"],
+                datatype=["html", "str", "str", "str"],
+                column_widths=["14%", "22%", "50%", "14%"],
+                show_label=False,
+                interactive=False,
+                wrap=True,
+                elem_id="many",
             )
             batch_files = gr.File(
                 label="CSV, JSONL, one .txt a photo", file_count="multiple", interactive=False
             )
-        with gr.Tab("Share"):
+        with gr.Tab("Results"):
+            gr.Markdown(
+                "Scores of coco-caption, higher is better. CIDEr counts the phrases that a caption shares "
+                "with what people wrote, rare ones more; BLEU-4 counts runs of four words. Photos a second "
+                "are from a file's bytes to its caption, on the machine that measured them."
+            )
+            gr.Dataframe(
+                draw.leaderboard(),
+                headers=[
+                    "captioner",
+                    "search",
+                    *draw.SCORES,
+                    "million parameters",
+                    "photos a second",
+                ],
+                show_label=False,
+                interactive=False,
+                wrap=True,
+                elem_id="results",
+            )
+            with gr.Accordion("About these captioners", open=False):
+                gr.Markdown(draw.descriptions())
+        with gr.Tab("Share") as share_tab:
+            address = gr.Textbox(
+                label="Link",
+                info="It restores the captioner and every setting, and the photo too where that is a sample "
+                "or came from an address. Photos of your own are not kept, so they cannot be linked to.",
+                interactive=False,
+                buttons=["copy"],
+                elem_id="address",
+            )
             share_button = gr.Button("Make the files", variant="primary")
             shared = gr.File(
                 label="A page that opens offline, every word as PNG and GIF, captions and attention as JSON",
@@ -541,11 +692,15 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 numbers = gr.JSON(show_label=False)
     gr.Markdown(ABOUT)
 
+    settings = {"model": model, "prefix": prefix, "banned": banned, **controls}
+    searching = [controls[name] for name in ("beam_size", *COMMON_OPTIONS)]
     word_pictures = [heatmap, places, rivals]
     word_views = [view, word, *word_pictures, instead, never, test_button]
-    caption_views = [gallery, regions, numbers]
-    caption_outputs = [headline, words, *caption_views, kept, *word_views]
-    asking = {model, prefix, banned, *controls.values()}
+    region_views = [region_picture, leaning, region_before, region_after, region_note]
+    caption_views = [gallery, attention_lesson, numbers]
+    caption_outputs = [headline, words, *caption_views, *word_views]
+    caption_outputs += [regions_tab, most_boxes, least_score, kept, *region_views]
+    asking = {*settings.values()}
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
     busy: dict[str, Any] = {
@@ -555,18 +710,18 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     caption_photo: dict[str, Any] = {
         "fn": on_photo,
         "inputs": {photo, *asking},
-        "outputs": [*caption_outputs, table, tree, finished, painting, ways],
+        "outputs": [*caption_outputs, table, tree, finished, beam_lesson, parts, painting],
         "preprocess": False,
         "show_progress_on": headline,
         "trigger_mode": "always_last",  # a photo that comes while another is captioned is not forgotten
         **private,
         **busy,
     }
-    gr.on([demo.load, photo.change, button.click, prefix.submit, banned.submit], **caption_photo)
-    model.input(on_model, model, [beam_size, *(controls[name] for name in COMMON_OPTIONS)], **quiet).then(
-        **caption_photo
-    )
+    demo.load(on_open, None, [*settings.values(), photo, link], **private).then(**caption_photo)
+    gr.on([photo.change, button.click, prefix.submit, banned.submit], **caption_photo)
+    model.input(on_model, model, searching, **quiet).then(**caption_photo)
     link.submit(on_link, link, photo, **private)
+    photo.input(lambda: "", None, link, **quiet)  # the photo is no longer that of the address
     table.select(on_caption, view, caption_outputs, **quiet, **busy)
     gr.on([words.select, gallery.select], on_word, view, word_views, **quiet)
     word.input(on_chosen, [view, word], word_views, **quiet)
@@ -582,10 +737,19 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         **private,
         **busy,
     )
-    ways.change(on_way, ways, [painting, rectangle, kept], **quiet)
+    gr.on(
+        [most_boxes.release, least_score.release, kept.input],
+        on_regions,
+        [view, most_boxes, least_score, kept],
+        region_views,
+        trigger_mode="always_last",
+        **private,
+        **busy,
+    )
+    ways.change(on_way, ways, [painting, rectangle], **quiet)
     ask_button.click(
         on_ask,
-        {view, ways, only, painting, kept, *edges},
+        {view, ways, only, painting, *edges},
         [ask_before, ask_after, ask_note, ask_picture],
         **private,
         **busy,
@@ -607,6 +771,9 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         preprocess=False,
         **private,
         **busy,
+    )
+    share_tab.select(on_address, {view, link, *asking}, address, **quiet).then(
+        None, address, address, js="(query) => location.origin + location.pathname + query"
     )
     share_button.click(on_share, view, shared, **private)
     for endpoint in api.ENDPOINTS:

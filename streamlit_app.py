@@ -93,7 +93,7 @@ def explore(asked: Asked, shown: Image.Image, captioned: Captioned) -> None:
         "Steer": steer.show,
         "Ask the picture": ask.show,
         "Is it true?": truth.show,
-        **({"Regions": regions.show} if view.caption.grid is None else {}),
+        **({"Regions": regions.show} if view.caption.labels is not None else {}),
         "Compare": compare.show,
         "Share": share.show,
     }

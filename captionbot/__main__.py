@@ -18,18 +18,21 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
 
-from captionbot.batch import caption_each, load_ahead
+from captionbot.batch import caption_each, load_ahead, workers_for
 from captionbot.errors import CaptionBotError
-from captionbot.records import free_name, records, write_csv, write_jsonl
+from captionbot.progress import CLEAR, progress
+from captionbot.records import as_written, free_name, records, write_csv, write_jsonl, written
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from captionbot.captioner import Captioner
+    from captionbot.images import ImageSource
     from captionbot.types import Captioned
 
     Result = tuple[str, Captioned | CaptionBotError]
 
+_BATCH = {"cpu": 16, "cuda": 128, "mps": 16}
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
         int,
@@ -70,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _complain(message: str) -> None:
-    print(f"captionbot: {' '.join(message.split())}", file=sys.stderr)
+    clear = CLEAR if sys.stderr.isatty() else ""  # where a line of progress may stand
+    print(f"{clear}captionbot: {' '.join(message.split())}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,16 +97,38 @@ def _parser() -> argparse.ArgumentParser:
     caption.add_argument(
         "paths", nargs="+", metavar="PATH", help="image, folder, .zip or .tar of images, or URL"
     )
-    caption.add_argument("--format", choices=[*_WRITERS, "txt-files"], default="text", help="(default: text)")
+    caption.add_argument(
+        "--format",
+        choices=[*_WRITERS, "txt-files", "parquet"],
+        help="(default: text; parquet with --engine ray)",
+    )
     caption.add_argument(
         "--out",
         type=Path,
         metavar="FILE",
         help="file to write instead of the screen; with txt-files the folder (default: captions), where "
-        "sub/dog.jpg becomes sub/dog.txt",
+        "sub/dog.jpg becomes sub/dog.txt; with --engine ray the folder of the shards",
     )
     caption.add_argument(
-        "--batch-size", type=_positive, default=16, metavar="N", help="photos at once (default: 16)"
+        "--resume",
+        action="store_true",
+        help="go on with --out, jsonl or csv: what is in it already, failed images too, is not done again",
+    )
+    caption.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help=f"photos at once (default: {_BATCH['cpu']}, on a GPU {_BATCH['cuda']})",
+    )
+    caption.add_argument(
+        "--engine",
+        choices=["threads", "ray"],
+        default="threads",
+        help="threads of this machine, or Ray for collections on many (see docs/collections.md); then PATH "
+        "may also be a .parquet of paths or URLs, and --out is needed (default: threads)",
+    )
+    caption.add_argument(
+        "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine alone)"
     )
     _add_model_arguments(caption).add_argument(
         "--num-return",
@@ -191,22 +217,95 @@ def _captioner(args: argparse.Namespace) -> Captioner:
 
 
 def _caption(args: argparse.Namespace) -> int:
-    from captionbot.images import find_images, image_extensions
+    _check_caption(args)
+    if args.engine == "ray":
+        return _caption_collection(args)
+
+    from captionbot.images import count_images, find_images
+
+    captioner = _captioner(args)
+    done, whole = _written(args, captioner.name)
+    outcomes: Counter[str] = Counter()
+    size = args.batch_size or _BATCH[captioner.device.type]
+    images = load_ahead(_left(find_images(args.paths), done.copy()), size, captioner.preprocessing)
+    results = caption_each(captioner, images, size, _search_options(args), workers_for(captioner))
+    results = _counted(results, outcomes)
+    if sys.stderr.isatty() and (args.out or not sys.stdout.isatty()):
+        results = progress(results, count_images(args.paths), done.total())
+    if args.format == "txt-files":
+        _write_files(results, args.paths, args.out or Path("captions"))
+    else:
+        with _opened(args.out, whole) as out:
+            if args.format == "csv":
+                write_csv(results, captioner.name, out, header=not whole)
+            else:
+                _WRITERS[args.format](results, captioner.name, out)
+    return 0 if outcomes["captioned"] or (done and not outcomes) else 2
+
+
+def _check_caption(args: argparse.Namespace) -> None:
+    """CaptionBotError for options that do not go together; a format where none was given."""
+    from captionbot.images import image_extensions
 
     if args.out is not None and args.out.suffix.lower() in image_extensions():
         raise CaptionBotError(
             f"--out is {args.out}, the name of an image; give another, such as captions.csv."
         )
-    captioner = _captioner(args)
+    ray = args.engine == "ray"
+    args.format = args.format or ("parquet" if ray else "text")
+    if ray and args.out is None:
+        raise CaptionBotError("--engine ray writes a folder of shards; name it with --out.")
+    if ray and args.format not in _COLLECTION_FORMATS:
+        raise CaptionBotError(
+            f"--engine ray does not write {args.format}; choose {' or '.join(_COLLECTION_FORMATS)}."
+        )
+    if not ray and args.format == "parquet":
+        raise CaptionBotError("Only --engine ray writes parquet; choose jsonl or csv, or that engine.")
+    if not ray and args.ray_address:
+        raise CaptionBotError("--ray-address is of --engine ray; give both or neither.")
+    if not ray and args.resume and (args.out is None or args.format not in ("jsonl", "csv")):
+        raise CaptionBotError("--resume goes on with a file; give --out and --format jsonl or csv with it.")
+
+
+def _caption_collection(args: argparse.Namespace) -> int:
+    from captionbot.collection import caption_collection
+
     outcomes: Counter[str] = Counter()
-    images = load_ahead(find_images(args.paths), args.batch_size)
-    results = _counted(caption_each(captioner, images, args.batch_size, _search_options(args)), outcomes)
-    if args.format == "txt-files":
-        _write_files(results, args.paths, args.out or Path("captions"))
-    else:
-        with _opened(args.out) as out:
-            _WRITERS[args.format](results, captioner.name, out)
-    return 0 if outcomes["captioned"] else 2
+    results = caption_collection(
+        args.paths,
+        args.out,
+        format=args.format,
+        model=args.model,
+        device=args.device,
+        address=args.ray_address,
+        batch_size=args.batch_size,
+        resume=args.resume,
+        options=_search_options(args),
+    )
+    if sys.stderr.isatty():
+        results = progress(results, None)
+    for row in results:
+        if "error" in row:
+            _complain(row["error"])
+        outcomes["failed" if "error" in row else "captioned"] += 1
+    return 0 if outcomes["captioned"] or (args.resume and not outcomes) else 2
+
+
+def _written(args: argparse.Namespace, model: str) -> tuple[Counter[str], int]:
+    """The images that an earlier run wrote, and the bytes of its whole records."""
+    if not args.resume or not args.out.exists():
+        return Counter(), 0
+    return written(args.out, model, args.format == "csv")
+
+
+def _left(sources: Iterable[ImageSource], done: Counter[str]) -> Iterator[ImageSource]:
+    """The images that no earlier run did; `done` is counted down."""
+    for source in sources:
+        name = as_written(source.name)
+        if done[name] > 0:
+            done[name] -= 1
+        else:
+            yield source
 
 
 def _counted(results: Iterable[Result], outcomes: Counter[str]) -> Iterator[Result]:
@@ -232,6 +331,7 @@ def _write_json(results: Iterable[Result], model: str, out: TextIO) -> None:
     print(json.dumps(list(records(results, model)), ensure_ascii=False, indent=2), file=out)
 
 
+_COLLECTION_FORMATS = ("parquet", "jsonl")
 _WRITERS: dict[str, Callable[[Iterable[Result], str, TextIO], None]] = {
     "text": _write_text,
     "json": _write_json,
@@ -263,12 +363,14 @@ def _below(paths: list[str], name: str) -> PurePosixPath:
 
 
 @contextmanager
-def _opened(path: Path | None) -> Iterator[TextIO]:
-    """The file, or the screen where there is none."""
+def _opened(path: Path | None, whole: int = 0) -> Iterator[TextIO]:
+    """The file, cut off after its `whole` first bytes, or the screen where there is none."""
     if path is None:
         yield sys.stdout
         return
-    with path.open("w", encoding="utf-8") as file:
+    if whole:
+        os.truncate(path, whole)
+    with path.open("a" if whole else "w", encoding="utf-8") as file:
         _robust(file)
         yield file
 

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from captionbot import arithmetic
 from captionbot import card as cards
 from captionbot.beam_search import beam_search, image_of
 from captionbot.card import Card
@@ -40,19 +41,36 @@ class Captioner:
         self.device = device
         self.encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = decoder.to(device)
+        self._encode = self.encoder  # what photos are encoded with; `encoder` has gradients too
         self.vocabulary = load_vocabulary(card.vocabulary)
         self.preprocessing = Preprocessing.from_json(card.preprocessing)
 
     @classmethod
-    def from_pretrained(cls, name_or_dir: str | Path | None = None, device: str = "auto") -> Captioner:
+    def from_pretrained(
+        cls, name_or_dir: str | Path | None = None, device: str = "auto", precision: str | None = None
+    ) -> Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
-        Raises CaptionBotError for an unknown name, weights that do not fit, or a device that is not there.
+        precision: auto, float32 or bfloat16 on a CPU, as of `captionbot.arithmetic.choose`; None asks the
+            environment's CAPTIONBOT_PRECISION.
+        Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
+        not there.
         """
         chosen = _device(device)
+        chosen_arithmetic = arithmetic.choose(precision)
         card, encoder, decoder = cards.load(find_card(name_or_dir))
-        return cls(card, encoder, decoder, chosen)
+        captioner = cls(card, encoder, decoder, chosen)
+        if chosen.type == "cpu":
+            captioner._pack(chosen_arithmetic)
+        return captioner
+
+    def _pack(self, chosen: arithmetic.Arithmetic) -> None:
+        if chosen.decoder:
+            arithmetic.pack(self.decoder, chosen.decoder)
+        if chosen.encoder:
+            photo = torch.zeros(1, 3, *self.preprocessing.size)
+            self._encode = arithmetic.packed_encoder(self.encoder, chosen.encoder, photo)
 
     @property
     def name(self) -> str:
@@ -130,7 +148,7 @@ class Captioner:
     def encode_pixels(self, pixel_values: torch.Tensor) -> Features:
         """Features of (B, 3, H, W) pixels that `to_pixel_values` made, perhaps changed since."""
         with torch.inference_mode(), self.autocast():
-            return self.encoder(pixel_values.to(self.device))
+            return self._encode(pixel_values.to(self.device))
 
     def search(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from os import PathLike
@@ -109,9 +110,10 @@ def _load_file(path: Path, at_least: int | None = None) -> Image.Image:
 def _decode(file: BinaryIO, name: str, at_least: int | None = None) -> Image.Image:
     def decode() -> Image.Image:
         with Image.open(file, formats=_formats()) as image:
+            _checked(image, name)
             if at_least:
                 image.draft(None, (at_least, at_least))
-            return _rgb(_checked(image, name))
+            return _rgb(image)
 
     return _guarded(decode, name)
 
@@ -195,11 +197,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 class ImageSource:
     """One image that a person named: what it is called, and how it is loaded.
 
-    load: the upright RGB image; raises CaptionBotError where there is none.
+    load: the upright RGB image, or with `load(at_least)` perhaps a smaller one, as of `load_image`; raises
+        CaptionBotError where there is none.
     """
 
     name: str
-    load: Callable[[], Image.Image]
+    load: Callable[..., Image.Image]
 
 
 def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
@@ -221,8 +224,24 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
             yield ImageSource(name, partial(_load_file, Path(name)))
 
 
+def count_images(paths: Iterable[str | PathLike[str]]) -> int | None:
+    """How many images `find_images` will give; None where a .tar, which has no index, is among them."""
+    total = 0
+    for path in map(Path, paths):
+        found = 0
+        if path.is_dir():
+            found = sum(1 for _ in _in_folder(path))
+        elif is_archive(path):
+            if path.suffix.lower() != ".zip":
+                return None
+            with suppress(CaptionBotError):
+                found = sum(map(_is_photo, members(path)))
+        total += found or 1  # what holds none is one that failed
+    return total
+
+
 def _failure(name: str, sentence: str) -> ImageSource:
-    def load() -> Image.Image:
+    def load(at_least: int | None = None) -> Image.Image:
         raise CaptionBotError(sentence)
 
     return ImageSource(name, load)
@@ -264,11 +283,15 @@ def images_in_archive(archive: Path) -> Iterator[ImageSource]:
     """The images of one archive in its order, as of `find_images`."""
     try:
         for member in members(archive):
-            path = PurePosixPath(member.name)
-            if not any(map(_is_hidden, path.parts)) and _is_image_name(path):
+            if _is_photo(member):
                 yield _unpacked(member)
     except CaptionBotError as error:
         yield _failure(str(archive), str(error))
+
+
+def _is_photo(member: Member) -> bool:
+    path = PurePosixPath(member.name)
+    return not any(map(_is_hidden, path.parts)) and _is_image_name(path)
 
 
 def _unpacked(member: Member) -> ImageSource:
@@ -277,7 +300,7 @@ def _unpacked(member: Member) -> ImageSource:
         data = member.read()
     except CaptionBotError as error:
         return _failure(name, str(error))
-    return ImageSource(name, lambda: _decode(io.BytesIO(data), name))
+    return ImageSource(name, lambda at_least=None: _decode(io.BytesIO(data), name, at_least))
 
 
 @dataclass(frozen=True)

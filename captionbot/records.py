@@ -1,13 +1,19 @@
-"""Captions as files: plain records, the lines of `--format jsonl`, the rows of `--format csv`."""
+"""Captions as files: plain records, the lines of `--format jsonl`, the rows of `--format csv`.
+
+Both files grow by one image at a time, in one write, so that a run that was killed can go on: `written`
+says what such a file holds, and where its last whole record ends.
+"""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, count
-from pathlib import PurePosixPath
-from typing import Any, TextIO
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TextIO
 
 from captionbot.errors import CaptionBotError
 from captionbot.types import Caption, Captioned
@@ -16,6 +22,7 @@ Result = tuple[str, Captioned | CaptionBotError]
 """An image's name, and its captions or why it has none."""
 
 _DIGITS = 6  # more would be noise of the arithmetic, and three times the bytes
+_COLUMNS = ["image", "caption", "log_prob", "confidence", "rank", "error"]
 
 
 def record(
@@ -47,21 +54,110 @@ def records(results: Iterable[Result], model: str) -> Iterator[dict[str, Any]]:
 def write_jsonl(results: Iterable[Result], model: str, out: TextIO) -> None:
     """A record a line."""
     for line in records(results, model):
-        print(json.dumps(line, ensure_ascii=False), file=out)
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def write_csv(results: Iterable[Result], model: str, out: TextIO) -> None:
+def write_csv(results: Iterable[Result], model: str, out: TextIO, header: bool = True) -> None:
     """A row a caption, rank 1 the best; a row with nothing but its error for an image that failed."""
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["image", "caption", "log_prob", "confidence", "rank", "error"])
+    if header:
+        out.write(_rows([_COLUMNS]))
     for name, result in results:
         if isinstance(result, CaptionBotError):
-            table.writerow([name, "", "", "", "", result])
+            out.write(_rows([[name, "", "", "", "", result]]))
             continue
-        for rank, caption in enumerate(result.captions, start=1):
-            table.writerow(
+        out.write(
+            _rows(
                 [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, ""]
+                for rank, caption in enumerate(result.captions, start=1)
             )
+        )
+
+
+def _rows(rows: Iterable[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def written(path: Path, model: str, as_csv: bool = False) -> tuple[Counter[str], int]:
+    """How often each image stands in a file of captions, as `as_written`, and the bytes of whole records.
+
+    What is torn at the end of the file is not counted: a kill or a full disk left it.
+    Raises CaptionBotError for a file that is something else, or of another captioner.
+    """
+    with path.open("rb") as file:
+        return _written_csv(file) if as_csv else _written_jsonl(file, model)
+
+
+def as_written(name: str) -> str:
+    """A file's name as it stands in a file of captions: what is not UTF-8 in it is escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def _written_jsonl(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
+    names, whole = Counter[str](), 0
+    for number, line in enumerate(file, start=1):
+        try:
+            found = json.loads(line)
+            name, by = found["image"], found.get("model", model)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            if _is_torn(line, b'{"image": ') and not file.read(1):
+                break
+            raise _other_file(file, f"line {number} is no record of captions") from None
+        if by != model:
+            raise _other_file(file, f"its captions are by {by}, not by {model}")
+        if not line.endswith(b"\n"):
+            break
+        names[as_written(name)] += 1
+        whole += len(line)
+    return names, whole
+
+
+def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
+    read = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal read
+        for line in file:
+            read += len(line)
+            yield line.decode("utf-8", "replace")
+            if not line.endswith(b"\n"):
+                raise csv.Error
+
+    header = _rows([_COLUMNS]).encode()
+    start = file.read(len(header))
+    if start != header:
+        if _is_torn(start, header):
+            return Counter(), 0
+        raise _other_file(file, "its first row is not that of a table of captions")
+    names, whole, begins, last = Counter[str](), len(header), len(header), ""
+    read = whole
+    try:
+        for row in csv.reader(lines(), strict=True):
+            if len(row) != len(_COLUMNS):
+                raise csv.Error
+            if row[4] in ("", "1"):  # the first row of an image
+                begins, last = whole, row[0]
+                names[last] += 1
+            whole = read
+    except csv.Error:  # the torn row may belong to the image before: that one is done again
+        if file.read(1):
+            raise _other_file(file, f"what stands after byte {whole} is no row of captions") from None
+        if last:
+            names[last] -= 1
+        whole = begins
+    return names, whole
+
+
+def _is_torn(end: bytes, start: bytes) -> bool:
+    """Whether bytes are the beginning of what starts so, or the zeros that a crash of the machine leaves."""
+    return end[: len(start)] == start[: len(end)] or not end.strip(b"\0\n")
+
+
+def _other_file(file: BinaryIO, why: str) -> CaptionBotError:
+    return CaptionBotError(
+        f"{file.name} is not a file to go on with ({why}): name another, or leave out --resume to replace it."
+    )
 
 
 def free_name(name: PurePosixPath, taken: set[str]) -> str:

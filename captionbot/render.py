@@ -156,7 +156,8 @@ def regions(
         right, bottom = max(right - 1, left), max(bottom - 1, top)
         draw.rectangle((left, top, right, bottom), outline=colour, width=width)
         text = f"{box_name(caption, int(place))} · {percent(float(weights[place]))}"
-        at = (left + width + 2, top + width + 1)
+        room = image.width - draw.textlength(text, font) - 2  # so that no label runs over the edge
+        at = (max(0, min(left + width + 2, room)), top + width + 1)
         draw.rectangle(draw.textbbox(at, text, font), fill=colour)
         draw.text(at, text, "black", font)
     return drawn

@@ -209,7 +209,8 @@ def batch(
     with told():
         options = replace(work.usual(model), num_return=num_return)
         paths = [cast(dict[str, Any], file)["path"] for file in files]
-        return list(records(work.caption_files(model, paths, options, prefix, banned), model))
+        results = [result for result, _ in work.caption_files(model, paths, options, prefix, banned)]
+        return list(records(results, model))
 
 
 ENDPOINTS = (caption, explain, beam, steer, ask, compare, batch)

@@ -15,9 +15,10 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from captionbot import CaptionBotError, Captioned, SearchOptions, explore, render, report
+from captionbot import CaptionBotError, Captioned, SearchOptions, explore, learn, render, report, results
 from captionbot.batch import zip_of_texts
 from captionbot.explain import Faithfulness, attention_map
+from captionbot.learn import Lesson
 from captionbot.records import Result, record, write_csv, write_jsonl
 from captionbot.render import fit, percent, plain, sentence, word_overlay
 from captionbot.types import Caption
@@ -26,6 +27,7 @@ from gradio_views.work import Evidence
 
 PLACES = 3  # boxes drawn for a word
 CHANGED = "changed"
+SCORES = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L")
 
 SURENESS = (  # name, least probability of a word, colour
     ("sure, 60% or more", 0.6, "#16a34a"),
@@ -126,16 +128,20 @@ def tiles(view: View) -> list[tuple[Image.Image, str]]:
     ]
 
 
-def regions(view: View) -> Any:
+def boxed(photo: Image.Image, caption: Caption) -> tuple[Image.Image, list[tuple[Any, str]]]:
+    """The detected boxes over a photo, best score last, so that it lies on top."""
+    scale = np.array([*photo.size] * 2) / np.array([*caption.image_size] * 2)
+    boxes = (caption.boxes * scale).round().astype(int)
+    return photo, [(tuple(box), name) for box, name in zip(boxes, box_names(caption), strict=True)][::-1]
+
+
+def leaning(caption: Caption) -> Any:
     """The table of detected boxes and words: the share of each word's attention that every box got, in %."""
-    caption = view.caption
-    if not has_boxes(caption):
-        return gr.update(visible=False, value=None)
     rows = [
-        [name, *(100 * alphas).round(1)]
+        [name, *(100 * alphas).round(1).tolist()]
         for name, alphas in zip(box_names(caption), caption.alphas.T, strict=True)
     ]
-    return gr.update(visible=True, headers=["box", *(word.text for word in caption.words)], value=rows)
+    return gr.update(headers=["box", *(word.text for word in caption.words)], value=rows)
 
 
 def box_names(caption: Caption) -> list[str]:
@@ -143,8 +149,23 @@ def box_names(caption: Caption) -> list[str]:
 
 
 def has_boxes(caption: Caption) -> bool:
-    """Whether the captioner describes boxes that were detected."""
-    return caption.grid is None and len(caption.boxes) > 1
+    """Whether the captioner describes boxes that a detector found."""
+    return caption.labels is not None
+
+
+def about_attention(view: View) -> str:
+    if not view.evidence.attends:
+        return "This captioner sees the photo as a whole: pieces of it are hidden to draw the heatmaps."
+    kind = work.card_of(view.model).decoder["kind"]
+    return lesson(learn.attention(view.caption, kind, view.evidence.gates))
+
+
+def about_beam(view: View) -> str:
+    return "" if view.options.sample else lesson(learn.beam(view.captioned.search, view.options))
+
+
+def lesson(lesson: Lesson) -> str:
+    return f"{lesson.text}\n\n$$ {lesson.maths} $$\n\n{lesson.source}"
 
 
 def beam(view: View, cut: bool) -> str:
@@ -183,11 +204,7 @@ def marked(before: Caption, after: Caption) -> tuple[Any, Any, str]:
 
 
 def verdict(tested: Faithfulness) -> str:
-    return (
-        f"### {'✔' if tested.holds else '✘'} {tested.verdict}\nThe hottest places matter "
-        f"{tested.effect:.2f} nats more to “{plain(tested.word)}” than the coldest do; to count, it must be "
-        f"more than {tested.threshold:.2f}."
-    )
+    return f"### {'✔' if tested.holds else '✘'} {tested.verdict}\n{tested.reason}"
 
 
 def verdicts(tested: Sequence[Faithfulness]) -> list[list[Any]]:
@@ -198,36 +215,61 @@ def curves(tested: Faithfulness) -> Any:
     """The word's log-probability as ever more of the photo is hidden or shown."""
     import pandas as pd
 
-    lines = {
-        "hottest hidden": tested.deletion,
-        "hottest shown": tested.insertion,
-        "hidden at random": tested.random.mean(0),
-    }
     return pd.DataFrame(
         [
-            {"share of the photo, %": 100 * share, "log-probability": value, "what": name}
-            for name, values in lines.items()
-            for share, value in zip(tested.shares, values, strict=True)
+            {"share of the photo, %": 100 * share, "log-probability": value, "what": name.lower()}
+            for name, (shares, values) in tested.curves.items()
+            for share, value in zip(shares, values, strict=True)
         ]
     )
 
 
-def batch_table(results: Sequence[Result]) -> list[list[str]]:
-    return [
-        [name, str(result), ""]
-        if isinstance(result, CaptionBotError)
-        else [name, sentence(result.captions[0].text), percent(result.captions[0].confidence)]
-        for name, result in results
-    ]
+def batch_row(result: Result, thumbnail: str) -> list[str]:
+    """A row of the table of many photos; its first cell is HTML."""
+    name, found = result
+    if isinstance(found, CaptionBotError):
+        return ["", name, str(found), ""]
+    best = found.captions[0]
+    return [f'<img src="{thumbnail}" alt="">', name, sentence(best.text), percent(best.confidence)]
 
 
-def batch_files(results: Sequence[Result], model: str) -> list[str]:
+def batch_files(found: Sequence[Result], model: str) -> list[str]:
     written = []
     for ending, write in (("csv", write_csv), ("jsonl", write_jsonl)):
         out = io.StringIO()
-        write(results, model, out)
+        write(found, model, out)
         written.append((f"captions.{ending}", out.getvalue().encode()))
-    return keep([*written, ("captions.zip", zip_of_texts(results))])
+    return keep([*written, ("captions.zip", zip_of_texts(found))])
+
+
+def leaderboard() -> list[list[Any]]:
+    """What was measured of the captioners that are here."""
+    rows = []
+    for line in results.leaderboard():
+        beam_size = line.get("beam_size")
+        search = "greedy" if beam_size == 1 else f"beam {beam_size}" if beam_size else ""
+        scores = [round(line[name], 3) if name in line else None for name in SCORES]
+        speed = line.get("images_per_second")
+        rows.append([line["name"], search, *scores, round(line["parameters"] / 1e6, 1), speed])
+    return rows
+
+
+def parts_of_speech(model: str) -> Any:
+    """Over many photos, for which words the captioner's heatmaps are true, where that was measured."""
+    found = results.heatmaps_true(work.known(model))
+    if found is None:
+        return gr.update(visible=False, value=None)
+    photos, shares = found
+    rows = [
+        [share.part, share.words, percent(share.share), "{:.0%} to {:.0%}".format(*share.interval)]
+        for share in shares
+    ]
+    return gr.update(visible=True, value=rows, label=f"Over {photos} photos, by part of speech")
+
+
+def descriptions() -> str:
+    cards = [work.card_of(name) for name in work.MODELS]
+    return "\n\n".join(f"**{plain(card.name)}** · {plain(card.description)}" for card in cards)
 
 
 def share_files(view: View) -> list[str]:

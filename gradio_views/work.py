@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import lru_cache, partial, wraps
+from itertools import islice
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 try:
@@ -19,13 +19,23 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from captionbot import CaptionBotError, Captioned, Captioner, SearchOptions, beam_tree, explain, explore
+from captionbot import (
+    CaptionBotError,
+    Captioned,
+    Captioner,
+    SearchOptions,
+    beam_tree,
+    explain,
+    explore,
+    render,
+)
 from captionbot.batch import caption_each, load_ahead
 from captionbot.card import Card
 from captionbot.explain import Faithfulness
 from captionbot.images import ImageSource, find_images, load_image
+from captionbot.pages import resident
 from captionbot.records import Result
-from captionbot.types import Caption, Size, Word
+from captionbot.types import Caption, Features, Size, Word
 from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card, list_cards
 
@@ -33,9 +43,7 @@ MODELS = [path.stem for path in list_cards()]
 DEFAULT = find_card().stem
 MOST_COMPARED = 4
 AT_ONCE = 8  # photos of a batch: enough for one batched search, few enough that progress shows
-
-_resident: dict[str, Captioner] = {}
-_lock = Lock()
+THUMBNAIL = 96  # pixels
 
 
 class Evidence(NamedTuple):
@@ -43,28 +51,37 @@ class Evidence(NamedTuple):
 
     looked: the caption with the maps that are drawn as its alphas: its attention, or what it misses where a
         piece of the photo is hidden.
-    label: what those maps are, for a person.
-    rivals: of `explore.rivals`.
+    attends: whether they are its attention; label: what they are, for a person.
+    rivals, gates: of `explore.rivals` and `explore.gates`.
     """
 
     looked: Caption
+    attends: bool
     label: str
     rivals: tuple[tuple[Word, ...], ...]
+    gates: np.ndarray | None
 
 
 def on_gpu(function: Any) -> Any:
-    """Lends the GPU of a ZeroGPU Space to a function; elsewhere the function as it is."""
-    return spaces.GPU(function) if spaces else function
+    """Lends the GPU of a ZeroGPU Space to a function of a captioner's name; elsewhere the function as it is.
+
+    ZeroGPU runs it in a copy of this process that is thrown away, so the captioner is woken here, before.
+    """
+    if spaces is None:
+        return function
+    lent = spaces.GPU(function)
+
+    @wraps(function)
+    def call(model: str, *args: Any, **options: Any) -> Any:
+        captioner(model)
+        return lent(model, *args, **options)
+
+    return call
 
 
 def captioner(model: str) -> Captioner:
-    """The captioner of a name; the one that was in memory before is let go first."""
-    with _lock:
-        if model not in _resident:
-            card = find_card(known(model))
-            _resident.clear()
-            _resident[model] = Captioner.from_pretrained(card)
-        return _resident[model]
+    """The one captioner that is in memory: another takes its place."""
+    return resident(known(model))
 
 
 def known(model: str) -> str:
@@ -113,7 +130,7 @@ def look(
     (captioned,) = bot.caption_features(
         features, [Size(*image.size)], options, prefix=prefix, banned_words=[banned]
     )
-    return captioned, _evidence(bot, image, captioned.captions[0], "auto")
+    return captioned, _evidence(bot, image, captioned.captions[0], "auto", features)
 
 
 @on_gpu
@@ -122,9 +139,19 @@ def evidence(model: str, image: Image.Image, caption: Caption, method: str = "au
     return _evidence(captioner(model), image, caption, method)
 
 
-def _evidence(bot: Captioner, image: Image.Image, caption: Caption, method: str) -> Evidence:
+def _evidence(
+    bot: Captioner, image: Image.Image, caption: Caption, method: str, features: Features | None = None
+) -> Evidence:
+    """features: of the image, where they are there already."""
     maps = explain.word_maps(bot, image, caption, method)
-    return Evidence(maps.on(caption), maps.label, explore.rivals(bot, bot.encode([image]), caption.token_ids))
+    asked = bot.encode([image]) if features is None else features, caption.token_ids
+    return Evidence(
+        maps.on(caption),
+        maps.method == "attention",
+        maps.label,
+        explore.rivals(bot, *asked),
+        explore.gates(bot, *asked),
+    )
 
 
 @on_gpu
@@ -186,13 +213,26 @@ def compared(models: Sequence[str]) -> list[str]:
     return names
 
 
-@on_gpu
 def caption_files(
     model: str, paths: Sequence[str], options: SearchOptions, prefix: str = "", banned: str = ""
-) -> list[Result]:
-    """Captions of uploaded photos and archives, in the order given; why there are none for bad ones."""
+) -> Iterator[tuple[Result, str]]:
+    """Captions of uploaded photos and archives, in the order given; why there are none for bad ones.
+
+    Each comes with a small picture as a data URL, "" of a bad one.
+    """
     images = load_ahead(sources(paths), AT_ONCE)
     asked = {"options": options, "prefix": prefix, "banned_words": [banned]}
+    while some := list(islice(images, AT_ONCE)):
+        results = caption_some(model, some, asked)
+        for result, (_, image) in zip(results, some, strict=True):
+            if isinstance(image, CaptionBotError):
+                yield result, ""
+            else:
+                yield result, render.data_url(render.fit(image, THUMBNAIL))
+
+
+@on_gpu
+def caption_some(model: str, images: Sequence[Any], asked: dict[str, Any]) -> list[Result]:
     return list(caption_each(captioner(model), images, AT_ONCE, asked))
 
 

@@ -1,4 +1,4 @@
-"""Hide a part of the photo, or a box, and caption it again: what changes rested on what is gone."""
+"""Hide a part of the photo and caption it again: what changes rested on what is gone."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from captionbot import explore, render
 from captionbot.errors import CaptionBotError
 from captionbot.render import plain, sentence
 from streamlit_views import work
-from streamlit_views.view import View, choose_one_word, labels, side_by_side
+from streamlit_views.view import View, choose_one_word, side_by_side
 from streamlit_views.view import show as picture
-from streamlit_views.work import Asked, Box
+from streamlit_views.work import Box
 
-RECTANGLE, LOOKED, BOXES = "A rectangle", "What a word looked at", "Detected boxes"
+RECTANGLE, LOOKED = "A rectangle", "What a word looked at"
+HEIGHT = 420  # pixels at most of the photo that is dragged over
 DRAG = st.components.v2.component(
     "drag_rectangle",
     html='<div class="frame"><img draggable="false"><div class="box"></div></div>',
     css="""
+    :host { container-type: inline-size; }
     .frame { position: relative; display: inline-block; max-width: 100%; line-height: 0; cursor: crosshair;
              touch-action: none; user-select: none; }
-    img { max-width: 100%; max-height: 420px; border-radius: 0.75rem; }
+    img { display: block; border-radius: 0.75rem; }
     .box { position: absolute; border: 2px solid #fff; outline: 2px solid var(--st-primary-color);
            background: color-mix(in srgb, var(--st-primary-color) 28%, transparent); border-radius: 4px;
            pointer-events: none; }
@@ -33,6 +35,7 @@ DRAG = st.components.v2.component(
         const image = parentElement.querySelector("img");
         if (image.src !== data.photo) image.src = data.photo;
         image.alt = data.alt;
+        image.style.width = `min(100cqw, ${data.width}px)`;
         const draw = ([left, top, right, bottom]) => Object.assign(box.style, {
             left: left + "%", top: top + "%", width: right - left + "%", height: bottom - top + "%" });
         draw(data.box);
@@ -64,29 +67,30 @@ DRAG = st.components.v2.component(
 
 
 def show(view: View) -> None:
-    ways = [RECTANGLE, LOOKED] + ([BOXES] if view.caption.grid is None else [])
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        way = st.segmented_control("What", ways, default=RECTANGLE, required=True, key="ask way")
-        others = False
-        if way != BOXES:
-            mode = st.segmented_control(
-                "Do what with it",
-                ["Hide it", "Show only it"],
-                default="Hide it",
-                required=True,
-                key="ask mode",
-            )
-            others = mode == "Show only it"
+        way = st.segmented_control(
+            "What", [RECTANGLE, LOOKED], default=RECTANGLE, required=True, key="ask way"
+        )
+        mode = st.segmented_control(
+            "Do what with it", ["Hide it", "Show only it"], default="Hide it", required=True, key="ask mode"
+        )
+        others = mode == "Show only it"
     left, right = st.columns(2, gap="medium")
     with left:
-        if way == RECTANGLE:
-            asked = replace(view.asked, boxes=(rectangle(view),), others=others)
-        elif way == LOOKED:
-            asked = replace(view.asked, boxes=word_boxes(view), others=others)
-        else:
-            asked = replace(view.asked, places=unticked(view))
+        boxes = (rectangle(view),) if way == RECTANGLE else word_boxes(view)
+    asked = replace(view.asked, boxes=boxes, others=others)
+    try:
+        after = work.caption(asked).captions[0]
+    except CaptionBotError as error:
+        st.warning(plain(str(error)))
+        return
     with right:
-        answer(view, asked)
+        mask = work.cover(view.shown.size, boxes, others)
+        hidden = explore.hide(view.shown, mask)
+        picture(hidden, f"What the model was shown: {sentence(after.text)}", "stretch")
+        st.caption(f"{render.percent(float(np.asarray(mask).mean()) / 255)} of the photo is hidden.")
+    before = work.caption(view.asked).captions[0]
+    side_by_side(before, after, ("The whole photo", "With that hidden" if not others else "Only that"))
 
 
 def rectangle(view: View) -> Box:
@@ -106,6 +110,7 @@ def rectangle(view: View) -> Box:
             data={
                 "photo": render.data_url(render.fit(view.shown, 720)),
                 "box": box,
+                "width": round(HEIGHT * view.shown.width / view.shown.height),
                 "alt": f"{sentence(view.caption.text)} Drag a rectangle over it, or use the sliders below.",
             },
             on_box_change=adopt,
@@ -129,36 +134,3 @@ def word_boxes(view: View) -> tuple[Box, ...]:
     )
     scale = np.array([*caption.image_size] * 2)
     return tuple(tuple(box) for box in (caption.boxes[places] / scale).tolist())
-
-
-def unticked(view: View) -> tuple[int, ...]:
-    caption = view.caption
-    places = range(len(caption.boxes))
-    names = labels([render.box_name(caption, place) for place in places])
-    picture(render.regions(view.shown, caption, None, len(caption.boxes)), "The detected boxes.", "stretch")
-    kept = st.pills(
-        "Take a box away by a click",
-        places,
-        default=list(places),
-        selection_mode="multi",
-        format_func=names.__getitem__,
-        key=f"boxes of {view.photo.key}",
-    )
-    return tuple(place for place in places if place not in kept)
-
-
-def answer(view: View, asked: Asked) -> None:
-    """The photo as it is asked about now, and its caption beside the first one."""
-    try:
-        captioned = work.caption(asked)
-    except CaptionBotError as error:
-        st.warning(plain(str(error)))
-        return
-    after = captioned.captions[0]
-    if asked.boxes:
-        mask = work.cover(view.shown.size, asked.boxes, asked.others)
-        hidden = explore.hide(view.shown, mask)
-        picture(hidden, f"What the model was shown: {sentence(after.text)}", "stretch")
-        st.caption(f"{render.percent(float(np.asarray(mask).mean()) / 255)} of the photo is hidden.")
-    before = work.caption(view.asked).captions[0]
-    side_by_side(before, after, ("The whole photo", "With that hidden" if not asked.others else "Only that"))

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Iterator, Sequence
-from itertools import islice
-from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import streamlit as st
 
 from captionbot import render
+from captionbot.batch import caption_each, load_ahead, zip_of_texts
 from captionbot.errors import CaptionBotError
 from captionbot.images import ImageSource, images_in_archive
-from captionbot.records import Result, free_name, write_csv, write_jsonl
+from captionbot.records import Result, write_csv, write_jsonl
 from captionbot.render import plain
 from streamlit_views import work
 from streamlit_views.work import Photo, Settings
+
+if TYPE_CHECKING:
+    from captionbot.batch import Loaded
 
 MAX_MEGABYTES = 200  # of all files together, as a .zip may have
 AT_ONCE = 8  # photos: enough for one batched search, few enough that the bar moves
@@ -72,29 +74,24 @@ def sources(files: Sequence[Any]) -> Iterator[ImageSource]:
 def run(files: Sequence[Any], settings: Settings) -> list[tuple[Result, str]]:
     """Results in order, each with its thumbnail as a data URL ("" for a bad file)."""
     captioner = work.load_captioner(settings.model)
-    done: list[tuple[Result, str]] = []
+    thumbnails: list[str] = []
+
+    def seen(images: Iterable[Loaded]) -> Iterator[Loaded]:
+        for name, image in images:
+            small = None if isinstance(image, CaptionBotError) else render.fit(image, THUMBNAIL)
+            thumbnails.append(render.data_url(small) if small else "")
+            yield name, image
+
+    asked = {"options": settings.options, "prefix": settings.prefix, "banned_words": settings.banned_words}
+    found: list[Result] = []
     bar = st.progress(0.0, "Reading the photos…")
-    waiting = sources(files)
-    while chunk := list(islice(waiting, AT_ONCE)):
-        loaded: list[Any] = []
-        for source in chunk:
-            try:
-                loaded.append(source.load())
-            except CaptionBotError as error:
-                loaded.append(error)
-        sound = [image for image in loaded if not isinstance(image, CaptionBotError)]
-        captioned = iter(
-            captioner.caption(
-                sound, settings.options, prefix=settings.prefix, banned_words=settings.banned_words
-            )
+    for result in caption_each(captioner, seen(load_ahead(sources(files), AT_ONCE)), AT_ONCE, asked):
+        found.append(result)
+        bar.progress(
+            min(0.99, len(found) / max(len(files), len(found) + 1)), f"{len(found)} photos captioned"
         )
-        for source, image in zip(chunk, loaded, strict=True):
-            bad = isinstance(image, CaptionBotError)
-            thumbnail = "" if bad else render.data_url(render.fit(image, THUMBNAIL))
-            done.append(((source.name, image if bad else next(captioned)), thumbnail))
-        bar.progress(min(0.99, len(done) / max(len(files), len(done) + 1)), f"{len(done)} photos captioned")
     bar.empty()
-    return done
+    return list(zip(found, thumbnails, strict=True))
 
 
 def table(model: str, done: list[tuple[Result, str]]) -> None:
@@ -107,7 +104,7 @@ def table(model: str, done: list[tuple[Result, str]]) -> None:
         for label, ending, mime, data in (
             ("CSV", "csv", "text/csv", lambda: _written(write_csv, found, model)),
             ("JSONL", "jsonl", "application/jsonl", lambda: _written(write_jsonl, found, model)),
-            ("One .txt a photo", "zip", "application/zip", lambda: text_files(found)),
+            ("One .txt a photo", "zip", "application/zip", lambda: zip_of_texts(found)),
         ):
             st.download_button(
                 label,
@@ -148,14 +145,3 @@ def _written(write: Any, found: list[Result], model: str) -> str:
     out = io.StringIO()
     write(found, model, out)
     return out.getvalue()
-
-
-def text_files(found: list[Result]) -> bytes:
-    """A .zip with a text file for every photo, a caption a line, best first."""
-    buffer, taken = io.BytesIO(), set[str]()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, result in found:
-            if not isinstance(result, CaptionBotError):
-                path = PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
-                archive.writestr(free_name(path, taken), "".join(f"{c.text}\n" for c in result.captions))
-    return buffer.getvalue()

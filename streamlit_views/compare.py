@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from captionbot import render
+from captionbot.pages import shared_words
 from captionbot.render import plain
 from captionbot.search_options import SearchOptions
 from captionbot.types import Caption
@@ -48,16 +49,13 @@ def show(view: View) -> None:
         help="Each searches as its own card says. They are loaded one after the other, so that they need "
         "the memory of one.",
     )
-    key = f"compared {view.photo.key}"
     if st.button("Compare", type="primary", disabled=len(chosen) < 2, key="compare"):
-        st.session_state[key] = {name: _ask(view, name) for name in chosen}
-    results: dict[str, Answer] = st.session_state.get(key, {})
-    if not results:
+        st.session_state["answers"] = view.photo.key, {name: _ask(view, name) for name in chosen}
+    photo, results = st.session_state.get("answers", ("", {}))
+    if photo != view.photo.key:
         return
     said = {name: [word.text for word in answer.drawn.words] for name, answer in results.items()}
-    words = sorted(
-        set.union(*map(set, said.values())), key=lambda word: -sum(word in own for own in said.values())
-    )
+    words = shared_words(list(said.values()))
     word = st.selectbox("Where they looked for", words, format_func=plain, key="compared word")
     for column, (name, answer) in zip(st.columns(len(results)), results.items(), strict=True):
         caption = answer.drawn

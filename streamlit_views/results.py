@@ -1,54 +1,141 @@
-"""How good the captioners are, by the scores on their cards."""
+"""How good the captioners are: the leaderboard, and their captions of photos that people described."""
 
 from __future__ import annotations
 
-import streamlit as st
+from pathlib import Path
 
+import streamlit as st
+from PIL import Image
+
+from captionbot import render
+from captionbot.errors import CaptionBotError
+from captionbot.images import find_images
 from captionbot.render import plain
+from captionbot.results import Gallery, Shot, gallery_file, leaderboard
 from captionbot.weights import list_cards
 from streamlit_views import work
+from streamlit_views.view import show as picture
 
-METRICS = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L", "Bleu_1", "Bleu_2", "Bleu_3")
+METRICS = {"CIDEr": "CIDEr", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L"}
+SHOTS = 6
+PHOTO = 480  # pixels
 
 
 def show() -> None:
     st.title("Results", anchor=False)
-    cards = [work.load_card(path.stem) for path in list_cards()]
-    scored = sorted((card for card in cards if card.scores), key=lambda card: -card.scores.get("CIDEr", 0.0))
-    if not scored:
+    scores()
+    file = gallery_file()
+    if file is None:
+        with st.expander("Show the best and the worst captions here", icon=":material/photo_library:"):
+            st.markdown(
+                "With a data set at hand, `python -m training.gallery --out cache/val.json` captions its "
+                "photos with every captioner; then start this page with "
+                "`CAPTIONBOT_VAL=cache/val.json`."
+            )
+        return
+    try:
+        photos(load(file, file.stat().st_mtime_ns if file.is_file() else 0))
+    except CaptionBotError as error:
+        st.warning(plain(str(error)))
+
+
+def scores() -> None:
+    rows = leaderboard()
+    if not rows:
         st.info("No captioner that is here has scores on its card.")
         return
     st.markdown(
-        "Scores of coco-caption on the photos that a card names, higher is better. CIDEr counts the phrases "
-        "that a caption shares with what people wrote, rare ones more; BLEU-4 counts runs of four words."
+        "Scores of coco-caption on photos of Flickr8k that no captioner was trained on, higher is better. "
+        "CIDEr counts the phrases that a caption shares with what people wrote, rare ones more; BLEU-4 "
+        "counts runs of four words."
     )
     st.dataframe(
         {
-            "Captioner": [card.name for card in scored],
-            "Family": [card.family for card in scored],
-            **{
-                name.replace("_", "-").replace("Bleu", "BLEU"): [card.scores.get(name) for card in scored]
-                for name in METRICS
-            },
-            "Photos": [_measured_on(card.scores) for card in scored],
-            "Million parameters": [card.parameters / 1e6 for card in scored],
+            "Captioner": [row["name"] for row in rows],
+            "Search": [_search(row.get("beam_size")) for row in rows],
+            **{title: [row.get(name) for row in rows] for title, name in METRICS.items()},
+            "Photos": [_measured_on(row) for row in rows],
+            "Million parameters": [row["parameters"] / 1e6 for row in rows],
+            "Photos a second": [row.get("images_per_second") for row in rows],
         },
         hide_index=True,
         column_config={
             "CIDEr": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1.2),
             "Million parameters": st.column_config.NumberColumn(format="%.1f"),
-            **{
-                name.replace("_", "-").replace("Bleu", "BLEU"): st.column_config.NumberColumn(format="%.3f")
-                for name in METRICS[1:]
-            },
+            "Photos a second": st.column_config.NumberColumn(format="%.1f"),
+            **{title: st.column_config.NumberColumn(format="%.3f") for title in METRICS if title != "CIDEr"},
         },
-        alt="The captioners with their scores, best CIDEr first.",
+        alt="The captioners with their scores, sizes and speed, best CIDEr first.",
     )
-    for card in scored:
+    machines = sorted(
+        {f"{row['device'].upper()}, {row['threads']} threads" for row in rows if "device" in row}
+    )
+    if machines:
+        st.caption(f"Speed from a photo's bytes to its caption: {' or '.join(machines)}.")
+    for card in map(work.load_card, [path.stem for path in list_cards()]):
         with st.expander(plain(card.name)):
             st.markdown(plain(card.description))
 
 
-def _measured_on(scores: dict[str, object]) -> str:
-    known = [str(scores[key]) for key in ("images", "split") if key in scores]
-    return " of ".join(known) if len(known) == 2 else "".join(known)
+def _search(beam_size: int | None) -> str:
+    return "" if beam_size is None else "greedy" if beam_size == 1 else f"beam {beam_size}"
+
+
+def _measured_on(row: dict[str, object]) -> str:
+    return " of ".join(str(row[key]) for key in ("images", "split") if key in row)
+
+
+def photos(gallery: Gallery) -> None:
+    """The best, the worst and the most different captions."""
+    st.subheader("Best, worst, most different", anchor=False)
+    ways = ["Best", "Worst"] + (["Most different"] if len(gallery.captioners) > 1 else [])
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        way = st.segmented_control(
+            "Captions", ways, default="Best", required=True, label_visibility="collapsed", key="gallery way"
+        )
+        if way != "Most different":
+            captioner = st.selectbox("Captions of", gallery.captioners, format_func=plain, key="gallery of")
+    if way == "Most different":
+        shots = gallery.most_different(SHOTS)
+        st.caption("The photos of whose captions the captioners share the fewest words.")
+    else:
+        shots = (gallery.best if way == "Best" else gallery.worst)(captioner, SHOTS)
+        st.caption(f"Of {len(gallery.shots)} photos, by the CIDEr of its caption.")
+    images = load_photos(gallery.images, tuple(shot.photo for shot in shots))
+    for start in range(0, len(shots), 3):
+        for column, shot in zip(st.columns(3), shots[start : start + 3], strict=False):
+            with column, st.container(border=True):
+                one_photo(shot, images.get(shot.photo))
+
+
+def one_photo(shot: Shot, image: Image.Image | None) -> None:
+    first, *_ = shot.references
+    if image is None:
+        st.caption(f"{plain(shot.photo)} is not among the photos.")
+    else:
+        picture(image, f"A person says: {first}", "stretch")
+    for name, caption in shot.captions.items():
+        st.markdown(f"**{plain(render.sentence(caption))}**")
+        st.caption(f"{plain(name)} · CIDEr {shot.scores[name]:.2f}")
+    with st.expander("What people wrote"):
+        st.markdown("\n".join(f"- {plain(reference)}" for reference in shot.references))
+
+
+@st.cache_data(max_entries=1, show_spinner=False)
+def load(file: Path, changed: int) -> Gallery:
+    """changed: when the file was, so that a new one is read."""
+    return Gallery.load(file)
+
+
+@st.cache_data(max_entries=8, show_spinner="Finding the photos…")
+def load_photos(images: Path, names: tuple[str, ...]) -> dict[str, Image.Image]:
+    """Photos by name out of a folder or archive, as many as are there."""
+    found: dict[str, Image.Image] = {}
+    archives = sorted(images.rglob("*.tar")) if images.is_dir() else []
+    for source in find_images([images, *archives]):
+        name = Path(source.name).name
+        if name in names and name not in found:
+            found[name] = render.fit(source.load(), PHOTO)
+            if len(found) == len(names):
+                break
+    return found

@@ -8,14 +8,14 @@ from dataclasses import replace
 import streamlit as st
 
 from captionbot.errors import CaptionBotError
-from captionbot.explore import END
+from captionbot.explore import END, LENGTHS, of_length
 from captionbot.render import percent, plain
 from captionbot.tokenizer import tokenize
 from captionbot.types import Word
 from streamlit_views import work
 from streamlit_views.view import View, choose_one_word, side_by_side
 
-LENGTHS = ("Shorter", "As it is", "Longer")
+USUAL = LENGTHS[1]
 
 
 def show(view: View) -> None:
@@ -40,25 +40,20 @@ def show(view: View) -> None:
         length = st.segmented_control(
             "Length",
             LENGTHS,
-            default="As it is",
+            default=USUAL,
             required=True,
+            format_func=str.capitalize,
             label_visibility="collapsed",
             key=f"length {key}",
         )
     instead = tokenize(typed) if typed else [] if rival is None else [rivals[rival].text]
-    if not (instead or banned or length != "As it is"):
+    if not (instead or banned or length != USUAL):
         st.caption(
             "Choose a word, ban one, or ask for another length: the sentence is finished again from there."
         )
         return
     words = (*view.words[:t], *instead) if instead else ()
-    options = view.asked.settings.options
-    if length == "Shorter":
-        longest = max(len(view.words) - 1, len(words), 1)
-        options = replace(options, max_length=longest, min_length=min(options.min_length, longest))
-    elif length == "Longer":
-        shortest = len(view.words) + 1
-        options = replace(options, min_length=shortest, max_length=max(options.max_length, shortest + 5))
+    options = of_length(view.asked.settings.options, length, len(view.words), len(words))
     asked = replace(view.asked, settings=replace(view.asked.settings, options=options))
     bans = (*view.asked.settings.banned_words, *([view.words[t]] if banned else []))
     try:

@@ -8,6 +8,7 @@ from captionbot import render
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Faithfulness
 from captionbot.render import plain
+from captionbot.results import heatmaps_true
 from streamlit_views import work
 from streamlit_views.view import View, choose_one_word
 from streamlit_views.view import show as picture
@@ -39,33 +40,41 @@ def show(view: View) -> None:
     st.markdown(f"##### How likely “{plain(word)}” stays")
     curves(tested)
     every_word(view)
+    many_photos(view)
     method()
 
 
 def verdict(tested: Faithfulness) -> None:
-    numbers = (
-        f"The hottest places matter {tested.effect:.2f} nats more to the word than the coldest do; to count, "
-        f"it must be more than {tested.threshold:.2f}."
-    )
     if tested.holds:
-        st.success(f"**{tested.verdict}** {numbers}", icon=":material/check_circle:")
+        st.success(f"**{tested.verdict}** {tested.reason}", icon=":material/check_circle:")
     else:
-        st.warning(f"**{tested.verdict}** {numbers}", icon=":material/help:")
+        st.warning(f"**{tested.verdict}** {tested.reason}", icon=":material/help:")
 
 
 def curves(tested: Faithfulness) -> None:
     """The word's log-probability as ever more of the photo is hidden or shown."""
-    st.line_chart(
+    lines = [
+        {"share": 100 * float(share), "log-probability": float(value), "what": name}
+        for name, (shares, values) in tested.curves.items()
+        for share, value in zip(shares, values, strict=True)
+    ]
+    colours = {"domain": list(tested.curves), "range": ["#635bff", "#d97706", "#8a90a0"]}
+    st.vega_lite_chart(
         {
-            "Share of the photo, %": 100 * tested.shares,
-            "Hottest places hidden": tested.deletion,
-            "Hottest places shown": tested.insertion,
-            "Hidden at random": tested.random.mean(0),
+            "data": {"values": lines},
+            "mark": {"type": "line", "point": True},
+            "encoding": {
+                "x": {"field": "share", "type": "quantitative", "title": "Share of the photo, %"},
+                "y": {"field": "log-probability", "type": "quantitative", "title": "Log-probability"},
+                "color": {
+                    "field": "what",
+                    "type": "nominal",
+                    "scale": colours,
+                    "legend": {"orient": "bottom", "title": None, "columns": 1, "labelLimit": 300},
+                },
+            },
         },
-        x="Share of the photo, %",
-        y_label="Log-probability",
-        color=["#635bff", "#d97706", "#8a90a0"],
-        height=280,
+        height=340,
     )
 
 
@@ -84,26 +93,51 @@ def every_word(view: View) -> None:
         {
             "Word": [word.word for word in found],
             "Rests on its heatmap": [word.holds for word in found],
-            "Effect, nats": [word.effect for word in found],
+            "Lost, nats": [word.effect for word in found],
             "Must be above": [word.threshold for word in found],
         },
         hide_index=True,
         column_config={
-            name: st.column_config.NumberColumn(format="%.2f") for name in ("Effect, nats", "Must be above")
+            name: st.column_config.NumberColumn(format="%.2f") for name in ("Lost, nats", "Must be above")
         },
         alt="For every word whether it rests on what its heatmap shows.",
     )
 
 
+def many_photos(view: View) -> None:
+    """What `training.faithfulness` found, where it was run."""
+    found = heatmaps_true(view.asked.settings.model)
+    if found is None:
+        return
+    photos, shares = found
+    with st.expander(f"Over {photos} photos, by part of speech", icon=":material/photo_library:"):
+        st.dataframe(
+            {
+                "Part of speech": [share.part for share in shares],
+                "Words": [share.words for share in shares],
+                "Heatmap true": [100 * share.share for share in shares],
+                "95 % interval": ["{:.0%} to {:.0%}".format(*share.interval) for share in shares],
+            },
+            hide_index=True,
+            column_config={
+                "Heatmap true": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
+            },
+            alt="For which share of words the heatmap is true, by part of speech.",
+        )
+        st.caption("Chance alone gets 5 %. Parts of speech are told apart by lists and rules.")
+
+
 def method() -> None:
     with st.expander("How this is tested", icon=":material/school:"):
         st.markdown(
-            "The photo is cut into 8 x 8 pieces. They are hidden under the photo's mean colour, the hottest "
-            "of the heatmap first, and the model reads its own sentence again. If the word rests on them, "
-            "its log-probability falls early (*deletion*), and showing only the hottest brings it back early "
-            "(*insertion*). The effect is half the area between the two curves. It is measured for random "
-            "orders of patches too, and the heatmap counts as true where its effect is beyond nine in ten of "
-            "theirs, and not tiny."
+            "The photo is cut into 8 x 8 pieces. The quarter of them where the heatmap is hottest is hidden "
+            "under the photo's mean colour, and the model reads its own sentence again: the word loses some "
+            "of its log-probability, counted in *nats* (0.69 halves the probability). Then the same is done "
+            "with **19 quarters chosen at random**, in patches, the same for every word and photo. The "
+            "heatmap counts as true where it costs the word more than **all 19**. A heatmap that knew "
+            "nothing would manage that once in 20 times: it is a permutation test with p = 1/20.\n\n"
+            "So of a sentence of ten words expect one to pass by luck in every other photo. The curves show "
+            "the same at every quarter: *hidden*, the hottest first, and *shown*, nothing but the hottest."
         )
         st.caption(
             "Petsiuk et al., RISE, arXiv 1806.07421, section 4.3; Zeiler and Fergus, arXiv 1311.2901, "

@@ -21,6 +21,7 @@ from captionbot import beam_tree, explain, explore, render
 from captionbot.card import Card
 from captionbot.explain import Faithfulness
 from captionbot.images import load_image
+from captionbot.pages import resident
 from captionbot.render import Look
 from captionbot.search_options import SearchOptions
 from captionbot.types import Caption, Captioned, Features, Size, Word
@@ -81,12 +82,10 @@ class Asked:
 KEYS: Any = {Photo: lambda photo: photo.key}
 
 
-@st.cache_resource(max_entries=1, show_spinner="Waking the captioner…")
 def load_captioner(model: str) -> Captioner:
-    """The one captioner that is in memory: another takes its place."""
-    from captionbot import Captioner
-
-    return Captioner.from_pretrained(model)
+    """The one captioner that is in memory: another takes its place. Streamlit's own cache would let the
+    first go only once the second is there."""
+    return resident(model)
 
 
 @st.cache_data(max_entries=8, ttl=60)
@@ -99,7 +98,7 @@ def fetch_photo(url: str) -> bytes:
     return fetch(url)
 
 
-@st.cache_data(max_entries=32, ttl=KEPT, show_spinner=False, hash_funcs=KEYS)
+@st.cache_data(max_entries=16, ttl=KEPT, show_spinner=False, hash_funcs=KEYS)
 def display_photo(photo: Photo) -> Image.Image:
     return render.fit(photo.decode(at_least=render.DISPLAY), render.DISPLAY)
 
@@ -180,14 +179,14 @@ def beam_svg(asked: Asked, cut: bool) -> str:
     )
 
 
-@st.cache_data(max_entries=128, ttl=KEPT, show_spinner=False, hash_funcs=KEYS)
+@st.cache_data(max_entries=16, ttl=KEPT, show_spinner=False, hash_funcs=KEYS)
 def tiles(photo: Photo, caption: Caption, look: Look) -> list[Image.Image]:
     """A small heatmap for every word."""
     small = render.fit(display_photo(photo), 360)
     return [render.word_overlay(small, caption, t, look) for t in range(len(caption.words))]
 
 
-@st.cache_data(max_entries=16, ttl=KEPT, show_spinner="Drawing…", hash_funcs=KEYS)
+@st.cache_data(max_entries=8, ttl=KEPT, show_spinner="Drawing…", hash_funcs=KEYS)
 def gif(photo: Photo, caption: Caption, look: Look) -> bytes:
     return render.gif(render.animation(display_photo(photo), caption, look))
 

@@ -1,14 +1,16 @@
-"""The Gradio page: a real server, Gradio's own client, and a real browser."""
+"""The Gradio page: a real server and Gradio's own client; `test_gradio_browser` has the browser."""
 
 from __future__ import annotations
 
-import shutil
+import asyncio
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ import requests
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from tiny import build_tiny_captioner
+from tiny import build_region_captioner, build_tiny_captioner
 
-PATIENCE = 120_000  # milliseconds that a browser may wait on a busy machine
+from captionbot import explore, pages
+from captionbot.types import Size
 
 
 class Page(NamedTuple):
@@ -33,12 +36,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     weights, temporary = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("gradio")
     build_tiny_captioner(weights)
     build_tiny_captioner(weights, "other", default=False)
+    build_region_captioner(weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         import gradio_app as app
 
-        _, url, _ = app.demo.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+        _, url, _ = app.demo.launch(
+            prevent_thread_lock=True, quiet=True, mcp_server=find_spec("mcp") is not None, **app.LAUNCH
+        )
         yield Page(app, url, Client(url, verbose=False), temporary)
         app.demo.close()
 
@@ -60,11 +66,15 @@ def broken(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def view(page: Page, photo: Path) -> Any:
+    return looked_at(page, photo, "tiny")
+
+
+def looked_at(page: Page, photo: Path, model: str) -> Any:
     image = Image.open(photo)
     work, draw = page.app.work, page.app.draw
-    options = replace(work.usual("tiny"), num_return=2)
-    captioned, evidence = work.look("tiny", image, options, "", "")
-    return draw.View(str(photo), "seen.png", "tiny", options, "", "", image, captioned, evidence)
+    options = replace(work.usual(model), num_return=2)
+    captioned, evidence = work.look(model, image, options, "", "")
+    return draw.View(str(photo), "seen.png", model, options, "", "", image, captioned, evidence)
 
 
 def test_the_endpoint_answers_with_the_command_line_s_record(page, photo):
@@ -114,6 +124,8 @@ def test_beam_hands_out_all_that_was_weighed(page, photo):
     roots = [node for node in answer["nodes"] if node["parent"] is None]
     assert len(roots) == 4  # the 2 K best first words
     assert sum("The winner" in node["why"] for node in answer["nodes"]) == 1
+    numbers = [node["log_prob"] for node in answer["nodes"]] + [s["log_prob"] for s in answer["sentences"]]
+    assert {type(number) for number in [*scores, *numbers]} == {float}
     assert answer["svg"].startswith("<svg")
 
 
@@ -146,9 +158,9 @@ def test_ask_captions_what_is_left_of_the_photo(page, photo):
 
 def test_compare_asks_one_captioner_after_the_other(page, photo):
     answer = page.client.predict(image=handle_file(photo), api_name="/compare")
-    assert [line["model"] for line in answer] == ["other", "tiny"]
+    assert [line["model"] for line in answer] == ["other", "regions", "tiny"]
     assert all(line["seconds"] > 0 for line in answer)
-    assert list(page.app.work._resident) == ["tiny"]
+    assert [card.stem for card in pages._held] == ["tiny"]
 
 
 def test_batch_keeps_the_order_and_names_the_bad_file(page, photo, broken, tmp_path):
@@ -176,7 +188,7 @@ def test_a_bad_image_is_an_error_record(page, broken):
         ({"beam_size": 2, "num_return": 3}, "num_return is 3"),
         ({"prefix": "zebra"}, "zebra"),
         ({"banned": "zebra"}, "zebra"),
-        ({"model": "../tiny"}, "choose one of other, tiny"),
+        ({"model": "../tiny"}, "choose one of other, regions, tiny"),
     ],
 )
 def test_bad_options_are_a_sentence(page, photo, options, sentence):
@@ -215,8 +227,8 @@ def test_the_queue_has_a_limit_and_one_photo_is_captioned_at_a_time(page):
     public = {fn.fn.__name__ for fn in shared if fn.api_visibility == "public"}
     assert public == {"caption", "explain", "beam", "steer", "ask", "compare", "batch"}
     assert {fn.fn.__name__ for fn in shared} - public == {
-        *("on_photo", "on_caption", "on_rival", "on_steer", "on_ask", "on_test", "on_test_all"),
-        *("on_compare", "on_batch"),
+        *("on_photo", "on_caption", "on_rival", "on_steer", "on_ask", "on_regions"),
+        *("on_test", "on_test_all", "on_compare", "on_batch"),
     }
 
 
@@ -268,12 +280,124 @@ def test_files_to_take_along(page, view):
     assert view.caption.text.capitalize() in Path(paths[0]).read_text()
 
 
-def test_the_captioner_before_is_let_go(page):
-    work = page.app.work
-    other = work.captioner("other")
-    assert work.captioner("other") is other
-    work.captioner("tiny")
-    assert list(work._resident) == ["tiny"]
+def test_the_captioner_is_woken_before_a_gpu_is_lent_to_a_copy_of_this_process(page, monkeypatch):
+    work, lent = page.app.work, []
+
+    def gpu(function):
+        return lambda *args: lent.append([card.stem for card in pages._held]) or function(*args)
+
+    monkeypatch.setattr(work, "spaces", SimpleNamespace(GPU=gpu))
+    assert work.on_gpu(lambda model, word: f"{model} {word}")("other", "runs") == "other runs"
+    assert lent == [["other"]]
+
+
+def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
+    app = page.app
+    seen = looked_at(page, photo, "regions")
+    caption, every = seen.caption, list(range(6))
+    shown = app.show_regions(seen)
+    assert shown[app.regions_tab]["visible"] is True
+    names = [name for name, _ in shown[app.kept]["choices"]]
+    assert names == app.draw.box_names(caption)
+    assert caption.labels[3] in names[3]
+    columns = np.array([row[1:] for row in shown[app.leaning]["value"]], float)
+    np.testing.assert_allclose(columns.sum(0), 100, atol=0.5)
+
+    bot = app.work.captioner("regions")
+    least = float(caption.scores[4])  # boxes come best first
+    for (most, score, kept), gone in (
+        ((6, 0, [0, 1, 3, 4, 5]), [2]),
+        ((4, 0, every), [4, 5]),
+        ((6, least, every), [5]),
+    ):
+        left = explore.without_places(bot.encode([Image.open(photo)]), gone)
+        (expected,) = bot.caption_features(left, [Size(120, 90)], seen.options)
+        answer = app.on_regions(seen, most, score, kept)
+        assert len(answer[app.leaning]["value"]) == len(answer[app.region_picture][1]) == 6 - len(gone)
+        said = [text.strip() for text, _ in answer[app.region_after]]
+        assert said == [word.text for word in expected.captions[0].words]
+    assert "Nothing changed" in app.on_regions(seen, 6, 0, every)[app.region_note]
+    with pytest.raises(app.gr.Error, match="leave at least one"):
+        app.on_regions(seen, 6, 0, [])
+
+
+def test_captioners_without_a_detector_have_no_view_of_boxes(page, view):
+    assert page.app.show_regions(view)[page.app.regions_tab]["visible"] is False
+
+
+def test_the_address_of_the_page_restores_what_was_set(page, view):
+    app = page.app
+    sample, path = next(iter(app.SAMPLES.items()))
+    values = {control: control.value for control in app.asking}
+    values |= {app.model: "other", app.prefix: "a dog", app.controls["max_length"]: 9}
+    values |= {app.controls["sample"]: True, app.controls["top_p"]: 0.35, app.link: ""}
+    values[app.view] = view._replace(file=str(path))
+    query = app.on_address(values)
+    shown = app.on_open(SimpleNamespace(query_params=dict(parse_qsl(query.removeprefix("?")))))
+    assert shown[app.photo] == str(app.SAMPLES[sample])
+    for control in app.asking:
+        assert shown.get(control, control.value) == values[control], control.label
+    own = app.on_address(values | {app.view: view})  # a photo of one's own cannot be linked to
+    assert "photo" not in own
+
+
+@pytest.mark.parametrize(
+    "query", [{"model": "../x"}, {"beam_size": "99"}, {"top_p": "x"}, {"sample": "?", "photo": "?"}]
+)
+def test_an_address_that_cannot_be_changes_nothing(page, query):
+    assert page.app.on_open(SimpleNamespace(query_params=query)) == {page.app.link: ""}
+
+
+def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
+    app = page.app
+    values = {control: control.value for control in app.asking}
+    values[app.files] = [{"path": str(path)} for path in (photo, broken)]
+    *_, last = app.on_batch(values)
+    good, bad = last[app.batch_table]
+    assert good[0].startswith('<img src="data:image/jpeg;base64,')
+    assert good[1] == "photo.png"
+    assert bad[:2] == ["", "broken.jpg"]
+    assert last[app.batch_note] == "1 captioned, 1 could not be read."
+    assert [Path(path).name for path in last[app.batch_files]] == [
+        *("captions.csv", "captions.jsonl", "captions.zip"),
+    ]
+
+
+def test_results_are_those_of_the_leaderboard(page, monkeypatch):
+    assert page.app.draw.leaderboard() == []  # tiny ones were never measured
+    line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
+    monkeypatch.setattr(page.app.draw.results, "leaderboard", lambda: [line])
+    assert page.app.draw.leaderboard() == [["other", "beam 5", 0.5, None, None, None, 2.1, 20.5]]
+
+
+def test_explanations_have_the_photo_s_own_numbers(page, view):
+    app = page.app
+    attention, beam = app.draw.about_attention(view), app.draw.about_beam(view)
+    assert "**16 places**" in attention
+    assert "$$" in attention
+    best = view.captioned.search.hypotheses[0][0]
+    assert f"**{best.score:.2f}**" in beam
+    assert app.draw.about_beam(view._replace(options=replace(view.options, sample=True))) == ""
+
+
+def test_a_language_model_finds_the_endpoints_as_tools(page):
+    pytest.importorskip("mcp")
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def tools() -> dict[str, str]:
+        async with (
+            streamablehttp_client(f"{page.url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return {tool.name: tool.description or "" for tool in (await session.list_tools()).tools}
+
+    found = asyncio.run(tools())
+    assert {name.rsplit("_", 1)[-1] for name in found} == {
+        *("caption", "explain", "beam", "steer", "ask", "compare", "batch"),
+    }
+    assert any("Caption one photo: what" in text for text in found.values())
 
 
 @pytest.mark.parametrize(
@@ -286,53 +410,6 @@ def test_colours_follow_confidence(page, probability, start):
 def test_an_abandoned_page_says_so(page):
     with pytest.raises(page.app.gr.Error, match="left alone"):
         page.app.on_word(None, None)
-
-
-def test_a_browser_captions_a_photo_and_explains_a_word(page, photo, broken):
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("needs chromium, as of apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": 1360, "height": 1000})
-        tab.set_default_timeout(PATIENCE)
-        faults: list[str] = []
-        strangers: list[str] = []
-        tab.on("pageerror", lambda error: faults.append(str(error)))
-        tab.on(
-            "request",
-            lambda r: strangers.append(r.url) if not r.url.startswith((page.url, "data:", "blob:")) else 0,
-        )
-        tab.goto(page.url)
-        words, headline = tab.locator("#words .token"), tab.locator("#headline h2")
-        words.first.wait_for()  # a sample is there before anything is given
-        tab.get_by_label("Remove Image").click()
-        tab.get_by_text("There is no photo yet").wait_for()
-        tab.locator("#photo input[type=file]").set_input_files(photo)
-        headline.wait_for()
-        tab.get_by_role("button", name="More options").click()
-        tab.get_by_label("Start the caption with").fill("a dog runs")
-        tab.get_by_label("Start the caption with").press("Enter")
-        tab.get_by_role("heading", name="A dog runs").wait_for()
-        for word in ("dog", "runs"):
-            words.get_by_text(word, exact=True).first.click()
-            tab.locator("#heatmap").get_by_text(f"“{word}”").wait_for()
-        tab.locator("#heatmap img").wait_for()
-        tab.get_by_role("tab", name="Places").click()
-        tab.locator("#places img").first.wait_for()
-        tab.locator("#rivals button").first.click()  # the sentence is finished again from a rival
-        tab.locator("#steered .token").first.wait_for()
-        tab.get_by_role("tab", name="Ask the picture").click()
-        tab.get_by_label("A rectangle").click()
-        tab.get_by_role("button", name="Caption it again").click()
-        tab.locator("#asked img").wait_for()
-        tab.locator("#photo").get_by_label("Remove Image").click()
-        tab.locator("#photo input[type=file]").set_input_files(broken)
-        tab.get_by_text("not an image that can be read").first.wait_for()
-        browser.close()
-    assert not faults
-    assert not strangers
 
 
 def test_photos_leave_the_disk_when_the_server_stops(page, photo):

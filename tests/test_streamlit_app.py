@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
+import shutil
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +19,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from tiny import WORDS, build_tiny_captioner
 
+from captionbot.batch import zip_of_texts
 from captionbot.card import load, save
-from streamlit_views import batch
 
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
 
@@ -387,7 +390,7 @@ def test_a_word_can_be_banned_and_a_longer_caption_asked_for(page: AppTest) -> N
     open_view(page, "Steer")
     first = said(page)[0]
     next(toggle for toggle in page.toggle if toggle.label.startswith("Never say")).set_value(True)
-    choice(page, "Length").set_value("Longer")
+    choice(page, "Length").set_value("longer")
     before, after = sides(run(page))
     assert len(after) > len(before)
     assert first not in [word.strip("*") for word in after]
@@ -416,9 +419,27 @@ def test_a_verdict_on_the_heatmap(page: AppTest) -> None:
     open_view(page, "Is it true?")
     [verdict] = [*page.success, *page.warning]
     assert "This word" in verdict.value
+    assert "in 19 tries" in verdict.value
     page.button(key="test all").click()
     [table] = run(page).dataframe
     assert list(table.value["Word"]) == said(page)
+    assert not any("by part of speech" in expander.label for expander in page.expander)
+
+
+def test_verdicts_over_many_photos_stand_beside_the_one(
+    page: AppTest, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(weights, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    parts = [{"part": "noun", "words": 8, "true": 2}, {"part": "all", "words": 10, "true": 4}]
+    sha256 = json.loads((tmp_path / "tiny.json").read_text())["sha256"]
+    found = [{"name": "tiny", "sha256": sha256, "photos": 3, "parts": parts}]
+    (tmp_path / "faithfulness.json").write_text(json.dumps(found))
+    [expander] = [e for e in open_view(page, "Is it true?").expander if "part of speech" in e.label]
+    assert expander.label == "Over 3 photos, by part of speech"
+    [table] = expander.dataframe
+    assert list(table.value["Heatmap true"]) == [25, 40]
+    assert table.value["95 % interval"][0] == "7% to 59%"
 
 
 def test_one_captioner_has_nothing_to_be_compared_with(page: AppTest) -> None:
@@ -475,7 +496,7 @@ def test_many_photos_keep_their_order_and_bad_ones_are_named(page: AppTest) -> N
 
     _, done = many.session_state["done"]
     found = [result for result, _ in done]
-    with zipfile.ZipFile(io.BytesIO(batch.text_files(found))) as file:
+    with zipfile.ZipFile(io.BytesIO(zip_of_texts(found))) as file:
         assert file.namelist() == ["red.txt", "two.zip/sub/blue.txt", "two.zip/up.txt"]
         assert file.read("red.txt").decode().splitlines() == [c.text for c in found[0][1].captions]
 
@@ -484,3 +505,60 @@ def test_results_are_those_of_the_cards(page: AppTest) -> None:
     script = "from streamlit_views import results; results.show()"
     empty = run(AppTest.from_string(script, default_timeout=300))
     assert "No captioner" in empty.info[0].value
+
+
+GALLERY = "from streamlit_views import results; results.show()"
+
+
+@pytest.fixture
+def gallery(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Seven photos in a .tar beside their annotations, one of which is missing, captioned by two."""
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
+    said = ["a dog runs", "a dog sits", "two men", "a cat", "a red ball", "snow", "a man in snow"]
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for number in range(6):
+            data = picture("red", (40 + number, 30))
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    shots = [
+        {
+            "photo": f"{number}.png",
+            "references": [f"a person says {number}"],
+            "captions": {
+                "one": {"text": text, "CIDEr": number / 10},
+                "two": {"text": "a dog runs", "CIDEr": 1 - number / 10},
+            },
+        }
+        for number, text in enumerate(said)
+    ]
+    found = {"images": str(tmp_path), "split": "val", "captioners": ["two", "one"], "shots": shots}
+    (tmp_path / "val.json").write_text(json.dumps(found))
+    monkeypatch.setenv("CAPTIONBOT_VAL", str(tmp_path / "val.json"))
+    return tmp_path
+
+
+def test_the_best_worst_and_most_different_captions(gallery: Path) -> None:
+    page = run(AppTest.from_string(GALLERY, default_timeout=300))
+    people = [f"A person says: a person says {number}" for number in range(7)]
+    assert alts(page) == people[:6]  # by the captioner that is best
+    page.selectbox(key="gallery of").set_value("one")
+    assert alts(run(page)) == people[5:0:-1]  # the best one's photo is not there
+    assert any(note.value == "6.png is not among the photos." for note in page.caption)
+    choice(page, "Captions").set_value("Worst")
+    assert alts(run(page)) == people[:6]
+    choice(page, "Captions").set_value("Most different")
+    run(page)
+    sentences = [block.value for block in page.markdown if block.value.startswith("**")]
+    assert sentences[:4] == ["**A dog runs.**", "**Two men.**", "**A dog runs.**", "**Snow.**"]
+    assert "one · CIDEr 0.20" in [note.value for note in page.caption]
+
+
+def test_results_without_or_with_a_broken_gallery(gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gallery / "val.json").write_text("{}")
+    [warning] = run(AppTest.from_string(GALLERY, default_timeout=300)).warning
+    assert "write it again" in warning.value
+    monkeypatch.delenv("CAPTIONBOT_VAL")
+    page = run(AppTest.from_string(GALLERY, default_timeout=300))
+    assert not page.warning
+    assert any("training.gallery" in block.value for block in page.markdown)

@@ -2,130 +2,151 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
+import re
 import sys
-import time
-import urllib.error
-import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_streamlit_app import build_observant_captioner
+from browsers import ARTEFACTS, CHROMIUM, on_a_laptop, opened, served
+from playwright.sync_api import Browser, Page, expect
 
-ROOT = Path(__file__).parents[1]
-ARTEFACTS = ROOT / "artefacts"  # what the page looked like; git ignores it, Playwright makes it
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
+from captionbot.samples import sample_photos
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH"),
+    pytest.mark.skipif(not sample_photos(), reason="needs the photos that gradio carries"),
 ]
-PATIENCE = 120_000  # milliseconds: another program may have all the cores
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH")
+CHEETAH, TOWER, LION = sample_photos().values()
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("server")
-    build_observant_captioner(folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
-    command += [f"--server.port={port}", "--server.address=127.0.0.1"]
-    environment = os.environ | {"CAPTIONBOT_WEIGHTS": str(folder)}
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        try:
-            wait_for(f"{address}/_stcore/health", server, folder / "log")
-            yield address
-        finally:
-            server.terminate()
-            server.wait(30)
-
-
-def wait_for(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while server.poll() is None and time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.2)
-    pytest.fail(f"the page's server did not start:\n{log.read_text(errors='replace')}")
+    command += ["--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"]
+    with served(tmp_path_factory.mktemp("server"), command, "/_stcore/health") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with opened() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """The page with its sample, on a laptop's screen. It must not ask other machines for anything."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    expect.set_options(timeout=PATIENCE)
-    page = context.new_page()
-    strangers: list[str] = []
-    own = (address, "data:", "blob:")
-    page.on("request", lambda request: request.url.startswith(own) or strangers.append(request.url))
-    page.goto(address)
-    expect(page.get_by_role("img").first).to_be_visible()
-    expect(page.locator("[data-testid=stSpinner]")).to_have_count(0)
-    yield page
-    context.close()
-    assert strangers == []
+def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page with its sample, or at the address that a test asks for."""
+    with on_a_laptop(browser, address, getattr(request, "param", "")) as page:
+        settled(page)
+        yield page
 
 
-def test_upload_a_photo_and_click_a_word(page: Page, shared: Path) -> None:
-    sample = page.get_by_role("img").first.get_attribute("src")
-    photo = sorted((shared / "data" / "photos").glob("*.jpg"))[3]
-    page.locator("input[type=file]").set_input_files(photo)
-    hero = page.get_by_role("img").first
-    expect(hero).not_to_have_attribute("src", str(sample))
+def settled(page: Page) -> None:
+    """Wait until the server has nothing more to say."""
+    expect(page.get_by_role("heading").first).to_be_visible()
+    expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
+    expect(page.locator("[data-testid=stSpinner], [data-testid=stSkeleton]")).to_have_count(0)
 
-    headline = page.get_by_role("heading", level=2).inner_text()
-    expect(hero).to_have_attribute("alt", headline)
+
+def headline(page: Page) -> str:
+    return page.get_by_role("heading", level=2).inner_text()
+
+
+def chips(page: Page) -> list[str]:
     words = page.get_by_role("radiogroup", name="Click a word").get_by_role("radio")
-    assert words.count() == len(headline.split())
-    shown = str(hero.get_attribute("src"))
-    words.last.click()
-    expect(hero).not_to_have_attribute("src", shown)
-    word = headline.strip(".").split()[-1]
-    expect(page.get_by_text(f"“{word}” had a probability of")).to_be_visible()
-    page.wait_for_function("document.querySelector('[data-testid=stImage] img').naturalWidth > 200")
+    return [word.replace("\u2060", "") for word in words.all_inner_texts()]
 
+
+def at(view: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", [view], indirect=True)
+
+
+def test_upload_a_photo_and_click_a_word(page: Page) -> None:
+    hero = page.get_by_role("img").first
+    sample = str(hero.get_attribute("src"))
+    page.locator("input[type=file]").set_input_files(LION)
+    expect(hero).not_to_have_attribute("src", sample)
+    settled(page)
+
+    expect(hero).to_have_attribute("alt", headline(page))
+    assert " ".join(chips(page)).capitalize() + "." == headline(page)
+    shown = str(hero.get_attribute("src"))
+    page.get_by_role("radiogroup", name="Click a word").get_by_role("radio").nth(1).click()
+    expect(hero).not_to_have_attribute("src", shown)
+    expect(page.get_by_text(f"“{chips(page)[1]}” had a probability of")).to_be_visible()
+    page.wait_for_function("document.querySelector('[data-testid=stImage] img').naturalWidth > 200")
     page.screenshot(path=ARTEFACTS / "streamlit.png")
 
 
-@pytest.mark.parametrize(
-    ("label", "ending", "magic"),
-    [
-        ("The page that opens offline (HTML)", ".html", b"<!doctype html>"),
+@at("?view=Steer")
+def test_the_sentence_is_finished_again_from_a_word_of_one_s_own(page: Page) -> None:
+    page.get_by_label("Or type words of your own").fill("two dogs")
+    page.get_by_label("Or type words of your own").press("Enter")
+    expect(page.get_by_text("The model's own")).to_be_visible()
+    steered = page.get_by_role("heading", level=5).nth(1)
+    expect(steered).to_contain_text("dogs")
+    page.screenshot(path=ARTEFACTS / "streamlit-steer.png", full_page=True)
+
+
+@at("?view=Regions&model=regions")
+def test_a_box_that_is_unticked_is_left_out(page: Page) -> None:
+    boxes = page.get_by_role("button").filter(has_text="%").filter(has_not_text="whole image")
+    expect(boxes.first).to_be_visible()
+    picture = page.get_by_role("img", name="boxes.")
+    expect(picture).to_have_attribute("alt", f"{headline(page)} With its 6 boxes.")
+    boxes.first.click()
+    expect(page.get_by_text("Without 1 of 6")).to_be_visible()
+    expect(picture).to_have_attribute("alt", re.compile("With its 5 boxes"))
+    page.screenshot(path=ARTEFACTS / "streamlit-regions.png", full_page=True)
+
+
+@at("?view=Compare")
+def test_captioners_side_by_side(page: Page) -> None:
+    page.get_by_role("button", name="Compare", exact=True).click()
+    said = page.get_by_role("heading", level=5)
+    expect(said).to_have_count(4)
+    expect(page.get_by_text("s · confidence")).to_have_count(4)
+    assert all(text.endswith(".") for text in said.all_inner_texts())
+    page.screenshot(path=ARTEFACTS / "streamlit-compare.png", full_page=True)
+
+
+@at("many")
+def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("Dear diary")
+    page.locator("input[type=file]").set_input_files([CHEETAH, broken, TOWER, LION])
+    page.get_by_role("button", name="Caption 4 files").click()
+    expect(page.get_by_text("3 captioned, 1 could not be read.")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="broken.jpg")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="One .txt a photo").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == [f"{path.stem}.txt" for path in (CHEETAH, TOWER, LION)]
+        assert all(archive.read(name).strip() for name in archive.namelist())
+    page.screenshot(path=ARTEFACTS / "streamlit-many.png", full_page=True)
+
+
+@at("?model=show-and-tell-gru-flickr8k&beam_size=2&source=Samples&sample=A+tower&view=Share")
+def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
+    expect(page.get_by_role("slider", name="Beam size")).to_have_value("2")
+    expect(page.get_by_role("radio", name="A tower")).to_be_checked()
+    link = page.get_by_text("?model=show-and-tell-gru-flickr8k").inner_text()
+    assert {"beam_size=2", "sample=A+tower"} <= set(link.split("?")[1].split("&"))
+
+
+@at("?view=Share")
+def test_downloads(page: Page) -> None:
+    for label, ending, magic in (
         ("Every word (PNG)", ".png", b"\x89PNG"),
         ("Word by word (GIF)", ".gif", b"GIF8"),
         ("Captions and attention (JSON)", ".json", b'{"image"'),
-    ],
-)
-def test_downloads(page: Page, label: str, ending: str, magic: bytes) -> None:
-    page.get_by_role("tab", name="Share").click()
-    with page.expect_download() as download:
-        page.get_by_role("button", name=label).click()
-    assert download.value.suggested_filename.endswith(ending)
-    assert Path(download.value.path()).read_bytes().startswith(magic)
+    ):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=label).click()
+        assert download.value.suggested_filename.endswith(ending)
+        assert Path(download.value.path()).read_bytes().startswith(magic)
 
 
 def test_words_are_stepped_through_with_the_arrow_keys(page: Page) -> None:
@@ -135,9 +156,8 @@ def test_words_are_stepped_through_with_the_arrow_keys(page: Page) -> None:
         expect(words.nth(chosen)).to_be_checked()
 
 
+@at("?view=Share")
 def test_the_report_opens_offline(page: Page, tmp_path: Path) -> None:
-    page.get_by_role("tab", name="Share").click()
-    expect(page.get_by_text("?view=Share")).to_be_visible()
     with page.expect_download() as download:
         page.get_by_role("button", name="opens offline").click()
     download.value.save_as(tmp_path / "report.html")
@@ -157,8 +177,8 @@ def test_the_report_opens_offline(page: Page, tmp_path: Path) -> None:
     report.context.set_offline(False)
 
 
+@at("?view=Beam")
 def test_a_click_in_the_tree_says_what_became_of_a_word(page: Page) -> None:
-    page.get_by_role("tab", name="Beam").click()
     end = page.locator(".beam-tree g.won").last
     expect(end).to_be_visible()
     end.click()

@@ -129,7 +129,9 @@ def _measure(
     rows = []
     for beam_size in BEAM_SIZES:
         options = captioner.options(beam_size=beam_size)
-        captions = dict(zip(names, _captions(captioner, features, len(names), options), strict=True))
+        captions = dict(
+            zip(names, captions_of_features(captioner, features, len(names), options), strict=True)
+        )
         caption_all(captioner, store, examples[:WARM_UP], options, TIMED_BATCH)
         timed = examples[: given.sample]
         started = time.perf_counter()
@@ -156,7 +158,9 @@ def _measure(
     return rows
 
 
-def _captions(captioner: Captioner, features: FeatureSource, n: int, options: SearchOptions) -> list[str]:
+def captions_of_features(
+    captioner: Captioner, features: FeatureSource, n: int, options: SearchOptions
+) -> list[str]:
     """The best captions of n images that are encoded already."""
     found: list[str] = []
     for start in tqdm(range(0, n, BATCH), desc=f"{captioner.name}, beam {options.beam_size}", mininterval=1):

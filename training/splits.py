@@ -102,5 +102,5 @@ def with_pixels(
     if not bad:
         return split, pixels
     good = [i for i, name in enumerate(split.names) if name not in bad]
-    names, captions = ([of[i] for i in good] for of in (split.names, split.captions))
+    names, captions = [split.names[i] for i in good], [split.captions[i] for i in good]
     return Split(names, captions, [split.taught[i] for i in good if split.taught], bad), pixels

@@ -208,6 +208,22 @@ class Tagger(nn.Module):
         return F.layer_norm(pooled, pooled.shape[-1:])
 
 
+class Unembedding(nn.Module):
+    """Scores of words by an embedding's transpose (arXiv 1608.05859); the weights are the embedding's."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.embedding = (embedding,)  # a tuple hides it from state_dict, where it has its own name
+
+    @property
+    def weight(self) -> Tensor:
+        return self.embedding[0].weight
+
+    def forward(self, output: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        return F.linear(output, self.weight)
+
+
 class GPT2PrefixDecoder(Decoder):
     """Tags (where there are any), image tokens, words: all in one sequence, only the words are predicted.
 
@@ -230,6 +246,7 @@ class GPT2PrefixDecoder(Decoder):
         self.wpe = nn.Embedding(config.positions, config.hidden_size)
         self.blocks = nn.ModuleList(GPT2Block(config) for _ in range(config.layers))
         self.ln_f = nn.LayerNorm(config.hidden_size)
+        self.output_word = Unembedding(self.wte)
         self.tagger = Tagger(config.feature_size, len(config.tag_ids)) if config.tag_ids else None
         for name, parameter in self.named_parameters():
             if name.startswith(("wte", "wpe", "blocks")) and name.endswith("weight") and parameter.ndim == 2:
@@ -298,7 +315,7 @@ class GPT2PrefixDecoder(Decoder):
         return output, alphas, State(images, {"sees": sees[:, -1]})
 
     def logits(self, output: Tensor) -> Tensor:
-        return F.linear(output, self.wte.weight)
+        return self.output_word(output)
 
     def _dropped(self, values: Tensor) -> Tensor:
         return F.dropout(values, self.config.dropout, self.training)

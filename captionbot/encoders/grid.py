@@ -62,6 +62,8 @@ class GridEncoder(nn.Module):
     def _grid(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, rows, columns), 1 x 1 behind a layer that sees the image as a whole."""
         cells = self.cnn(pixel_values.contiguous(memory_format=torch.channels_last))
+        if not torch.is_autocast_enabled(cells.device.type):
+            cells = cells.float()  # of a CNN that computes in bf16 by itself
         return self.pool(cells if cells.ndim == 4 else cells[..., None, None])
 
 

@@ -1,0 +1,59 @@
+"""What this machine could do at best: its peak arithmetic, its memory, and what a search must compute.
+
+One thread throughout. The floor of a search is its arithmetic at the peak of a large matrix product; no
+implementation with the same sums can be faster.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.caption import seconds
+from captionbot.decoders.soft_attention import SoftAttentionConfig
+
+_SIZE = 1536  # of square matrices: large enough for the peak, and 7 MB in bf16
+_BYTES = 256 * 2**20  # far more than caches hold
+
+
+def gflops(dtype: torch.dtype, rounds: int = 5) -> float:
+    """Thousand million floating-point operations a second of a matrix product, by one thread."""
+    a, b = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
+    return 2 * _SIZE**3 / _best(lambda: a @ b, rounds) / 1e9
+
+
+def bandwidth(rounds: int = 5) -> float:
+    """GiB a second that one thread reads from memory."""
+    values = torch.ones(_BYTES // 4)
+    return _BYTES / 2**30 / _best(values.sum, rounds)
+
+
+def _best(run: object, rounds: int) -> float:
+    """The fastest round: what the machine can do, whatever else it did meanwhile."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            return min(seconds(run) for _ in range(rounds + 1))  # type: ignore[arg-type]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def search_flop(config: SoftAttentionConfig, places: int, words: int, beams: int) -> int:
+    """Operations (two a multiply-add) of one image's beam search that writes so many words and the end.
+
+    Matrix products and attention alone, with nothing done twice: annotations are projected once, and the
+    embedding's share of the LSTM's gates is a table.
+    """
+    hidden, attention = config.hidden_size, config.attention_size
+    channels = config.annotation_size or config.feature_size
+    once = places * channels * attention + 2 * channels * hidden
+    if config.annotation_size:
+        once += places * config.feature_size * channels
+    row = hidden * attention + hidden * channels  # query and gate
+    row += places * (attention + channels)  # scores and context
+    row += (channels + hidden) * 4 * hidden  # gates
+    output = config.embedding_size if config.deep_output else hidden
+    if config.deep_output:
+        row += (hidden + channels) * output
+    row += output * config.vocabulary_size
+    return 2 * (once + row * (1 + beams * words))  # the first word has one row

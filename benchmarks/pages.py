@@ -1,0 +1,427 @@
+"""How the pages bear up: `python -m benchmarks.pages`.
+
+Real servers, each a process of its own, and clients that speak the pages' own protocols, so that no browser
+takes the cores and a time is what the server needs. Of each page:
+
+- many sessions at once, each with photos of its own: every one must get the caption that the captioner gives
+  when it is called directly;
+- the time from a click on a word to its new heatmap, and of a steered and of a hidden caption;
+- the memory of the server after a warm-up and after many captions more, and after each captioner in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+import numpy as np
+import requests
+from PIL import Image
+
+from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
+from captionbot.render import sentence
+from captionbot.samples import sample_photos
+from captionbot.weights import list_cards
+
+ROOT = Path(__file__).resolve().parents[1]
+STEERED = "two dogs"  # what sentences are made to go on with
+CAPTIONS = 3  # that both pages show unless they are told otherwise
+
+
+class Visitor(Protocol):
+    """One session of a page."""
+
+    def upload(self, photo: bytes, name: str) -> str:
+        """Give the page a photo; the headline that it shows then."""
+
+    def click(self, t: int) -> float:
+        """Choose word t and wait for its heatmap; the seconds that took."""
+
+    def steer(self) -> float:
+        """Have the sentence begin with other words, and wait for it; the seconds that took."""
+
+    def hide(self, share: float) -> float:
+        """Hide a rectangle of that share of the width, and wait for the caption; the seconds that took."""
+
+    def choose(self, model: str) -> str:
+        """Choose another captioner; the headline that is shown then."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print a line a number; 0, 1 where a session got a wrong caption, 2 where something is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pages", description=__doc__)
+    parser.add_argument("--pages", nargs="+", choices=PAGES, default=list(PAGES), help="(default: both)")
+    parser.add_argument("--sessions", type=int, default=10, help="at once (default: %(default)s)")
+    parser.add_argument("--each", type=int, default=3, help="photos of a session (default: %(default)s)")
+    parser.add_argument("--captions", type=int, default=500, help="for memory (default: %(default)s)")
+    parser.add_argument("--clicks", type=int, default=20, help="timed ones (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+    args = parser.parse_args(argv)
+    if not sample_photos():
+        print("There are no photos: install the requirements, of which gradio carries some.", file=sys.stderr)
+        return 2
+    try:
+        count = max(args.sessions * args.each, 8)
+        photos = [photo(number) for number in range(count)]
+        expected = directly(photos)
+        found = {page: measure(page, photos, expected, args) for page in args.pages}
+    except CaptionBotError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return int(any(numbers["wrong captions"] for numbers in found.values()))
+
+
+def photo(number: int) -> bytes:
+    """A JPEG that no other number has: a part of one of the samples, on a tint of its own."""
+    rng = np.random.default_rng(number)
+    samples = list(sample_photos().values())
+    image = load_image(samples[number % len(samples)])
+    left, top = rng.uniform(0, 0.4, 2) * image.size
+    right, bottom = rng.uniform(0.6, 1, 2) * image.size
+    image = image.crop((int(left), int(top), int(right), int(bottom))).resize((640, 480))
+    tint = Image.new("RGB", image.size, tuple(rng.integers(0, 256, 3).tolist()))
+    data = io.BytesIO()
+    Image.blend(image, tint, 0.25).save(data, "JPEG", quality=90)
+    return data.getvalue()
+
+
+def directly(photos: Sequence[bytes]) -> list[str]:
+    """What the default captioner says of each photo, asked one by one as the pages do."""
+    captioner = Captioner.from_pretrained()
+    options = replace(SearchOptions(**captioner.card.search), num_return=CAPTIONS)
+    images = [load_image(data) for data in photos]
+    return [sentence(captioner.caption([image], options)[0].captions[0].text) for image in images]
+
+
+def measure(
+    page: str, photos: Sequence[bytes], expected: Sequence[str], args: argparse.Namespace
+) -> dict[str, Any]:
+    """The numbers of one page, printed as they come."""
+    numbers: dict[str, Any] = {}
+
+    def note(name: str, value: Any, unit: str = "") -> None:
+        numbers[name] = value
+        print(f"{page:10} {name:42} {value} {unit}".rstrip(), flush=True)
+
+    visit = PAGES[page]
+    with served(page) as (address, pid):
+        started = time.perf_counter()
+        visitor = visit(address)
+        said = visitor.upload(photos[0], "0.jpg")
+        note("seconds from the first visit to a caption", round(time.perf_counter() - started, 1))
+        note("memory, MiB", memory(pid))
+        if said != expected[0]:
+            print(f"{page}: “{said}” and not “{expected[0]}”", file=sys.stderr)
+
+        steers, hides = visit(address, "Steer"), visit(address, "Ask the picture")
+        times: dict[str, list[float]] = {"word": [], "steer": [], "hide": []}
+        for turn in range(args.clicks):
+            for one in (visitor, steers, hides):
+                one.upload(photos[turn % len(photos)], f"{turn}.jpg")
+            times["word"].append(visitor.click(1 + turn % 2))
+            times["steer"].append(steers.steer())
+            times["hide"].append(hides.hide(0.2 + 0.01 * (turn % 20)))
+        for name, taken in times.items():
+            note(f"{name}, ms, median", round(1000 * median(taken)))
+            note(f"{name}, ms, slowest", round(1000 * max(taken)))
+
+        wrong, seconds = at_once(visit, address, photos, expected, args.sessions, args.each)
+        note("wrong captions", wrong, f"of {args.sessions * args.each}, {args.sessions} sessions at once")
+        note("seconds a photo, sessions at once", round(seconds / (args.sessions * args.each), 2))
+
+        before = memory(pid)
+        note("memory after the sessions, MiB", before)
+        for turn in range(args.captions):
+            visitor.upload(photos[turn % len(photos)] + turn.to_bytes(4, "big"), f"{turn}.jpg")
+            if turn + 1 in (args.captions // 2, args.captions):
+                note(f"memory after {turn + 1} captions more, MiB", memory(pid))
+        for name in [path.stem for path in list_cards()] * 2:
+            visitor.choose(name)
+            note(f"memory with {name}, MiB", memory(pid))
+            numbers.setdefault("captioners", []).append([name, memory(pid)])
+    return numbers
+
+
+def at_once(
+    visit: Any, address: str, photos: Sequence[bytes], expected: Sequence[str], sessions: int, each: int
+) -> tuple[int, float]:
+    """How many captions were another photo's, or an error, and the seconds that all took."""
+
+    def one(session: int) -> int:
+        own, wrong = visit(address), 0
+        for turn in range(each):
+            number = session * each + turn
+            said = own.upload(photos[number], f"session {session} photo {turn}.jpg")
+            if said != expected[number]:
+                print(f"session {session}: “{said}” and not “{expected[number]}”", file=sys.stderr)
+                wrong += 1
+        return wrong
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(sessions) as pool:
+        return sum(pool.map(one, range(sessions))), time.perf_counter() - started
+
+
+def memory(pid: int) -> int:
+    """MiB that a process has in memory, of Linux's own accounts."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmRSS"))
+
+
+@contextmanager
+def served(page: str) -> Iterator[tuple[str, int]]:
+    """The address of a page's server, and the process that it is."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = {
+        "streamlit": [
+            *("-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"),
+            *(f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"),
+            "--server.enableXsrfProtection=false",
+        ],
+        "gradio": ["gradio_app.py"],
+    }[page]
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
+        environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": folder}
+        server = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+        try:
+            for _ in range(600):
+                if server.poll() is not None:
+                    break
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
+                    break
+                except (urllib.error.URLError, TimeoutError, ConnectionError):
+                    time.sleep(0.2)
+            if server.poll() is not None:
+                raise CaptionBotError(f"{page} did not start: {Path(folder, 'log').read_text()[-2000:]}")
+            yield f"127.0.0.1:{port}", server.pid
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+class StreamlitVisitor:
+    """A session of the Streamlit page, in the messages that its own JavaScript sends."""
+
+    def __init__(self, address: str, view: str = "Words") -> None:
+        from websockets.sync.client import connect
+
+        self.address = address
+        protocols: Any = ["streamlit"]
+        self.socket = connect(
+            f"ws://{address}/_stcore/stream", subprotocols=protocols, max_size=None
+        ).__enter__()  # open until the process ends
+        self.session = ""
+        self.states: dict[str, Any] = {}
+        self.query = urlencode({"view": view})
+        self.elements: dict[tuple[int, ...], Any] = {}
+        self.fragment = ""
+        self.run()
+
+    def run(self, fragment: str = "", **once: Any) -> None:
+        """Have the script, or a fragment of it, run with the widgets as they are, and wait for its end."""
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+
+        message = BackMsg()
+        message.rerun_script.query_string = self.query
+        message.rerun_script.fragment_id = fragment
+        message.rerun_script.widget_states.widgets.extend(self.states.values())
+        self.socket.send(message.SerializeToString())
+        if not fragment:
+            self.elements.clear()
+        while True:
+            answer = self.receive()
+            kind = answer.WhichOneof("type")
+            if kind == "new_session":
+                self.session = answer.new_session.initialize.session_id or self.session
+            elif kind == "delta" and answer.delta.WhichOneof("type") == "new_element":
+                element = answer.delta.new_element
+                self.elements[tuple(answer.metadata.delta_path)] = element
+                if answer.delta.fragment_id:
+                    self.fragment = answer.delta.fragment_id
+                if element.WhichOneof("type") == "exception":
+                    raise CaptionBotError(f"The page failed: {element.exception.message}")
+            elif kind == "script_finished" and answer.script_finished in (0, 3):
+                return
+
+    def receive(self) -> Any:
+        from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+        answer = ForwardMsg()
+        answer.ParseFromString(self.socket.recv(timeout=300))
+        return answer
+
+    def widget(self, kind: str, label: str = "") -> Any:
+        found = [getattr(e, kind) for e in self.elements.values() if e.WhichOneof("type") == kind]
+        return next(widget for widget in found if widget.label.startswith(label))
+
+    def set(self, widget: Any) -> Any:
+        from streamlit.proto.WidgetStates_pb2 import WidgetState
+
+        return self.states.setdefault(widget.id, WidgetState(id=widget.id))
+
+    def headline(self) -> str:
+        headings = [e.heading for e in self.elements.values() if e.WhichOneof("type") == "heading"]
+        return next(h.body.replace("\\", "") for h in headings if h.tag == "h2")
+
+    def upload(self, photo: bytes, name: str) -> str:
+        from streamlit.proto.BackMsg_pb2 import BackMsg
+
+        request = BackMsg()
+        request.file_urls_request.request_id = name
+        request.file_urls_request.file_names.append(name)
+        request.file_urls_request.session_id = self.session
+        self.socket.send(request.SerializeToString())
+        while (answer := self.receive()).WhichOneof("type") != "file_urls_response":
+            pass
+        urls = answer.file_urls_response.file_urls[0]
+        requests.put(
+            f"http://{self.address}{urls.upload_url}", files={"file": (name, photo)}, timeout=300
+        ).raise_for_status()
+        uploader = self.widget("file_uploader")
+        self.states = {k: v for k, v in self.states.items() if k == uploader.id or "model" in k}
+        files = self.set(uploader).file_uploader_state_value
+        del files.uploaded_file_info[:]
+        files.uploaded_file_info.add(name=name, size=len(photo), file_id=urls.file_id, file_urls=urls)
+        self.run()
+        return self.headline()
+
+    def click(self, t: int) -> float:
+        pills = self.widget("button_group", "Click a word")
+        self.set(pills).string_array_value.data[:] = [pills.options[t].content]
+        return self.act("had a probability")
+
+    def steer(self) -> float:
+        self.set(self.widget("text_input", "Or type words")).string_value = STEERED
+        return self.act("Steered")
+
+    def hide(self, share: float) -> float:
+        across = self.widget("slider", "From left to right")
+        self.set(across).double_array_value.data[:] = [10, round(100 * (0.1 + share))]
+        return self.act("of the photo is hidden")
+
+    def act(self, sign: str) -> float:
+        """Run the fragment, after which the page must say something; the seconds that took."""
+        started = time.perf_counter()
+        self.run(self.fragment)
+        seconds = time.perf_counter() - started
+        if not any(sign in element.markdown.body for element in self.elements.values()):
+            raise CaptionBotError(f"The page does not say “{sign}”.")
+        return seconds
+
+    def choose(self, model: str) -> str:
+        box = self.widget("selectbox", "Captioner")
+        self.set(box).string_value = model
+        self.run()
+        return self.headline()
+
+
+class GradioVisitor:
+    """A session of the Gradio page, in the requests that its own JavaScript makes."""
+
+    def __init__(self, address: str, view: str = "") -> None:
+        self.url = f"http://{address}/gradio_api"
+        self.session = secrets.token_hex(6)
+        config = requests.get(f"http://{address}/config", timeout=60).json()
+        self.events = config["dependencies"]
+        self.parts = {part["id"]: part for part in config["components"]}
+        self.values = {i: part["props"].get("value") for i, part in self.parts.items()}
+
+    def part(self, kind: str, **having: str) -> int:
+        """The id of a component by its kind and one of its properties."""
+        ((key, value),) = having.items()
+        return next(
+            i
+            for i, p in self.parts.items()
+            if p["type"] == kind and str(p["props"].get(key)).startswith(value)
+        )
+
+    def fire(self, part: int, event: str, about: Any = None) -> float:
+        """Have an event's function run with the page's values; the seconds until they are changed."""
+        fn = next(fn for fn in self.events if [part, event] in [list(target) for target in fn["targets"]])
+        asked = {
+            "data": [self.values[i] for i in fn["inputs"]],
+            "fn_index": fn["id"],
+            "event_data": about,
+            "session_hash": self.session,
+            "trigger_id": part,
+        }
+        started = time.perf_counter()
+        requests.post(f"{self.url}/queue/join", json=asked, timeout=300).raise_for_status()
+        with requests.get(
+            f"{self.url}/queue/data", params={"session_hash": self.session}, stream=True, timeout=300
+        ) as stream:
+            for line in stream.iter_lines():
+                answer = json.loads(line.removeprefix(b"data:")) if line else {}
+                if answer.get("msg") == "process_completed":
+                    break
+        seconds = time.perf_counter() - started
+        if not answer["success"]:
+            raise CaptionBotError(f"The page failed: {answer['output']}")
+        for i, value in zip(fn["outputs"], answer["output"]["data"], strict=True):
+            update = isinstance(value, dict) and value.get("__type__") == "update"
+            self.values[i] = value.get("value", self.values[i]) if update else value
+        return seconds
+
+    def headline(self) -> str:
+        text = self.values[self.part("markdown", elem_id="headline")]
+        return text.removeprefix("## ").split("\n")[0].replace("\\", "")
+
+    def upload(self, photo: bytes, name: str) -> str:
+        (path,) = requests.post(f"{self.url}/upload", files={"files": (name, photo)}, timeout=300).json()
+        image = self.part("image", elem_id="photo")
+        self.values[image] = {"path": path, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+        self.fire(image, "change")
+        return self.headline()
+
+    def click(self, t: int) -> float:
+        words = self.part("highlightedtext", elem_id="words")
+        return self.fire(words, "select", {"index": t, "value": "word"})
+
+    def steer(self) -> float:
+        self.values[self.part("textbox", label="Instead say")] = STEERED
+        return self.fire(self.part("button", value="Finish the sentence"), "click")
+
+    def hide(self, share: float) -> float:
+        self.values[self.part("radio", label="Hide")] = "A rectangle"
+        self.values[self.part("slider", label="Left, %")] = 10
+        self.values[self.part("slider", label="Right, %")] = round(100 * (0.1 + share))
+        return self.fire(self.part("button", value="Caption it again"), "click")
+
+    def choose(self, model: str) -> str:
+        box = self.part("dropdown", elem_id="model")
+        self.values[box] = model
+        self.fire(box, "input")
+        self.fire(self.part("button", value="Generate captions"), "click")
+        return self.headline()
+
+
+PAGES: dict[str, Any] = {"streamlit": StreamlitVisitor, "gradio": GradioVisitor}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

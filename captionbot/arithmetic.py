@@ -1,0 +1,282 @@
+"""How a loaded captioner multiplies: oneDNN's own layouts, and bf16, where a measurement shows that they pay.
+
+Layers are swapped for others that give the same numbers, and all equations stay where they are, in the
+decoders and encoders. Nothing here is for training: packed weights learn nothing. torch's oneDNN operators
+are not public, so whatever goes wrong with them means to do without.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from captionbot.decoders.from_scratch import ScratchLSTMCell, ScratchRNNCell
+from captionbot.decoders.gpt2_prefix import Unembedding
+from captionbot.encoders import GridEncoder
+from captionbot.errors import CaptionBotError
+
+_Module = TypeVar("_Module", bound=nn.Module)
+PRECISIONS = ("auto", "float32", "bfloat16")
+VARIABLE = "CAPTIONBOT_PRECISION"
+_BF16_PAYS = 1.3  # how much faster a CNN must be in bf16 for its rounding to be worth it
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What an encoder and a decoder are packed to on a CPU; None leaves them as they are."""
+
+    encoder: torch.dtype | None = None
+    decoder: torch.dtype | None = None
+
+
+def choose(precision: str | None = None) -> Arithmetic:
+    """What this CPU computes with.
+
+    precision: "float32"; "bfloat16" for encoder and decoder, the fast mode; or "auto": words are chosen in
+        float32 and photos encoded in bfloat16 where that is at least 1.3 times as fast. None asks the
+        environment's CAPTIONBOT_PRECISION, and is "auto" where it says nothing.
+    Raises CaptionBotError for another precision.
+    """
+    precision = precision or os.environ.get(VARIABLE) or "auto"
+    if precision not in PRECISIONS:
+        raise CaptionBotError(f"'{precision}' is not a precision; choose one of {', '.join(PRECISIONS)}.")
+    if not torch.backends.mkldnn.is_available():
+        return Arithmetic()
+    bf16 = torch.bfloat16
+    if precision == "bfloat16":
+        return Arithmetic(bf16, bf16)
+    cnn_gains, linear_gains = _gains()
+    encoder = bf16 if precision == "auto" and cnn_gains > _BF16_PAYS else None
+    return Arithmetic(encoder, torch.float32 if linear_gains > 1 else None)
+
+
+@cache
+def _gains() -> tuple[float, float]:
+    """How many times as fast a convolution is in bf16, and a linear layer packed in fp32.
+
+    Some 50 ms, once a process. The least of several short runs, so that a busy machine hardly matters.
+    """
+    with torch.inference_mode():
+        layer = nn.Conv2d(192, 192, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        photo = torch.randn(1, 192, 17, 17).contiguous(memory_format=torch.channels_last)
+        wide, rows = nn.Linear(512, 4096), torch.randn(5, 512)
+        try:
+            linear = _seconds(wide, rows) / _seconds(PackedLinear(wide.weight, wide.bias), rows)
+            if not computes_bf16():
+                return 0.0, linear
+            return _seconds(layer, photo) / _seconds(PackedConv2d(layer, torch.bfloat16), photo), linear
+        except (AttributeError, RuntimeError):  # an operator is gone, or is another one
+            return 0.0, 0.0
+
+
+def _seconds(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    taken = []
+    for _ in range(6):
+        start = time.perf_counter()
+        run(x)
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])  # the first one sets things up
+
+
+def computes_bf16() -> bool:
+    """Whether the CPU multiplies in bf16 itself; elsewhere bf16 is emulated, slower than fp32."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.12 and later
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+class PackedLinear(nn.Module):
+    """x W^T + b with W in oneDNN's layout; fp32 in and out, whatever it multiplies in."""
+
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.dtype = dtype
+        with torch.no_grad():
+            self.bias = None if bias is None else bias.detach().to(dtype)
+            self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., E)."""
+        if x.requires_grad and torch.is_grad_enabled():
+            return _WithGradient.apply(x, self)
+        return self.product(x)
+
+    @property
+    def weight(self) -> Tensor:
+        """(E, D), unpacked anew each time."""
+        return self.packed.to_dense().float()
+
+    def product(self, x: Tensor) -> Tensor:
+        operator = torch.ops.mkldnn._linear_pointwise.default
+        y: Tensor = operator(x.to(self.dtype), self.packed, self.bias, "none", [], "")
+        return y.to(x.dtype)
+
+
+class _WithGradient(torch.autograd.Function):
+    """The product of a `PackedLinear`, with the gradient of what goes in: explanations ask for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: PackedLinear) -> Tensor:
+        ctx.layer = layer
+        return layer.product(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        return gradient @ ctx.layer.weight.to(gradient.dtype), None
+
+
+class PackedConv2d(nn.Module):
+    """A convolution, and the ReLU behind it where there is one, with weights in oneDNN's layout.
+
+    It gives what it multiplies in, so that layer after layer stays in bf16. There is no gradient.
+    """
+
+    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype, relu: bool = False) -> None:
+        super().__init__()
+        self.dtype, self.attribute = dtype, "relu" if relu else "none"
+        self.shape: list[Any] = [layer.padding, layer.stride, layer.dilation, layer.groups]
+        self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
+        weight = layer.weight.detach().to(dtype).to_mkldnn()
+        self.packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, D, H', W') in the layer's own precision."""
+        operator = torch.ops.mkldnn._convolution_pointwise.default
+        y: Tensor = operator(x.to(self.dtype), self.packed, self.bias, *self.shape, self.attribute, [], "")
+        return y
+
+
+class _PackedCell(nn.Module):
+    """W_x x + W_h h + b of a recurrent cell as one product."""
+
+    def __init__(self, cell: nn.Module, dtype: torch.dtype) -> None:
+        nn.Module.__init__(self)  # the scratch cell would make weights of its own
+        weights, bias = _affine(cell)
+        self.both = PackedLinear(torch.cat(weights, 1), bias, dtype)
+
+    def affine(self, x: Tensor, hidden: Tensor) -> Tensor:
+        return self.both(torch.cat([x, hidden], -1))
+
+
+class PackedRNNCell(_PackedCell, ScratchRNNCell):
+    """Elman's cell."""
+
+
+class PackedLSTMCell(_PackedCell, ScratchLSTMCell):
+    """Long short-term memory."""
+
+
+class PackedGRUCell(nn.Module):
+    """PyTorch's gated recurrent unit (arXiv 1406.1078, section 2.3): r and z are gates, n is new.
+
+    r = sigma(W_ir x + W_hr h), z = sigma(W_iz x + W_hz h), n = tanh(W_in x + r (W_hn h)), each with biases;
+    h' = n + z (h - n).
+    """
+
+    def __init__(self, cell: nn.GRUCell, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.of_x = PackedLinear(cell.weight_ih, cell.bias_ih, dtype)
+        self.of_hidden = PackedLinear(cell.weight_hh, cell.bias_hh, dtype)
+
+    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+        """(N, D), (N, H) -> (N, H)."""
+        size = 2 * hidden.shape[-1]
+        x, recurrent = self.of_x(x), self.of_hidden(hidden)
+        r, z = (x[:, :size] + recurrent[:, :size]).sigmoid_().chunk(2, -1)
+        n = torch.addcmul(x[:, size:], r, recurrent[:, size:]).tanh_()
+        return torch.lerp(n, hidden, z)
+
+
+def _affine(cell: nn.Module) -> tuple[list[Tensor], Tensor]:
+    """W_x and W_h, and the sum of the biases."""
+    if isinstance(cell, nn.RNNCellBase):
+        return [cell.weight_ih, cell.weight_hh], cell.bias_ih + cell.bias_hh
+    return [cell.weight_x, cell.weight_h], cell.bias  # type: ignore[list-item, return-value]
+
+
+def pack(module: _Module, dtype: torch.dtype) -> _Module:
+    """A module's layers with matrices swapped, in place, for ones that are packed; returns the module.
+
+    What multiplies by a single row (the scores of attention) stays, and so does a module on other devices.
+    """
+    for name, child in list(module.named_children()):
+        setattr(module, name, _packed(child, dtype) or pack(child, dtype))
+    return module
+
+
+def _packed(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+    if isinstance(layer, nn.Linear):
+        return PackedLinear(layer.weight, layer.bias, dtype) if layer.out_features > 1 else None
+    if isinstance(layer, Unembedding):
+        return PackedLinear(layer.weight, None, dtype)
+    if isinstance(layer, (nn.LSTMCell, ScratchLSTMCell)):
+        return PackedLSTMCell(layer, dtype)
+    if isinstance(layer, (nn.RNNCell, ScratchRNNCell)):
+        return PackedRNNCell(layer, dtype)
+    return PackedGRUCell(layer, dtype) if isinstance(layer, nn.GRUCell) else None
+
+
+def packed_encoder(encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor) -> nn.Module:
+    """An encoder with the same weights whose CNN is packed, and gives fp32; the encoder itself where the
+    CNN has layers that do not go with that.
+
+    pixel_values: (B, 3, H, W) of any photo, to try it with.
+    """
+    twin = _with_packed_grids(encoder, dtype)
+    try:
+        with torch.inference_mode():
+            twin(pixel_values)
+    except (AttributeError, RuntimeError, TypeError):
+        return encoder
+    return twin
+
+
+def _with_packed_grids(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module itself where there is no CNN in it, else a copy that shares all other parts with it."""
+    if not any(isinstance(part, GridEncoder) for part in module.modules()):
+        return module
+    twin = copy.copy(module)
+    if isinstance(module, GridEncoder):
+        twin._modules = dict(module._modules) | {"cnn": _packed_cnn(module.cnn, dtype)}
+    else:
+        twin._modules = {
+            name: child and _with_packed_grids(child, dtype) for name, child in module._modules.items()
+        }
+    return twin
+
+
+def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+    """A CNN's graph with its convolutions and linear layers packed, each with the ReLU behind it."""
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(cnn.graph, {}))
+    packed = fx.GraphModule(cnn, graph)
+    for node in list(packed.graph.nodes):
+        layer = packed.get_submodule(node.target) if node.op == "call_module" else None
+        if isinstance(layer, nn.Conv2d):
+            (*_, following) = node.users
+            relu = len(node.users) == 1 and _is_relu(packed, following)
+            packed.set_submodule(node.target, PackedConv2d(layer, dtype, relu))
+            if relu:
+                following.replace_all_uses_with(node)
+                packed.graph.erase_node(following)
+        elif isinstance(layer, nn.Linear):
+            packed.set_submodule(node.target, PackedLinear(layer.weight, layer.bias, dtype))
+    packed.recompile()
+    return packed
+
+
+def _is_relu(cnn: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return isinstance(cnn.get_submodule(str(node.target)), nn.ReLU)
+    return node.target in (F.relu, torch.relu, torch.relu_, "relu", "relu_")

@@ -1,0 +1,123 @@
+"""Packed layers against PyTorch's own, and searches with them against searches without."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from tiny import build_tiny_captioner
+from torch import nn
+
+from captionbot import CaptionBotError, Captioner, arithmetic
+from captionbot.beam_search import beam_search
+from captionbot.decoders import DECODERS, build_decoder
+from captionbot.encoders import GridEncoder, build_encoder
+from captionbot.search_options import SearchOptions
+from captionbot.types import Features
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+
+SMALL = {"vocabulary_size": 23, "feature_size": 12}
+OTHERS = [  # beside every kind as it comes
+    ("show-and-tell", {"cell": "gru"}),
+    ("show-and-tell", {"cell": "rnn"}),
+    ("scratch-recurrent", {"cell": "rnn"}),
+    ("top-down", {"cell": "gru"}),
+    ("soft-attention", {"annotation_size": 16, "tie_embedding": True}),
+]
+
+
+def decoder_of(kind, changes):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 40, "prefix_length": 4}
+    sizes |= {"embedding_size": 16, "attention_size": 8, "feedforward_size": 32}
+    known = {field.name for field in dataclasses.fields(DECODERS[kind][1])}
+    config = SMALL | {name: size for name, size in sizes.items() if name in known} | changes
+    decoder = build_decoder(kind, config).eval().requires_grad_(False)
+    for parameter in decoder.parameters():  # words that differ
+        parameter.mul_(4 if parameter.ndim > 1 else 1).add_(0.1 * torch.randn_like(parameter))
+    return decoder
+
+
+@pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in DECODERS] + OTHERS)
+def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes):
+    decoder = decoder_of(kind, changes)
+    packed = arithmetic.pack(copy.deepcopy(decoder), torch.float32)
+    left = [m for m in packed.modules() if isinstance(m, nn.RNNCellBase)]
+    left += [m for m in packed.modules() if isinstance(m, nn.Linear) and m.out_features > 1]
+    assert not left
+    features = Features(torch.randn(3, 9, 12), torch.rand(1, 9, 4), (3, 3))
+    options = SearchOptions(beam_size=4, max_length=7, num_return=4)
+    plain, fast = (beam_search(d, features, bos_id=1, eos_id=2, options=options) for d in (decoder, packed))
+    for ours, theirs in zip(fast.hypotheses, plain.hypotheses, strict=True):
+        assert [h.token_ids for h in ours] == [h.token_ids for h in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(one.alphas, other.alphas, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 40, bias=bias).requires_grad_(False)
+    packed = arithmetic.PackedLinear(layer.weight, layer.bias, dtype)
+    near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.03, "rtol": 0.03}
+    x = torch.randn(3, 5, 48)[..., ::2]  # many rows of many images, not contiguous
+    torch.testing.assert_close(packed(x), layer(x), **near)
+    torch.testing.assert_close(packed.weight, layer.weight, **near)
+    one, other = (x.clone().requires_grad_() for _ in range(2))
+    packed(one).square().sum().backward()
+    layer(other).square().sum().backward()
+    torch.testing.assert_close(one.grad, other.grad, atol=10 * near["atol"], rtol=10 * near["rtol"])
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
+    torch.manual_seed(0)
+    layer = {"resnet18": "layer3", "squeezenet1_1": "features.6", "mobilenet_v2": "features.10"}[architecture]
+    encoder = build_encoder("grid", {"architecture": architecture, "layer": layer}).eval()
+    encoder.requires_grad_(False)
+    photos = torch.randn(2, 3, 64, 64)
+    packed = arithmetic.packed_encoder(encoder, dtype, photos[:1])
+    assert isinstance(packed, GridEncoder)
+    assert packed is not encoder
+    assert any(isinstance(module, arithmetic.PackedConv2d) for module in packed.modules())
+    assert not any(isinstance(module, arithmetic.PackedConv2d) for module in encoder.modules())
+    with torch.inference_mode():
+        seen, expected = packed(photos).values, encoder(photos).values
+    assert seen.dtype == torch.float32
+    error = (seen - expected).norm() / expected.norm()
+    assert error < (1e-5 if dtype == torch.float32 else 0.03)
+
+
+def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
+    encoder = build_encoder("grid", {"architecture": "resnet18", "layer": "layer1"}).eval()
+    encoder.cnn.forward = None  # calling it is a TypeError
+    assert arithmetic.packed_encoder(encoder, torch.float32, torch.zeros(1, 2, 8, 8)) is encoder
+
+
+def test_precisions(monkeypatch, tmp_path):
+    card = build_tiny_captioner(tmp_path)
+    assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
+    assert arithmetic.choose("float32").encoder is None
+    monkeypatch.setattr(arithmetic, "_gains", lambda: (2.0, 1.5))
+    assert arithmetic.choose() == arithmetic.Arithmetic(torch.bfloat16, torch.float32)
+    monkeypatch.setattr(arithmetic, "_gains", lambda: (1.2, 0.9))
+    assert arithmetic.choose() == arithmetic.Arithmetic()
+    monkeypatch.setenv(arithmetic.VARIABLE, "half")
+    with pytest.raises(CaptionBotError, match="'half' is not a precision; choose one of auto, float32"):
+        Captioner.from_pretrained(card, device="cpu")
+
+
+def test_captioners_of_all_precisions_caption(tmp_path):
+    card = build_tiny_captioner(tmp_path)
+    torch.manual_seed(0)
+    pixels = torch.randn(2, 3, 64, 64)
+    exact, fast = (Captioner.from_pretrained(card, "cpu", p) for p in ("float32", "bfloat16"))
+    expected, seen = (captioner.encode_pixels(pixels).values for captioner in (exact, fast))
+    torch.testing.assert_close(fast.encoder(pixels).values, expected)  # what gradients are taken of
+    assert 0 < (seen - expected).norm() / expected.norm() < 0.05
+    for captioner, features in ((exact, exact.encode_pixels(pixels)), (fast, fast.encode_pixels(pixels))):
+        assert all(captioner.search(features, captioner.options()).hypotheses)

@@ -1,0 +1,146 @@
+"""The Gradio page as a person meets it: a real server, a real browser, a real photo."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browsers import ARTEFACTS, CHROMIUM, on_a_laptop, opened, served
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from captionbot.samples import sample_photos
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH"),
+    pytest.mark.skipif(not sample_photos(), reason="needs the photos that gradio carries"),
+]
+CHEETAH, TOWER, LION = sample_photos().values()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp("server"), [sys.executable, "gradio_app.py"]) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page with its sample, or at the address that a test asks for."""
+    with on_a_laptop(browser, address, getattr(request, "param", "")) as page:
+        expect(tokens(page).first).to_be_visible()
+        yield page
+
+
+def tokens(page: Page) -> Locator:
+    return page.locator("#words .token")
+
+
+def headline(page: Page) -> Locator:
+    return page.locator("#headline h2")
+
+
+def at(query: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", [query], indirect=True)
+
+
+def view(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_upload_click_a_word_and_steer(page: Page, tmp_path: Path) -> None:
+    before = headline(page).inner_text()
+    page.get_by_label("Remove Image").click()
+    expect(page.get_by_text("There is no photo yet")).to_be_visible()
+    page.locator("#photo input[type=file]").set_input_files(TOWER)
+    expect(headline(page)).to_be_visible()
+    expect(headline(page)).not_to_have_text(before)
+    for t in (1, 2):
+        word = tokens(page).nth(t).inner_text().split("\n")[0].strip()
+        tokens(page).nth(t).click()
+        expect(page.locator("#heatmap").get_by_text(f"“{word}”")).to_be_visible()
+    expect(page.locator("#heatmap img")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio.png")
+
+    page.locator("#rivals button").first.click()  # the sentence is finished again from a rival
+    expect(page.locator("#steered .token").first).to_be_visible()
+
+    page.get_by_label("Remove Image").click()
+    (tmp_path / "notes.jpg").write_text("Dear diary")
+    page.locator("#photo input[type=file]").set_input_files(tmp_path / "notes.jpg")
+    expect(page.get_by_text("not an image that can be read").first).to_be_visible()
+
+
+def test_hide_a_rectangle(page: Page) -> None:
+    view(page, "Ask the picture")
+    page.get_by_label("A rectangle").click()
+    page.get_by_role("button", name="Caption it again").click()
+    expect(page.locator("#asked img")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio-ask.png", full_page=True)
+
+
+@at("?model=regions")
+def test_a_box_that_is_unticked_is_left_out(page: Page) -> None:
+    view(page, "Regions")
+    boxes = page.locator("#kept input[type=checkbox]")
+    expect(boxes).to_have_count(6)
+    rows = page.locator("#leaning tbody tr")
+    expect(rows.filter(has_text="whole image").first).to_be_visible()
+    names = page.locator("#kept label").all_inner_texts()
+    boxes.nth(3).uncheck()
+    expect(page.locator("#without .token, #without .textspan").first).to_be_visible()
+    expect(page.locator("#boxes .legend-item")).to_have_count(5)
+    label = names[3].split(maxsplit=1)[1]
+    assert label.split()[0]
+    page.screenshot(path=ARTEFACTS / "gradio-regions.png", full_page=True)
+
+
+def test_compare_and_results(page: Page) -> None:
+    view(page, "Compare")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_label("Where they looked for")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio-compare.png", full_page=True)
+    view(page, "Results")
+    expect(page.locator("#results").get_by_text("show-attend-tell-flickr8k").first).to_be_visible()
+
+
+def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("Dear diary")
+    view(page, "Many photos")
+    page.locator("#files input[type=file]").set_input_files([CHEETAH, broken, LION])
+    expect(page.locator("#files").get_by_text("broken")).to_be_visible()
+    page.get_by_role("button", name="Caption them all").click()
+    expect(page.get_by_text("2 captioned, 1 could not be read.")).to_be_visible()
+    expect(page.locator("#many img:visible").first).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("a[download='captions.zip']").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == [f"{path.stem}.txt" for path in (CHEETAH, LION)]
+    page.screenshot(path=ARTEFACTS / "gradio-many.png", full_page=True)
+
+
+@at("?model=gpt2-prefix-flickr8k&beam_size=2&photo=A+tower&prefix=a+tall")
+def test_a_link_restores_captioner_settings_and_photo(page: Page, address: str) -> None:
+    expect(headline(page)).to_contain_text("A tall")
+    expect(page.get_by_label("number input for Beam size")).to_have_value("2")
+    view(page, "Share")
+    link = page.locator("#address textarea, #address input")
+    expect(link).to_have_value(
+        f"{address}/?model=gpt2-prefix-flickr8k&prefix=a+tall&beam_size=2&photo=A+tower"
+    )
+
+
+def test_the_page_fits_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(headline(page)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.screenshot(path=ARTEFACTS / "gradio-phone.png", full_page=True)

@@ -1,0 +1,145 @@
+"""A collection on a local Ray cluster: shards, errors, what is done already, and a worker that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tarfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import build_tiny_captioner
+
+from captionbot import CaptionBotError
+
+pytest.importorskip("ray", reason="needs Ray: pip install 'captionbot[ray]'")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = build_tiny_captioner(tmp_path / "weights").parent
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(folder))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    return folder
+
+
+def make_photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        pixels = np.random.default_rng(i).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((80, 60), Image.Resampling.BICUBIC).save(folder / f"{i:03}.jpg")
+    (folder / "bad.jpg").write_text("no photo")
+    return folder
+
+
+def captions(path: Path) -> dict[str, str]:
+    """The caption or error of every image in the shards; none stands there twice."""
+    import pyarrow.parquet
+
+    rows = [row for shard in path.glob("*.parquet") for row in pyarrow.parquet.read_table(shard).to_pylist()]
+    rows += [json.loads(line) for shard in path.glob("*.jsonl") for line in shard.read_text().splitlines()]
+    found = {Path(row["image"]).name: row.get("error") or row["captions"][0]["text"] for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def test_folders_tars_and_tables_become_shards_and_a_resumed_run_adds_what_is_new(weights, tmp_path, capsys):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from captionbot.__main__ import main
+
+    photos = make_photos(tmp_path / "photos", 12)
+    plain, out = tmp_path / "plain.jsonl", tmp_path / "out"
+    assert main(["caption", str(photos), "--format", "jsonl", "--out", str(plain), "--device", "cpu"]) == 0
+    expected = {}
+    for text in plain.read_text().splitlines():
+        row = json.loads(text)
+        expected[Path(row["image"]).name] = row.get("error") or row["captions"][0]["text"]
+
+    table = tmp_path / "some.parquet"
+    names = [str(photos / f"{i:03}.jpg") for i in range(5)]
+    pyarrow.parquet.write_table(pa.table({"path": names}), table)
+    engine = ["--engine", "ray", "--out", str(out)]
+    assert main(["caption", str(table), *engine]) == 0
+    assert captions(out) == {name: expected[name] for name in map(os.path.basename, names)}
+    assert main(["caption", str(table), *engine]) == 2  # the folder holds captions already
+    assert "--resume" in capsys.readouterr().err
+    first = {shard: shard.stat().st_mtime_ns for shard in out.iterdir()}
+    assert main(["caption", str(photos), *engine, "--resume"]) == 0
+    assert captions(out) == expected
+    assert {shard: shard.stat().st_mtime_ns for shard in first} == first
+    assert main(["caption", str(photos), *engine, "--resume"]) == 0  # nothing is left
+    assert captions(out) == expected
+
+    tar = tmp_path / "photos.tar"
+    with tarfile.open(tar, "w") as archive:
+        archive.add(photos, "photos")
+    from_tar = ["--engine", "ray", "--format", "jsonl", "--out", str(tmp_path / "tar")]
+    assert main(["caption", str(tar), *from_tar]) == 0
+    found = captions(tmp_path / "tar")
+    assert "photos.tar" in found.pop("bad.jpg")
+    assert found == {name: text for name, text in expected.items() if name != "bad.jpg"}
+
+
+def test_a_killed_worker_and_a_lost_node_cost_nothing_but_time(weights, tmp_path):
+    from ray.cluster_utils import Cluster
+
+    from captionbot.collection import caption_collection
+
+    photos = make_photos(tmp_path / "photos", 150)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=2)
+        records = caption_collection(
+            [str(photos)], tmp_path / "out", address=cluster.address, batch_size=4, device="cpu"
+        )
+        names = [next(records)["image"]]
+        pids = actors()
+        assert pids
+        os.kill(pids[0], signal.SIGKILL)
+        names.append(next(records)["image"])
+        cluster.remove_node(node, allow_graceful=False)
+        names += [record["image"] for record in records]
+    finally:
+        cluster.shutdown()
+    assert sorted(names) == sorted(map(str, photos.iterdir()))
+    assert len(captions(tmp_path / "out")) == 151
+
+
+def actors() -> list[int]:
+    """The processes of the actors that caption."""
+    found = []
+    deadline = time.monotonic() + 30
+    while not found and time.monotonic() < deadline:
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                title = (folder / "cmdline").read_text()
+            except OSError:
+                continue
+            if title.startswith("ray::") and "_Captions" in title:
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"), [({"name": ["a.jpg"]}, "one of them must be"), (None, "cannot be read")]
+)
+def test_a_table_without_paths_is_refused(weights, tmp_path, columns, sentence):
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    from captionbot.collection import caption_collection
+
+    path = tmp_path / "table.parquet"
+    if columns:
+        pyarrow.parquet.write_table(pa.table(columns), path)
+    else:
+        path.write_text("no table")
+    with pytest.raises(CaptionBotError, match=sentence):
+        next(caption_collection([str(path)], tmp_path / "out"))

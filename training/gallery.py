@@ -1,0 +1,110 @@
+"""What captioners say of the photos of a split, and how good each caption is: the page Results shows it.
+
+    python -m training.gallery --out cache/val.json
+    CAPTIONBOT_VAL=cache/val.json make app
+
+The file holds captions, their CIDEr-D and what people wrote, but no photo: those are read from where they
+lie now. Data sets have their own licences, so keep it to yourself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from captionbot.captioner import Captioner
+from captionbot.errors import CaptionBotError
+from captionbot.weights import find_card, list_cards
+from training.data import open_images
+from training.data.formats import FORMATS
+from training.features import cached_features, cached_pixels
+from training.leaderboard import captions_of_features
+from training.metrics import measure
+from training.predictions import load_split
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    summary, *_ = (__doc__ or "").splitlines()
+    parser = argparse.ArgumentParser("python -m training.gallery", description=summary)
+    parser.add_argument("--models", nargs="+", help="names, folders or cards (default: all that ship)")
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        default=Path("../shared/data/flickr8k"),
+        help="what people wrote, any that training.evaluate reads (default: %(default)s)",
+    )
+    parser.add_argument("--images", type=Path, help="folder or tar of the photos (default: beside those)")
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
+    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=0, help="only the first so many photos")
+    parser.add_argument("--beam-size", type=int, default=5)
+    parser.add_argument(
+        "--cache", type=Path, default=Path("cache"), help="of features (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    given = parser.parse_args(arguments)
+    try:
+        found = gallery(given)
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        given.out.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+    except (CaptionBotError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{given.out}: {len(found['shots'])} photos, {len(found['captioners'])} captioners")
+    return 0
+
+
+def gallery(given: argparse.Namespace) -> dict[str, Any]:
+    """Caption and score; the captioner with the best CIDEr comes first."""
+    examples, _ = load_split(given.annotations, given.format, given.split)
+    examples = examples[: given.limit or None]
+    beside = given.annotations if given.annotations.is_dir() else given.annotations.parent
+    images = given.images or beside
+    store = open_images(images)
+    names = [example.name for example in examples]
+    references = {example.name: example.captions for example in examples}
+    captions: dict[str, dict[str, str]] = {}
+    scores: dict[str, Any] = {}
+    for path in [find_card(name) for name in given.models] if given.models else list_cards():
+        captioner = Captioner.from_pretrained(path, given.device)
+        pixels, _ = cached_pixels(store, names, captioner.preprocessing, given.cache)
+        features = cached_features(
+            captioner.encoder,
+            captioner.preprocessing,
+            pixels,
+            flips=False,
+            folder=given.cache,
+            device=captioner.device,
+            amp=captioner.device.type == "cuda",  # as Captioner.autocast
+        )
+        options = captioner.options(beam_size=given.beam_size)
+        said = captions_of_features(captioner, features, len(names), options)
+        captions[captioner.name] = dict(zip(names, said, strict=True))
+        scores[captioner.name] = measure(captions[captioner.name], references, False, False).each()["CIDEr"]
+    ranked = sorted(captions, key=lambda name: -float(scores[name].mean()))
+    return {
+        "images": str(images.resolve()),
+        "split": given.split,
+        "beam_size": given.beam_size,
+        "captioners": ranked,
+        "shots": [
+            {
+                "photo": photo,
+                "references": references[photo],
+                "captions": {
+                    name: {"text": captions[name][photo], "CIDEr": round(float(scores[name][i]), 4)}
+                    for name in ranked
+                },
+            }
+            for i, photo in enumerate(names)
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
