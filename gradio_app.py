@@ -53,6 +53,9 @@ PAINTED, RECTANGLE, LOOKED = "What I paint over", "A rectangle", "What the chose
 CSS = """
 #words .token { cursor: pointer; font-size: 1.1rem; }
 #rivals button { cursor: pointer; }
+#rivals h2 { display: none; }
+#heatmap img, #places img, #boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }
+.act { align-self: center; max-height: 3rem; }
 #many img { max-height: 4.5rem; border-radius: 0.4rem; margin: 0; }
 .tree { overflow-x: auto; --st-text-color: var(--body-text-color);
         --st-background-color: var(--background-fill-primary); --st-primary-color: var(--primary-500); }
@@ -546,7 +549,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 instead = gr.Textbox(label="Instead say", placeholder="running through the snow", scale=3)
                 never = gr.Checkbox(False, label="Never say it")
                 length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2)
-                steer_button = gr.Button("Finish the sentence again", variant="primary")
+                steer_button = gr.Button("Finish the sentence again", variant="primary", elem_classes="act")
             with gr.Row():
                 steer_before = gr.HighlightedText(label="The model's own", **marks)
                 steer_after = gr.HighlightedText(label="Steered", elem_id="steered", **marks)
@@ -555,7 +558,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             with gr.Row(equal_height=True):
                 ways = gr.Radio([PAINTED, RECTANGLE, LOOKED], value=PAINTED, label="Hide", scale=3)
                 only = gr.Checkbox(False, label="Show only that instead")
-                ask_button = gr.Button("Caption it again", variant="primary")
+                ask_button = gr.Button("Caption it again", variant="primary", elem_classes="act")
             with gr.Row():
                 with gr.Column():
                     painting = gr.ImageEditor(
@@ -611,14 +614,16 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             with gr.Row(equal_height=True):
                 rivalling = gr.Dropdown(
                     MODELS,
-                    value=MODELS[:MOST_COMPARED],
+                    value=work.first_compared(),
                     multiselect=True,
                     max_choices=MOST_COMPARED,
                     label=f"Captioners, 2 to {MOST_COMPARED}",
                     info="One after the other, each searching as its own card says.",
                     scale=3,
                 )
-                compare_button = gr.Button("Compare", variant="primary", interactive=len(MODELS) > 1)
+                compare_button = gr.Button(
+                    "Compare", variant="primary", interactive=len(MODELS) > 1, elem_classes="act"
+                )
             compare_table = gr.Dataframe(
                 headers=["captioner", "caption", "confidence", "seconds"],
                 show_label=False,

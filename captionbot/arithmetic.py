@@ -43,10 +43,10 @@ def choose(precision: str | None = None) -> Arithmetic:
 
     precision: "float32"; "bfloat16" for encoder and decoder, the fast mode; or "auto": words are chosen in
         float32 and photos encoded in bfloat16 where that is at least 1.3 times as fast. None asks the
-        environment's CAPTIONBOT_PRECISION, and is "auto" where it says nothing.
+        environment's CAPTIONBOT_PRECISION, and is "float32" where it says nothing.
     Raises CaptionBotError for another precision.
     """
-    precision = precision or os.environ.get(VARIABLE) or "auto"
+    precision = precision or os.environ.get(VARIABLE) or "float32"
     if precision not in PRECISIONS:
         raise CaptionBotError(f"'{precision}' is not a precision; choose one of {', '.join(PRECISIONS)}.")
     if not torch.backends.mkldnn.is_available():

@@ -15,7 +15,7 @@ from captionbot.beam_search import tree
 from captionbot.records import caption_fields, error_record, record, records
 from captionbot.types import Caption
 from gradio_views import work
-from gradio_views.work import DEFAULT, MODELS, MOST_COMPARED, told
+from gradio_views.work import DEFAULT, told
 
 USUAL = work.usual(DEFAULT)
 
@@ -182,10 +182,10 @@ def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[st
 
     Args:
         image: the photo.
-        models: the captioners' names; by default the first four there are.
+        models: the captioners' names; by default the default one and up to three others.
     """
     with told():
-        names = work.compared(models or MODELS[:MOST_COMPARED])
+        names = work.compared(models or work.first_compared())
         photo = read(image)
         found = []
         for model in names:

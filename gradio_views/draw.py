@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from captionbot import CaptionBotError, Captioned, SearchOptions, explore, learn, render, report, results
@@ -297,7 +298,7 @@ def numbers(view: View) -> dict[str, Any]:
 
 def keep(files: Sequence[tuple[str, bytes]]) -> list[str]:
     """Write files where Gradio's own temporary files are, which it deletes after a while; their paths."""
-    folder = Path(gr.File(render=False).GRADIO_CACHE, secrets.token_hex(16))
+    folder = Path(get_upload_folder(), secrets.token_hex(16))
     folder.mkdir(parents=True)
     paths = []
     for name, data in files:

@@ -203,6 +203,11 @@ def compare(model: str, image: Image.Image) -> tuple[Captioned, Evidence, float]
     return captioned, _evidence(bot, image, captioned.captions[0], "auto"), seconds
 
 
+def first_compared() -> list[str]:
+    """What is compared until someone chooses: the default beside others."""
+    return [DEFAULT, *(name for name in MODELS if name != DEFAULT)][:MOST_COMPARED]
+
+
 def compared(models: Sequence[str]) -> list[str]:
     """Names to compare, once they are known to be two to four different ones."""
     names = list(dict.fromkeys(known(model) for model in models))
