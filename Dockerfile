@@ -3,12 +3,12 @@
 FROM python:3.12-slim
 
 # Without a GPU, PyTorch's CPU build is much smaller: --build-arg TORCH_INDEX=ADDRESS, where ADDRESS is the
-# --index-url that the selector on pytorch.org shows for "CPU".
+# the selector on pytorch.org shows for "CPU".
 ARG TORCH_INDEX=""
 
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} $(grep -E '^torch(vision)?[<>=]' requirements.txt) \
+RUN pip install --no-cache-dir ${TORCH_INDEX:+ $(grep -E '^torch(vision)?[<>=]' requirements.txt) \
     && pip install --no-cache-dir -r requirements.txt
 
 COPY . .

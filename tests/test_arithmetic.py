@@ -103,9 +103,9 @@ def test_precisions(monkeypatch, tmp_path):
     assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     assert arithmetic.choose("float32").encoder is None
     monkeypatch.setattr(arithmetic, "_gains", lambda: (2.0, 1.5))
-    assert arithmetic.choose() == arithmetic.Arithmetic(torch.bfloat16, torch.float32)
+    assert arithmetic.choose("auto") == arithmetic.Arithmetic(torch.bfloat16, torch.float32)
     monkeypatch.setattr(arithmetic, "_gains", lambda: (1.2, 0.9))
-    assert arithmetic.choose() == arithmetic.Arithmetic()
+    assert arithmetic.choose("auto") == arithmetic.Arithmetic()
     monkeypatch.setenv(arithmetic.VARIABLE, "half")
     with pytest.raises(CaptionBotError, match="'half' is not a precision; choose one of auto, float32"):
         Captioner.from_pretrained(card, device="cpu")
