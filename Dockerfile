@@ -8,7 +8,7 @@ ARG TORCH_INDEX=""
 
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir ${TORCH_INDEX:+ $(grep -E '^torch(vision)?[<>=]' requirements.txt) \
+RUN ${TORCH_INDEX:+env PIP_INDEX_URL="$TORCH_INDEX"} pip install --no-cache-dir $(grep -E '^torch(vision)?[<>=]' requirements.txt) \
     && pip install --no-cache-dir -r requirements.txt
 
 COPY . .
