@@ -2,7 +2,7 @@
 # The Gradio page:    docker run -p 7860:7860 captionbot python gradio_app.py
 FROM python:3.12-slim
 
-# Without a GPU, PyTorch's CPU build is much smaller: --build-arg TORCH_INDEX=ADDRESS, where ADDRESS is the
+# Without a GPU, PyTorch's CPU build is much smaller: --build-arg TORCH_INDEX=ADDRESS, where ADDRESS is what
 # the selector on pytorch.org shows for "CPU".
 ARG TORCH_INDEX=""
 
