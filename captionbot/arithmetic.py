@@ -1,4 +1,5 @@
-"""How a loaded captioner multiplies: oneDNN's own layouts, and bf16, where a measurement shows that they pay.
+"""How a loaded captioner multiplies: oneDNN's own layouts, and half precision, where a measurement shows
+that they pay.
 
 Layers are swapped for others that give the same numbers, and all equations stay where they are, in the
 decoders and encoders. Nothing here is for training: packed weights learn nothing. torch's oneDNN operators
@@ -25,9 +26,10 @@ from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 
 _Module = TypeVar("_Module", bound=nn.Module)
-PRECISIONS = ("auto", "float32", "bfloat16")
+HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+PRECISIONS = ("auto", "float32", *HALVES)
 VARIABLE = "CAPTIONBOT_PRECISION"
-_BF16_PAYS = 1.3  # how much faster a CNN must be in bf16 for its rounding to be worth it
+_HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
 
 
 @dataclass(frozen=True)
@@ -38,30 +40,54 @@ class Arithmetic:
     decoder: torch.dtype | None = None
 
 
-def choose(precision: str | None = None) -> Arithmetic:
+def choose(precision: str) -> Arithmetic:
     """What this CPU computes with.
 
-    precision: "float32"; "bfloat16" for encoder and decoder, the fast mode; or "auto": words are chosen in
-        float32 and photos encoded in bfloat16 where that is at least 1.3 times as fast. None asks the
-        environment's CAPTIONBOT_PRECISION, and is "float32" where it says nothing.
-    Raises CaptionBotError for another precision.
+    precision: "float32"; "float16" or "bfloat16" for encoder and decoder, the fast mode; or "auto": words are
+        chosen in float32, and photos encoded in half precision where that is at least 1.3 times as fast.
+    Raises CaptionBotError for another precision, or one that this CPU does not know.
     """
-    precision = precision or os.environ.get(VARIABLE) or "float32"
     if precision not in PRECISIONS:
         raise CaptionBotError(f"'{precision}' is not a precision; choose one of {', '.join(PRECISIONS)}.")
     if not torch.backends.mkldnn.is_available():
         return Arithmetic()
-    bf16 = torch.bfloat16
-    if precision == "bfloat16":
-        return Arithmetic(bf16, bf16)
-    cnn_gains, linear_gains = _gains()
-    encoder = bf16 if precision == "auto" and cnn_gains > _BF16_PAYS else None
+    if precision in HALVES:
+        if HALVES[precision] == torch.float16 and not _knows_float16():
+            raise CaptionBotError("This CPU does not know float16; choose auto, bfloat16 or float32.")
+        return Arithmetic(HALVES[precision], HALVES[precision])
+    half = _half()
+    cnn_gains, linear_gains = _gains(half)
+    encoder = half if precision == "auto" and cnn_gains > _HALF_PAYS else None
     return Arithmetic(encoder, torch.float32 if linear_gains > 1 else None)
 
 
+def asked_for(otherwise: str) -> str:
+    """The precision that the environment's CAPTIONBOT_PRECISION names, or another where it says nothing."""
+    return os.environ.get(VARIABLE) or otherwise
+
+
+def _half() -> torch.dtype | None:
+    """The half precision that the CPU multiplies in itself; elsewhere it is emulated, slower than fp32.
+
+    float16 before bfloat16: it rounds eight times as finely and is as fast. Its largest number is 65,504,
+    which a CNN's features seldom reach; `Captioner` looks after that.
+    """
+    if _knows_float16():
+        return torch.float16
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.12 and later
+    return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else None
+
+
+def _knows_float16() -> bool:
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
 @cache
-def _gains() -> tuple[float, float]:
-    """How many times as fast a convolution is in bf16, and a linear layer packed in fp32.
+def _gains(half: torch.dtype | None) -> tuple[float, float]:
+    """How many times as fast a convolution is in half precision, and a linear layer packed in fp32.
 
     Some 50 ms, once a process. The least of several short runs, so that a busy machine hardly matters.
     """
@@ -71,9 +97,9 @@ def _gains() -> tuple[float, float]:
         wide, rows = nn.Linear(512, 4096), torch.randn(5, 512)
         try:
             linear = _seconds(wide, rows) / _seconds(PackedLinear(wide.weight, wide.bias), rows)
-            if not computes_bf16():
+            if half is None:
                 return 0.0, linear
-            return _seconds(layer, photo) / _seconds(PackedConv2d(layer, torch.bfloat16), photo), linear
+            return _seconds(layer, photo) / _seconds(PackedConv2d(layer, half), photo), linear
         except (AttributeError, RuntimeError):  # an operator is gone, or is another one
             return 0.0, 0.0
 
@@ -85,12 +111,6 @@ def _seconds(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
         run(x)
         taken.append(time.perf_counter() - start)
     return min(taken[1:])  # the first one sets things up
-
-
-def computes_bf16() -> bool:
-    """Whether the CPU multiplies in bf16 itself; elsewhere bf16 is emulated, slower than fp32."""
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.12 and later
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 class PackedLinear(nn.Module):
@@ -139,7 +159,7 @@ class _WithGradient(torch.autograd.Function):
 class PackedConv2d(nn.Module):
     """A convolution, and the ReLU behind it where there is one, with weights in oneDNN's layout.
 
-    It gives what it multiplies in, so that layer after layer stays in bf16. There is no gradient.
+    It gives what it multiplies in, so that layer after layer stays in half precision. There is no gradient.
     """
 
     def __init__(self, layer: nn.Conv2d, dtype: torch.dtype, relu: bool = False) -> None:

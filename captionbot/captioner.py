@@ -52,14 +52,14 @@ class Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
-        precision: auto, float32 or bfloat16 on a CPU, as of `captionbot.arithmetic.choose`; None asks the
-            environment's CAPTIONBOT_PRECISION.
+        precision: auto, float32, float16 or bfloat16 on a CPU, as of `captionbot.arithmetic.choose`; None
+            asks the environment's CAPTIONBOT_PRECISION, and then the card.
         Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
         not there.
         """
         chosen = _device(device)
-        chosen_arithmetic = arithmetic.choose(precision)
         card, encoder, decoder = cards.load(find_card(name_or_dir))
+        chosen_arithmetic = arithmetic.choose(precision or arithmetic.asked_for(card.precision))
         captioner = cls(card, encoder, decoder, chosen)
         if chosen.type == "cpu":
             captioner._pack(chosen_arithmetic)
@@ -147,8 +147,12 @@ class Captioner:
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> Features:
         """Features of (B, 3, H, W) pixels that `to_pixel_values` made, perhaps changed since."""
+        pixel_values = pixel_values.to(self.device)
         with torch.inference_mode(), self.autocast():
-            return self._encode(pixel_values.to(self.device))
+            features: Features = self._encode(pixel_values)
+            if self._encode is not self.encoder and not features.values.isfinite().all():
+                features = self.encoder(pixel_values)  # beyond the largest float16
+        return features
 
     def search(
         self,

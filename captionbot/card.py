@@ -30,6 +30,8 @@ class Card:
     preprocessing: fields of `captionbot.images.Preprocessing`.
     vocabulary: tokens in the order of their ids, or where the tokenizer lies, as `load_vocabulary` reads it.
     search: the options of `SearchOptions` that it was chosen with.
+    precision: what it computes in on a CPU unless told otherwise, as of `captionbot.arithmetic.choose`:
+        "auto" where its scores were measured so.
     training: data, seed, commands, and the table of what was tried.
     scores: measured ones by name, with the split, beam size and command that give them again.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
@@ -44,6 +46,7 @@ class Card:
     preprocessing: dict[str, Any]
     vocabulary: tuple[str, ...] | dict[str, str]
     search: dict[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
     description: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,15 @@ from captionbot.types import Features
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 
+DTYPES = [
+    torch.float32,
+    torch.bfloat16,
+    pytest.param(
+        torch.float16,
+        marks=pytest.mark.skipif(not arithmetic._knows_float16(), reason="this CPU does not know float16"),
+    ),
+]
+ERRORS = {torch.float32: 1e-5, torch.bfloat16: 0.03, torch.float16: 0.004}  # of a CNN's features
 SMALL = {"vocabulary_size": 23, "feature_size": 12}
 OTHERS = [  # beside every kind as it comes
     ("show-and-tell", {"cell": "gru"}),
@@ -56,7 +65,7 @@ def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes):
             torch.testing.assert_close(one.alphas, other.alphas, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
     torch.manual_seed(0)
@@ -73,7 +82,7 @@ def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
     torch.manual_seed(0)
     layer = {"resnet18": "layer3", "squeezenet1_1": "features.6", "mobilenet_v2": "features.10"}[architecture]
@@ -89,7 +98,7 @@ def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
         seen, expected = packed(photos).values, encoder(photos).values
     assert seen.dtype == torch.float32
     error = (seen - expected).norm() / expected.norm()
-    assert error < (1e-5 if dtype == torch.float32 else 0.03)
+    assert error < ERRORS[dtype]
 
 
 def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
@@ -98,17 +107,50 @@ def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
     assert arithmetic.packed_encoder(encoder, torch.float32, torch.zeros(1, 2, 8, 8)) is encoder
 
 
-def test_precisions(monkeypatch, tmp_path):
-    card = build_tiny_captioner(tmp_path)
+def test_precisions(monkeypatch):
     assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     assert arithmetic.choose("float32").encoder is None
-    monkeypatch.setattr(arithmetic, "_gains", lambda: (2.0, 1.5))
-    assert arithmetic.choose("auto") == arithmetic.Arithmetic(torch.bfloat16, torch.float32)
-    monkeypatch.setattr(arithmetic, "_gains", lambda: (1.2, 0.9))
-    assert arithmetic.choose("auto") == arithmetic.Arithmetic()
+    for half in (torch.float16, torch.bfloat16):
+        monkeypatch.setattr(arithmetic, "_half", lambda half=half: half)
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: (2.0, 1.5))
+        assert arithmetic.choose("auto") == arithmetic.Arithmetic(half, torch.float32)
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: (1.2, 0.9))
+        assert arithmetic.choose("auto") == arithmetic.Arithmetic()
+    monkeypatch.setattr(arithmetic, "_knows_float16", lambda: False)
+    with pytest.raises(CaptionBotError, match="does not know float16; choose auto, bfloat16 or float32"):
+        arithmetic.choose("float16")
+
+
+def test_who_chooses_the_precision(monkeypatch, tmp_path):
+    path = build_tiny_captioner(tmp_path)
+    monkeypatch.delenv(arithmetic.VARIABLE, raising=False)
+    captioner = Captioner.from_pretrained(path, "cpu")  # this card says nothing
+    assert captioner._encode is captioner.encoder
+    dataclasses.replace(captioner.card, precision="bfloat16").write(path)
+    captioner = Captioner.from_pretrained(path, "cpu")
+    assert captioner._encode is not captioner.encoder
+    monkeypatch.setenv(arithmetic.VARIABLE, "float32")  # the environment overrules the card
+    captioner = Captioner.from_pretrained(path, "cpu")
+    assert captioner._encode is captioner.encoder
+    captioner = Captioner.from_pretrained(path, "cpu", "bfloat16")  # and the caller both
+    assert captioner._encode is not captioner.encoder
     monkeypatch.setenv(arithmetic.VARIABLE, "half")
     with pytest.raises(CaptionBotError, match="'half' is not a precision; choose one of auto, float32"):
-        Captioner.from_pretrained(card, device="cpu")
+        Captioner.from_pretrained(path, device="cpu")
+
+
+def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
+    captioner = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32")
+    pixels = torch.randn(2, 3, 64, 64)
+    expected = captioner.encode_pixels(pixels).values
+
+    def overflowing(pixel_values):
+        features = captioner.encoder(pixel_values)
+        features.values[1, 0, 0] = torch.inf
+        return features
+
+    captioner._encode = overflowing
+    assert torch.equal(captioner.encode_pixels(pixels).values, expected)
 
 
 def test_captioners_of_all_precisions_caption(tmp_path):

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from captionbot import card as cards
+from captionbot.arithmetic import PRECISIONS
 from captionbot.errors import CaptionBotError
 from captionbot.weights import find_card, weights_folder
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
     parser.add_argument("--search", type=json.loads, default={}, help="search options to start with, as JSON")
+    parser.add_argument("--precision", choices=PRECISIONS, help="to compute in on a CPU, if its scores hold")
     parser.add_argument("--mirror", action="store_true", help="average features with the mirrored photo's")
     parser.add_argument("--description", help="one sentence for the pages")
     parser.add_argument("--licence", help="of the weights")
@@ -74,6 +76,7 @@ def export(given: argparse.Namespace) -> Path:
         scores={key: results[key] for key in SCORES if key in results} or card.scores,
         training=training,
         search=card.search | given.search,
+        precision=given.precision or card.precision,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
     )
     folder = given.out or weights_folder()
