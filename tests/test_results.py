@@ -91,7 +91,7 @@ def written(photos: Path, weights: Path, tmp_path_factory: pytest.TempPathFactor
     (folder / "Flickr_8k.devImages.txt").write_text("\n".join(annotations) + "\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
-        flags = ["--images", str(photos), "--cache", str(folder / "cache"), "--device", "cpu"]
+        flags = ["--images", str(photos), "--device", "cpu"]
         out = folder / "val.json"
         code = gallery_command.main(
             ["--annotations", str(folder / "Flickr8k.token.txt"), "--out", str(out), *flags]

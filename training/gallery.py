@@ -21,8 +21,8 @@ from captionbot.errors import CaptionBotError
 from captionbot.weights import find_card, list_cards
 from training.data import open_images
 from training.data.formats import FORMATS
-from training.features import cached_features, cached_pixels
-from training.leaderboard import captions_of_features
+from training.evaluate import caption_all
+from training.leaderboard import BATCH
 from training.metrics import measure
 from training.predictions import load_split
 
@@ -42,9 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
     parser.add_argument("--limit", type=int, default=0, help="only the first so many photos")
     parser.add_argument("--beam-size", type=int, default=5)
-    parser.add_argument(
-        "--cache", type=Path, default=Path("cache"), help="of features (default: %(default)s)"
-    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     given = parser.parse_args(arguments)
@@ -72,19 +69,8 @@ def gallery(given: argparse.Namespace) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     for path in [find_card(name) for name in given.models] if given.models else list_cards():
         captioner = Captioner.from_pretrained(path, given.device)
-        pixels, _ = cached_pixels(store, names, captioner.preprocessing, given.cache)
-        features = cached_features(
-            captioner.encoder,
-            captioner.preprocessing,
-            pixels,
-            flips=False,
-            folder=given.cache,
-            device=captioner.device,
-            amp=captioner.device.type == "cuda",  # as Captioner.autocast
-        )
         options = captioner.options(beam_size=given.beam_size)
-        said = captions_of_features(captioner, features, len(names), options)
-        captions[captioner.name] = dict(zip(names, said, strict=True))
+        captions[captioner.name] = caption_all(captioner, store, examples, options, BATCH)
         scores[captioner.name] = measure(captions[captioner.name], references, False, False).each()["CIDEr"]
     ranked = sorted(captions, key=lambda name: -float(scores[name].mean()))
     return {
