@@ -21,14 +21,15 @@ import gradio as gr
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from captionbot import CaptionBotError, SearchOptions, explore
+from captionbot import CaptionBotError, SearchOptions, explore, learn
 from captionbot.explore import LENGTHS
 from captionbot.images import load_url
 from captionbot.pages import shared_words
-from captionbot.render import fit, percent, word_overlay
+from captionbot.render import fit, percent, sentence, word_overlay
 from captionbot.samples import sample_photos
 from captionbot.tokenizer import tokenize
 from captionbot.types import Caption
+from captionbot.uploads import MAX_MEGABYTES
 from gradio_views.draw import CHANGED, SURENESS, View
 from gradio_views.work import DEFAULT, MODELS, MOST_COMPARED, told
 
@@ -54,8 +55,21 @@ CSS = """
 #words .token { cursor: pointer; font-size: 1.1rem; }
 #rivals button { cursor: pointer; }
 #rivals h2 { display: none; }
+#rivals .container { padding-top: 2.4rem; }
+.caption-label { white-space: normal !important; max-width: 100% !important; }
+#views [role=grid] *, #rivals * { font-family: var(--font); }
+.dark #words button, .dark .token, .dark .token * { color: white !important; }
 #heatmap img, #places img, #boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }
-.act { align-self: center; max-height: 3rem; }
+@media (max-width: 700px) {  /* what is said stands right under the photo */
+  #given { display: contents; }
+  #given > * { order: 1; }
+  #said { order: 2; }
+  #asked-for { order: 3; }
+  #heatmap, #places { height: auto !important; }
+  .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
+}
+#boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }
+.act { align-self: center; max-height: 3rem; min-width: fit-content !important; white-space: nowrap; }
 #many img { max-height: 4.5rem; border-radius: 0.4rem; margin: 0; }
 .tree { overflow-x: auto; --st-text-color: var(--body-text-color);
         --st-background-color: var(--background-fill-primary); --st-primary-color: var(--primary-500); }
@@ -68,8 +82,10 @@ LAUNCH: dict[str, Any] = {
         font_mono=("ui-monospace", "monospace"),
     ),
     "css": CSS,
-    "max_file_size": "20mb",
+    "max_file_size": f"{MAX_MEGABYTES}mb",  # of a captioner; photos have a limit of their own
     "run_history": False,
+    # Gradio would ask its own page for an answer within 3 seconds and give up where the machine is busy.
+    "_frontend": False,
     "footer_links": ["api"],
     "state_session_capacity": 200,
 }
@@ -103,7 +119,9 @@ def given(control: Any, text: str) -> Any:
     if isinstance(control, gr.Checkbox):
         return {"True": True, "False": False}[text]
     if isinstance(control, gr.Dropdown):
-        return work.known(text)
+        if text not in MODELS:
+            raise ValueError
+        return text
     if not isinstance(control, gr.Slider | gr.Number):
         return text
     number = int(text) if control.step == 1 or isinstance(control, gr.Number) else float(text)
@@ -119,6 +137,8 @@ def on_address(values: Shown) -> str:
         for name, control in settings.items()
         if name in ("model", "beam_size") or values[control] != control.value
     }
+    if said["model"] not in MODELS:
+        del said["model"]  # an upload is its session's alone
     seen, url = values[view], (values[link] or "").strip()
     if seen:
         data = Path(seen.file).read_bytes() if Path(seen.file).is_file() else b""
@@ -139,13 +159,36 @@ def on_model(model: str) -> list[Any]:
     return [getattr(options, name) for name in ("beam_size", *COMMON_OPTIONS)]
 
 
+def on_own(uploaded: list[str] | None, before: str) -> Shown:
+    """A captioner that a visitor uploads, chosen at once; its files leave the disk."""
+    paths = [Path(path) for path in uploaded or []]
+    try:
+        with told():
+            own = work.adopt([(path.name, path.read_bytes()) for path in paths], before)
+    finally:
+        for path in paths:
+            path.unlink(missing_ok=True)
+    choices = work.choices(own)
+    return {
+        own_captioner: own,
+        own_files: None,
+        model: gr.update(choices=choices, value=own),
+        rivalling: gr.update(choices=choices, value=[*work.first_compared()[: work.MOST_COMPARED - 1], own]),
+        own_note: f"“{work.title(own)}” is at work. It is kept for this visit alone.",
+        **dict(zip(searching, on_model(own), strict=True)),
+    }
+
+
 def on_photo(values: Shown) -> Shown:
     """Caption the photo and show the best caption; an empty page where the photo was taken away."""
     if values[photo] is None:
-        return {view: None, headline: NO_PHOTO, **dict.fromkeys([words, *word_pictures, *caption_views])}
+        emptied = dict.fromkeys([words, *word_pictures, *caption_views])
+        return {view: None, headline: NO_PHOTO, **emptied, **hidden(*answers, regions_tab)}
     with told():
-        file = values[photo]
+        file, before = values[photo], values[view]
         asked = values[model], chosen_options(values), values[prefix], values[banned]
+        if before and before.asked == (file["path"], *asked):
+            return {view: before}  # a link's photo comes twice: with the page, and as it changes
         image = work.read_upload(file["path"])
         captioned, evidence = work.look(asked[0], image, *asked[1:])
     name = file.get("orig_name") or "photo"
@@ -156,6 +199,8 @@ def on_photo(values: Shown) -> Shown:
         finished: draw.finished(seen),
         beam_lesson: draw.about_beam(seen),
         parts: draw.parts_of_speech(seen.model),
+        ask_picture: None,
+        **hidden(compare_table, compare_word, compare_pictures),
         painting: {"background": fit(image, 720), "layers": [], "composite": None},
         **show_caption(seen),
     }
@@ -163,7 +208,8 @@ def on_photo(values: Shown) -> Shown:
 
 def on_caption(seen: View | None, event: gr.SelectData) -> Shown:
     seen = present(seen)._replace(rank=event.index[0])
-    return show_caption(seen._replace(evidence=work.evidence(seen.model, original(seen), seen.caption)))
+    found = work.evidence(seen.model, original(seen), seen.caption)
+    return show_caption(seen._replace(evidence=found, missed=None))
 
 
 def on_word(seen: View | None, event: gr.SelectData) -> Shown:
@@ -196,7 +242,7 @@ def on_steer(seen: View | None, instead: str, never: bool, length: str) -> Shown
 
 
 def on_way(way: str) -> list[Any]:
-    return [gr.update(visible=visible) for visible in (way == PAINTED, way == RECTANGLE)]
+    return [gr.update(visible=visible) for visible in (way != LOOKED, way == PAINTED, way == RECTANGLE)]
 
 
 def on_regions(seen: View | None, most: int, least: float, kept: list[int]) -> Shown:
@@ -209,13 +255,10 @@ def on_regions(seen: View | None, most: int, least: float, kept: list[int]) -> S
     if gone:
         with told():
             said = work.ask(seen.model, original(seen), seen.options, seen.prefix, seen.banned, gone)
-    before, after, note = draw.marked(caption, said)
     return {
         region_picture: draw.boxed(seen.photo, said),
         leaning: draw.leaning(said),
-        region_before: before,
-        region_after: after,
-        region_note: note,
+        **both(region_views[2:], caption, said),
     }
 
 
@@ -232,22 +275,27 @@ def on_ask(values: Shown) -> Shown:
         else:
             asked = work.hidden(asked, work.boxes_looked_at(seen.looked, seen.t), others)
         after = work.ask(seen.model, asked, seen.options, seen.prefix, seen.banned)
-    before, after_words, note = draw.marked(seen.captioned.captions[0], after)
-    return {ask_before: before, ask_after: after_words, ask_note: note, ask_picture: fit(asked)}
+    return {ask_picture: fit(asked), **both(ask_views, seen.captioned.captions[0], after)}
 
 
 def on_test(seen: View | None) -> Shown:
-    """Whether the chosen word rests on its heatmap."""
+    """Whether the chosen word rests on its heatmap; what it misses is worked out once a caption."""
     seen = present(seen)
+    image, caption = original(seen), seen.caption
     with told():
-        (tested,), missed = work.test(seen.model, original(seen), seen.caption, [seen.t])
-    word = seen.caption.words[seen.t].text
+        (tested,) = work.test(seen.model, image, caption, seen.evidence.maps, [seen.t])
+        if seen.missed is None and seen.evidence.attends:
+            seen = seen._replace(missed=work.evidence(seen.model, image, caption, "occlusion"))
+    word = caption.words[seen.t].text
     return {
-        verdict: draw.verdict(tested),
+        view: seen,
+        verdict: gr.update(visible=True, value=draw.verdict(tested)),
+        truth_shown: gr.update(visible=True),
         curves: draw.curves(tested),
         truth_pictures: [
-            (word_overlay(seen.photo, seen.looked, seen.t), f"“{word}”: {seen.evidence.label}"),
-            (word_overlay(seen.photo, missed.looked, seen.t), f"“{word}”: {missed.label}"),
+            (word_overlay(seen.photo, shown.looked, seen.t), f"“{word}”: {shown.label}")
+            for shown in (seen.evidence, seen.missed)
+            if shown is not None
         ],
     }
 
@@ -255,7 +303,8 @@ def on_test(seen: View | None) -> Shown:
 def on_test_all(seen: View | None) -> Shown:
     seen = present(seen)
     with told():
-        tested, _ = work.test(seen.model, original(seen), seen.caption, range(len(seen.caption.words)))
+        words = range(len(seen.caption.words))
+        tested = work.test(seen.model, original(seen), seen.caption, seen.evidence.maps, words)
     holds = sum(word.holds for word in tested)
     note = f"The heatmap holds for {holds} of {len(tested)} words."
     return {verdicts: gr.update(visible=True, value=draw.verdicts(tested), label=note)}
@@ -269,16 +318,19 @@ def on_compare(seen: View | None, models: list[str]) -> Iterator[Shown]:
     found: list[tuple[str, Caption, str]] = []
     with told():
         for name in work.compared(models):
-            captioned, evidence, seconds = work.compare(name, image)
+            captioned, seconds = work.timed(name, image)
             best = captioned.captions[0]
-            rows.append([name, best.text, percent(best.confidence), round(seconds, 2)])
-            found.append((name, evidence.looked, evidence.label))
-            yield {compare_table: rows}
+            rows.append([work.title(name), sentence(best.text), percent(best.confidence), f"{seconds:.2f}"])
+            yield {compare_table: gr.update(visible=True, value=rows)}
+            evidence = work.evidence(name, image, best)
+            found.append((work.title(name), evidence.looked, evidence.label))
     shared = shared_words([[word.text for word in caption.words] for _, caption, _ in found])
     yield {
         compared: (seen.photo, found),
         compare_word: gr.update(choices=shared, value=shared[0], visible=True),
-        compare_pictures: where_they_looked((seen.photo, found), shared[0]),
+        compare_pictures: gr.update(
+            visible=True, value=where_they_looked((seen.photo, found), shared[0]), columns=len(found)
+        ),
     }
 
 
@@ -311,11 +363,14 @@ def on_batch(values: Shown) -> Iterator[Shown]:
             results.append(result)
             rows.append(draw.batch_row(result, thumbnail))
             if len(rows) % work.AT_ONCE == 0:
-                yield {batch_note: f"{len(rows)} photos so far…", batch_table: rows}
+                yield {
+                    batch_note: f"{len(rows)} photos so far…",
+                    batch_table: gr.update(visible=True, value=rows),
+                }
     bad = sum(isinstance(found, CaptionBotError) for _, found in results)
     yield {
         batch_note: f"{len(results) - bad} captioned, {bad} could not be read.",
-        batch_table: rows,
+        batch_table: gr.update(visible=True, value=rows),
         batch_files: draw.batch_files(results, values[model]),
     }
 
@@ -329,8 +384,18 @@ def steered(seen: View, options: SearchOptions, begun: list[str], never: list[st
         after = work.steer(
             seen.model, original(seen), replace(options, num_return=1), begun, [seen.banned, *never]
         )
-    before, after_words, note = draw.marked(seen.caption, after)
-    return {steer_before: before, steer_after: after_words, steer_note: note}
+    return both(steer_views, seen.caption, after)
+
+
+def both(components: list[Any], before: Caption, after: Caption) -> Shown:
+    """Two captions side by side, and a sentence on how they differ; components: their row, them, and it."""
+    row, *texts, note = components
+    *marked, sentence = draw.marked(before, after)
+    return {
+        row: gr.update(visible=True),
+        **dict(zip(texts, marked, strict=True)),
+        note: gr.update(visible=True, value=sentence),
+    }
 
 
 def present(seen: View | None) -> View:
@@ -375,6 +440,7 @@ def show_caption(seen: View) -> Shown:
         attention_lesson: draw.about_attention(seen),
         word: gr.update(choices=draw.choices(caption)),
         numbers: draw.numbers(seen),
+        **hidden(*answers),
         **show_regions(seen),
         **show_word(seen._replace(t=draw.sharpest(seen.looked))),
     }
@@ -394,8 +460,13 @@ def show_regions(seen: View) -> Shown:
         kept: gr.update(choices=boxes, value=[place for _, place in boxes]),
         region_picture: draw.boxed(seen.photo, caption),
         leaning: draw.leaning(caption),
-        **dict.fromkeys([region_before, region_after, region_note]),
+        **hidden(region_said, region_note),
     }
+
+
+def hidden(*components: Any) -> Shown:
+    """What belongs to another caption is out of sight."""
+    return {component: gr.update(visible=False) for component in components}
 
 
 def show_word(seen: View) -> Shown:
@@ -417,8 +488,9 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     gr.Markdown(INTRODUCTION)
     view = gr.State(time_to_live=CACHE_SECONDS)
     compared = gr.State(time_to_live=CACHE_SECONDS)
-    with gr.Row():
-        with gr.Column(scale=2, min_width=320):
+    own_captioner = gr.State("", delete_callback=work.let_go)
+    with gr.Row(elem_id="heroes"):
+        with gr.Column(scale=2, min_width=320, elem_id="given"):
             photo = gr.Image(
                 next((str(path) for path in SAMPLES.values()), None),
                 label="Photo",
@@ -430,37 +502,54 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
             link = gr.Textbox(label="Or the address of one", placeholder="https://…", submit_btn="Fetch")
             gr.Examples([str(path) for path in SAMPLES.values()], photo, label="Or a sample")
-            model = gr.Dropdown(MODELS, value=DEFAULT, label="Captioner", elem_id="model")
-            with gr.Row():
-                beam_size = gr.Slider(1, 10, USUAL.beam_size, step=1, label="Beam size", min_width=120)
-                captions = gr.Slider(1, 10, 3, step=1, label="Captions", min_width=120)
-            button = gr.Button("Generate captions", variant="primary")
-            with gr.Accordion("More options", open=False):
-                prefix = gr.Textbox("", label="Start the caption with", placeholder="two children")
-                banned = gr.Textbox("", label="Words to avoid", placeholder="man, shirt")
-                controls = {
-                    "beam_size": beam_size,
-                    "captions": captions,
-                    "min_length": gr.Slider(1, 40, USUAL.min_length, step=1, label="Words at least"),
-                    "max_length": gr.Slider(1, 40, USUAL.max_length, step=1, label="Words at most"),
-                    "length_penalty": gr.Slider(
-                        0, 2, USUAL.length_penalty, label="Length penalty", info="more favours long sentences"
-                    ),
-                    "no_repeat_ngram_size": gr.Slider(
-                        0,
-                        5,
-                        USUAL.no_repeat_ngram_size,
-                        step=1,
-                        label="No repeat of so many words",
-                        info="0 allows it",
-                    ),
-                    "sample": gr.Checkbox(False, label="Sampling", info="draw words instead of searching"),
-                    "temperature": gr.Slider(0.1, 2, 1, label="Temperature", info="lower is safer"),
-                    "top_k": gr.Slider(0, 100, 0, step=1, label="Top k", info="0 is all words"),
-                    "top_p": gr.Slider(0.05, 1, 0.9, label="Top p"),
-                    "seed": gr.Number(0, precision=0, label="Seed"),
-                }
-        with gr.Column(scale=3, min_width=320):
+            with gr.Column(elem_id="asked-for"):
+                model = gr.Dropdown(MODELS, value=DEFAULT, label="Captioner", elem_id="model")
+                with gr.Accordion("A captioner of your own", open=False):
+                    own_files = gr.File(
+                        label="Its card (.json) and weights (.safetensors) together, or a .zip of both",
+                        file_count="multiple",
+                        file_types=[".json", ".safetensors", ".zip"],
+                        height=140,
+                        elem_id="own",
+                    )
+                    own_note = gr.Markdown(
+                        f"What `python -m training.train` writes, {MAX_MEGABYTES} MB at most. It is kept in "
+                        "memory for this visit, and used by you alone."
+                    )
+                with gr.Row():
+                    beam_size = gr.Slider(1, 10, USUAL.beam_size, step=1, label="Beam size", min_width=120)
+                    captions = gr.Slider(1, 10, 3, step=1, label="Captions", min_width=120)
+                button = gr.Button("Generate captions", variant="primary")
+                with gr.Accordion("More options", open=False):
+                    prefix = gr.Textbox("", label="Start the caption with", placeholder="two children")
+                    banned = gr.Textbox("", label="Words to avoid", placeholder="man, shirt")
+                    controls = {
+                        "beam_size": beam_size,
+                        "captions": captions,
+                        "min_length": gr.Slider(1, 40, USUAL.min_length, step=1, label="Words at least"),
+                        "max_length": gr.Slider(1, 40, USUAL.max_length, step=1, label="Words at most"),
+                        "length_penalty": gr.Slider(
+                            0,
+                            2,
+                            USUAL.length_penalty,
+                            label="Length penalty",
+                            info="more favours long sentences",
+                        ),
+                        "no_repeat_ngram_size": gr.Slider(
+                            0,
+                            5,
+                            USUAL.no_repeat_ngram_size,
+                            step=1,
+                            label="No repeat of so many words",
+                            info="0 allows it",
+                        ),
+                        "sample": gr.Checkbox(False, label="Sampling", info="draw words, don't search"),
+                        "temperature": gr.Slider(0.1, 2, 1, label="Temperature", info="lower is safer"),
+                        "top_k": gr.Slider(0, 100, 0, step=1, label="Top k", info="0 is all words"),
+                        "top_p": gr.Slider(0.05, 1, 0.9, label="Top p"),
+                        "seed": gr.Number(0, precision=0, label="Seed"),
+                    }
+        with gr.Column(scale=3, min_width=320, elem_id="said"):
             headline = gr.Markdown(elem_id="headline")
             words = gr.HighlightedText(
                 label="Click a word to see what it rests on",
@@ -477,12 +566,13 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             with gr.Row():
                 word = gr.Dropdown([], label="The chosen word", min_width=140)
                 rivals = gr.Label(
-                    label="Nearly said instead: click one to hear that sentence", elem_id="rivals", scale=2
+                    label="Nearly said: click to hear it", elem_id="rivals", scale=2, min_width=280
                 )
     with gr.Tabs(elem_id="views") as views:
         with gr.Tab("Words"):
+            gr.Markdown("Every word, and how likely it was. Click one.")
             gallery = gr.Gallery(
-                label="Every word: click one",
+                show_label=False,
                 columns=6,
                 fit_columns=False,
                 height="auto",
@@ -492,7 +582,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
             table = gr.Dataframe(
                 headers=["caption", "confidence", "log-prob"],
-                column_widths=["64%", "18%", "18%"],
+                column_widths=["46%", "31%", "23%"],
                 label="Captions, best first: click one",
                 interactive=False,
                 wrap=True,
@@ -517,12 +607,12 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                         info="Untick one: the photo is captioned again without it.",
                         elem_id="kept",
                     )
-            with gr.Row():
+            with gr.Row(visible=False) as region_said:
                 region_before = gr.HighlightedText(label="With all boxes", **marks)
                 region_after = gr.HighlightedText(
                     label="With those that are left", elem_id="without", **marks
                 )
-            region_note = gr.Markdown()
+            region_note = gr.Markdown(visible=False)
             leaning = gr.Dataframe(
                 label="Which word leaned on which box: how much of its attention every box got, in %",
                 interactive=False,
@@ -550,17 +640,17 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 never = gr.Checkbox(False, label="Never say it")
                 length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2)
                 steer_button = gr.Button("Finish the sentence again", variant="primary", elem_classes="act")
-            with gr.Row():
+            with gr.Row(visible=False) as steer_said:
                 steer_before = gr.HighlightedText(label="The model's own", **marks)
                 steer_after = gr.HighlightedText(label="Steered", elem_id="steered", **marks)
-            steer_note = gr.Markdown()
+            steer_note = gr.Markdown(visible=False)
         with gr.Tab("Ask the picture"):
             with gr.Row(equal_height=True):
                 ways = gr.Radio([PAINTED, RECTANGLE, LOOKED], value=PAINTED, label="Hide", scale=3)
                 only = gr.Checkbox(False, label="Show only that instead")
                 ask_button = gr.Button("Caption it again", variant="primary", elem_classes="act")
             with gr.Row():
-                with gr.Column():
+                with gr.Column() as drawing:
                     painting = gr.ImageEditor(
                         label="Paint over what to hide",
                         type="pil",
@@ -579,26 +669,27 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                         ]
                 with gr.Column():
                     ask_picture = gr.Image(label="What the model is shown", height=420, elem_id="asked")
-            with gr.Row():
+            with gr.Row(visible=False) as ask_said:
                 ask_before = gr.HighlightedText(label="The whole photo", **marks)
                 ask_after = gr.HighlightedText(label="With that hidden", **marks)
-            ask_note = gr.Markdown()
+            ask_note = gr.Markdown(visible=False)
         with gr.Tab("Is it true?"):
-            gr.Markdown(
-                "Pieces of the photo are hidden, or shown alone, the hottest of the heatmap first; the model "
-                "reads its own sentence again. A word that rests on them becomes unlikely early "
-                "(arXiv 1806.07421, section 4.3)."
-            )
+            gr.Markdown("Does the word rest on what its heatmap shows? Hide that, and see what it costs.")
             with gr.Row():
                 test_button = gr.Button("Test the chosen word", variant="primary")
                 test_all = gr.Button("Test every word")
-            verdict = gr.Markdown(elem_id="verdict")
-            with gr.Row():
+            verdict = gr.Markdown(elem_id="verdict", visible=False)
+            with gr.Row(visible=False) as truth_shown:
                 truth_pictures = gr.Gallery(
                     show_label=False, columns=2, height=320, object_fit="contain", allow_preview=False
                 )
                 curves = gr.LinePlot(
-                    x="share of the photo, %", y="log-probability", color="what", height=320, show_label=False
+                    x="share of the photo, %",
+                    y="log-probability",
+                    color="what",
+                    color_title=" ",
+                    height=320,
+                    show_label=False,
                 )
             verdicts = gr.Dataframe(
                 headers=["word", "rests on its heatmap", "lost, nats", "must be above"],
@@ -610,6 +701,8 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 interactive=False,
                 visible=False,
             )
+            with gr.Accordion(learn.HEATMAP_TEST.title, open=False):
+                gr.Markdown(draw.lesson(learn.HEATMAP_TEST))
         with gr.Tab("Compare"):
             with gr.Row(equal_height=True):
                 rivalling = gr.Dropdown(
@@ -626,13 +719,15 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                 )
             compare_table = gr.Dataframe(
                 headers=["captioner", "caption", "confidence", "seconds"],
+                column_widths=["28%", "44%", "15%", "13%"],
+                visible=False,
                 show_label=False,
                 interactive=False,
                 wrap=True,
             )
             compare_word = gr.Dropdown([], label="Where they looked for", visible=False)
             compare_pictures = gr.Gallery(
-                show_label=False, columns=MOST_COMPARED, height="auto", allow_preview=False
+                visible=False, show_label=False, columns=MOST_COMPARED, height="auto", allow_preview=False
             )
         with gr.Tab("Many photos"):
             files = gr.File(
@@ -644,6 +739,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             batch_button = gr.Button("Caption them all", variant="primary")
             batch_note = gr.Markdown()
             batch_table = gr.Dataframe(
+                visible=False,
                 headers=["photo", "name", "caption", "confidence"],
                 datatype=["html", "str", "str", "str"],
                 column_widths=["14%", "22%", "50%", "14%"],
@@ -657,7 +753,8 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
         with gr.Tab("Results"):
             gr.Markdown(
-                "Scores of coco-caption, higher is better. CIDEr counts the phrases that a caption shares "
+                "Scores of coco-caption on photos of Flickr8k that no captioner was trained on, higher is "
+                "better. CIDEr counts the phrases that a caption shares "
                 "with what people wrote, rare ones more; BLEU-4 counts runs of four words. Photos a second "
                 "are from a file's bytes to its caption, on the machine that measured them."
             )
@@ -701,10 +798,13 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     searching = [controls[name] for name in ("beam_size", *COMMON_OPTIONS)]
     word_pictures = [heatmap, places, rivals]
     word_views = [view, word, *word_pictures, instead, never, test_button]
-    region_views = [region_picture, leaning, region_before, region_after, region_note]
+    region_views = [region_picture, leaning, region_said, region_before, region_after, region_note]
+    steer_views = [steer_said, steer_before, steer_after, steer_note]
+    ask_views = [ask_said, ask_before, ask_after, ask_note]
+    answers = [steer_said, steer_note, ask_said, ask_note, verdict, truth_shown, verdicts]
     caption_views = [gallery, attention_lesson, numbers]
     caption_outputs = [headline, words, *caption_views, *word_views]
-    caption_outputs += [regions_tab, most_boxes, least_score, kept, *region_views]
+    caption_outputs += [*answers, regions_tab, most_boxes, least_score, kept, *region_views]
     asking = {*settings.values()}
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet: dict[str, Any] = {**private, "show_progress": "hidden"}
@@ -714,8 +814,11 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     }  # the model uses every core as it is
     caption_photo: dict[str, Any] = {
         "fn": on_photo,
-        "inputs": {photo, *asking},
-        "outputs": [*caption_outputs, table, tree, finished, beam_lesson, parts, painting],
+        "inputs": {view, photo, *asking},
+        "outputs": [
+            *(*caption_outputs, table, tree, finished, beam_lesson, parts, painting),
+            *(ask_picture, compare_table, compare_word, compare_pictures),
+        ],
         "preprocess": False,
         "show_progress_on": headline,
         "trigger_mode": "always_last",  # a photo that comes while another is captioned is not forgotten
@@ -725,6 +828,13 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     demo.load(on_open, None, [*settings.values(), photo, link], **private).then(**caption_photo)
     gr.on([photo.change, button.click, prefix.submit, banned.submit], **caption_photo)
     model.input(on_model, model, searching, **quiet).then(**caption_photo)
+    own_files.upload(
+        on_own,
+        [own_files, own_captioner],
+        [own_captioner, own_files, model, rivalling, own_note, *searching],
+        **private,
+        **busy,
+    ).success(**caption_photo)
     link.submit(on_link, link, photo, **private)
     photo.input(lambda: "", None, link, **quiet)  # the photo is no longer that of the address
     table.select(on_caption, view, caption_outputs, **quiet, **busy)
@@ -732,13 +842,12 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     word.input(on_chosen, [view, word], word_views, **quiet)
     cut.input(on_tree, [view, cut], tree, **private)
 
-    steer_outputs = [steer_before, steer_after, steer_note]
-    rivals.select(on_rival, view, [views, *steer_outputs], **private, **busy)
+    rivals.select(on_rival, view, [views, *steer_views], **private, **busy)
     gr.on(
         [steer_button.click, instead.submit],
         on_steer,
         [view, instead, never, length],
-        steer_outputs,
+        steer_views,
         **private,
         **busy,
     )
@@ -751,15 +860,15 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         **private,
         **busy,
     )
-    ways.change(on_way, ways, [painting, rectangle], **quiet)
+    ways.change(on_way, ways, [drawing, painting, rectangle], **quiet)
     ask_button.click(
         on_ask,
         {view, ways, only, painting, *edges},
-        [ask_before, ask_after, ask_note, ask_picture],
+        [*ask_views, ask_picture],
         **private,
         **busy,
     )
-    test_button.click(on_test, view, [verdict, curves, truth_pictures], **private, **busy)
+    test_button.click(on_test, view, [view, verdict, truth_shown, curves, truth_pictures], **private, **busy)
     test_all.click(on_test_all, view, verdicts, **private, **busy)
     compare_button.click(
         on_compare,

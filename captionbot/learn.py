@@ -42,6 +42,25 @@ class Lesson:
     source: str = ""
 
 
+HEATMAP_TEST = Lesson(
+    "How this is tested",
+    "The photo is cut into 8 x 8 pieces. The quarter of them where the heatmap is hottest is hidden under "
+    "the photo's mean colour, and the model reads its own sentence again: the word loses some of its "
+    "log-probability, counted in *nats* (0.69 halves the probability). Then the same is done with **19 "
+    "quarters chosen at random**, in patches, the same for every word and photo. The heatmap counts as true "
+    "where it costs the word something, and more than **each of the 19**. A heatmap that knew nothing would "
+    "manage that once in 20 times: it is a permutation test with p = 1/20.\n\n"
+    "So of a sentence of ten words expect one to pass by luck in every other photo. The curves show the same "
+    "at every quarter: *hidden*, the hottest first, and *shown*, nothing but the hottest.",
+    r"\log \frac{p(y_t \mid \text{photo})}{p(y_t \mid \text{hottest quarter hidden})} > "
+    r"\max_{r \le 19} \log \frac{p(y_t \mid \text{photo})}{p(y_t \mid \text{random quarter } r "
+    r"\text{ hidden})}",
+    "Petsiuk et al., RISE, arXiv 1806.07421, section 4.3; Zeiler and Fergus, arXiv 1311.2901, section 4.1. A "
+    "photo with hidden pieces is like none that the model learnt from, so a verdict is evidence, not proof.",
+)
+"""The rule of `explain.faithfulness`."""
+
+
 def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> Lesson:
     """How the captioner decided where to look, and what its gate and its training had to do with it.
 

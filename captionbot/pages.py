@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
-from collections.abc import Sequence
-from pathlib import Path
+import hashlib
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ from captionbot.weights import find_card
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner
 
-_held: dict[Path, Captioner] = {}
+_held: dict[Hashable, Captioner] = {}
 _lock = Lock()
 
 
@@ -24,14 +26,49 @@ def resident(name: str | None = None) -> Captioner:
     needs the memory of one; a call that is still at work keeps the old one until it is done.
     """
     card = find_card(name)
-    with _lock:
-        if card not in _held:
-            from captionbot.captioner import Captioner
 
+    def load() -> Captioner:
+        from captionbot.captioner import Captioner
+
+        return Captioner.from_pretrained(card)
+
+    return _only(card, load)
+
+
+def resident_upload(files: Sequence[tuple[str, bytes]]) -> Captioner:
+    """`resident` of the files that a visitor uploaded, as `uploads.load_captioner` takes them."""
+
+    def load() -> Captioner:
+        from captionbot.uploads import load_captioner
+
+        return load_captioner(files)
+
+    return _only(upload_key(files), load)
+
+
+def upload_key(files: Sequence[tuple[str, bytes]]) -> str:
+    """What tells the captioner of these files from all others."""
+    return hashlib.sha256(b"".join(hashlib.sha256(data).digest() for _, data in sorted(files))).hexdigest()
+
+
+def _only(key: Hashable, load: Callable[[], Captioner]) -> Captioner:
+    with _lock:
+        if key not in _held:
             _held.clear()
-            gc.collect()  # modules can hold each other
-            _held[card] = Captioner.from_pretrained(card)
-        return _held[card]
+            _give_back()
+            _held[key] = load()
+            # Streamlit collects garbage after every click: torch's 300,000 objects would be gone through.
+            gc.collect()
+            gc.freeze()
+        return _held[key]
+
+
+def _give_back() -> None:
+    """Free what nobody holds, and hand its memory to the system, which C libraries would keep."""
+    gc.unfreeze()
+    gc.collect()  # modules can hold each other
+    with suppress(OSError, AttributeError):  # it is glibc's
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:

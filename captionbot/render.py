@@ -28,6 +28,7 @@ COLORMAPS = ("inferno", "viridis", "cividis", "spotlight")
 """Names that `overlay` takes: three that rise evenly in lightness, so that colour-blind people and grey
 printers see the same order, and `spotlight`, which has no colours: it darkens what was not looked at."""
 
+LABELS = 6  # boxes of a drawing that carry their names: more would hide the photo
 DISPLAY = 1024  # pixels of a photo's longest side on a page
 
 _INK, _FAINT, _PAPER = "#1f2430", "#8a90a0", "#ffffff"
@@ -147,6 +148,7 @@ def regions(
     drawn, unit = image.copy(), max(image.size) / 400
     draw = ImageDraw.Draw(drawn)
     font = ImageFont.truetype(_font_path(), max(10, round(6 * unit + 6)))
+    labels: list[tuple[tuple[float, float], str, tuple[int, int, int]]] = []
     for place in np.argsort(weights, kind="stable")[-count:]:
         if caption.scores is not None and caption.scores[place] < least:
             continue
@@ -157,10 +159,21 @@ def regions(
         draw.rectangle((left, top, right, bottom), outline=colour, width=width)
         text = f"{box_name(caption, int(place))} · {percent(float(weights[place]))}"
         room = image.width - draw.textlength(text, font) - 2  # so that no label runs over the edge
-        at = (max(0, min(left + width + 2, room)), top + width + 1)
-        draw.rectangle(draw.textbbox(at, text, font), fill=colour)
+        labels.append(((max(0, min(left + width + 2, room)), top + width + 1), text, colour))
+    taken: list[tuple[float, ...]] = []
+    for at, text, colour in labels[: -LABELS - 1 : -1]:  # the heaviest keeps its place, others move down
+        label = draw.textbbox(at, text, font)
+        while any(_overlap(label, other) for other in taken) and label[3] + 1 < image.height:
+            at = at[0], at[1] + 1
+            label = draw.textbbox(at, text, font)
+        taken.append(label)
+        draw.rectangle(label, fill=colour)
         draw.text(at, text, "black", font)
     return drawn
+
+
+def _overlap(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def box_name(caption: Caption, place: int) -> str:
@@ -318,11 +331,17 @@ def data_url(image: Image.Image, quality: int = 80) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
+def _with_palette(frame: Image.Image) -> Image.Image:
+    """A frame of 256 colours of its own, dithered. Pillow's own choice of them takes far longer."""
+    return frame.quantize(palette=frame.quantize(256, Image.Quantize.FASTOCTREE))
+
+
 def gif(frames: list[Image.Image], seconds: float = 0.7) -> bytes:
     """The bytes of an endless GIF that shows each frame so long, and the last one three times as long."""
     buffer = io.BytesIO()
     milliseconds = [round(seconds * 1000)] * (len(frames) - 1) + [round(seconds * 3000)]
-    frames[0].save(
-        buffer, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, optimize=False
+    first, *others = map(_with_palette, frames)
+    first.save(
+        buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, optimize=False
     )
     return buffer.getvalue()

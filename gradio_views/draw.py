@@ -28,7 +28,7 @@ from gradio_views.work import Evidence
 
 PLACES = 3  # boxes drawn for a word
 CHANGED = "changed"
-SCORES = ("CIDEr", "Bleu_4", "METEOR", "ROUGE_L")
+SCORES = {"CIDEr": "CIDEr", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L"}
 
 SURENESS = (  # name, least probability of a word, colour
     ("sure, 60% or more", 0.6, "#16a34a"),
@@ -44,6 +44,7 @@ class View(NamedTuple):
     model, options, prefix, banned: what was asked for.
     photo: at display size.
     evidence: of the caption that was chosen; rank: its place, 0 the best; t: its word that was chosen.
+    missed: what the caption misses where pieces are hidden, once that was asked.
     """
 
     file: str
@@ -57,6 +58,12 @@ class View(NamedTuple):
     evidence: Evidence
     rank: int = 0
     t: int = 0
+    missed: Evidence | None = None
+
+    @property
+    def asked(self) -> tuple[str, str, SearchOptions, str, str]:
+        """What captions follow from."""
+        return self.file, self.model, self.options, self.prefix, self.banned
 
     @property
     def caption(self) -> Caption:
@@ -130,16 +137,20 @@ def tiles(view: View) -> list[tuple[Image.Image, str]]:
 
 
 def boxed(photo: Image.Image, caption: Caption) -> tuple[Image.Image, list[tuple[Any, str]]]:
-    """The detected boxes over a photo, best score last, so that it lies on top."""
+    """The detected boxes over a photo, best score last, so that it lies on top. The whole image would cover
+    the others."""
+    from captionbot.encoders.regions import WHOLE_IMAGE  # with torch, which the first caption has loaded
+
     scale = np.array([*photo.size] * 2) / np.array([*caption.image_size] * 2)
     boxes = (caption.boxes * scale).round().astype(int)
-    return photo, [(tuple(box), name) for box, name in zip(boxes, box_names(caption), strict=True)][::-1]
+    named = zip(boxes, box_names(caption), caption.labels or (), strict=True)
+    return photo, [(tuple(box), name) for box, name, label in named if label != WHOLE_IMAGE][::-1]
 
 
 def leaning(caption: Caption) -> Any:
     """The table of detected boxes and words: the share of each word's attention that every box got, in %."""
     rows = [
-        [name, *(100 * alphas).round(1).tolist()]
+        [name, *(f"{100 * alpha:.1f}" for alpha in alphas)]
         for name, alphas in zip(box_names(caption), caption.alphas.T, strict=True)
     ]
     return gr.update(headers=["box", *(word.text for word in caption.words)], value=rows)
@@ -238,7 +249,7 @@ def batch_files(found: Sequence[Result], model: str) -> list[str]:
     written = []
     for ending, write in (("csv", write_csv), ("jsonl", write_jsonl)):
         out = io.StringIO()
-        write(found, model, out)
+        write(found, work.title(model), out)
         written.append((f"captions.{ending}", out.getvalue().encode()))
     return keep([*written, ("captions.zip", zip_of_texts(found))])
 
@@ -249,9 +260,9 @@ def leaderboard() -> list[list[Any]]:
     for line in results.leaderboard():
         beam_size = line.get("beam_size")
         search = "greedy" if beam_size == 1 else f"beam {beam_size}" if beam_size else ""
-        scores = [round(line[name], 3) if name in line else None for name in SCORES]
-        speed = line.get("images_per_second")
-        rows.append([line["name"], search, *scores, round(line["parameters"] / 1e6, 1), speed])
+        scores = [f"{line[name]:.3f}" if name in line else "" for name in SCORES.values()]
+        speed = f"{line['images_per_second']:.1f}" if "images_per_second" in line else ""
+        rows.append([line["name"], search, *scores, f"{line['parameters'] / 1e6:.1f}", speed])
     return rows
 
 
@@ -279,8 +290,9 @@ def share_files(view: View) -> list[str]:
     captions[view.rank] = view.looked
     captioned = replace(view.captioned, captions=tuple(captions))
     tree = "" if view.options.sample else work.beam_svg(view.model, view.captioned, False)
-    page = report.html(view.name, view.model, view.photo, captioned, view.rank, view.evidence.rivals, tree)
-    with_alphas = record(view.name, view.model, view.captioned, with_alphas=True)
+    model = work.title(view.model)
+    page = report.html(view.name, model, view.photo, captioned, view.rank, view.evidence.rivals, tree)
+    with_alphas = record(view.name, model, view.captioned, with_alphas=True)
     stem = Path(view.name).stem or "photo"
     return keep(
         [
@@ -293,7 +305,7 @@ def share_files(view: View) -> list[str]:
 
 
 def numbers(view: View) -> dict[str, Any]:
-    return record(view.name, view.model, view.captioned)
+    return record(view.name, work.title(view.model), view.captioned)
 
 
 def keep(files: Sequence[tuple[str, bytes]]) -> list[str]:

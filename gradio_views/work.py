@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,17 +32,21 @@ from captionbot import (
 )
 from captionbot.batch import caption_each, load_ahead
 from captionbot.card import Card
-from captionbot.explain import Faithfulness
+from captionbot.explain import Faithfulness, WordMaps
 from captionbot.images import ImageSource, find_images, load_image
-from captionbot.pages import resident
+from captionbot.pages import resident, resident_upload
 from captionbot.records import Result
+from captionbot.results import leaderboard
 from captionbot.types import Caption, Features, Size, Word
 from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card, list_cards
 
 MODELS = [path.stem for path in list_cards()]
 DEFAULT = find_card().stem
-MOST_COMPARED = 4
+MOST_COMPARED, FIRST_COMPARED = 4, 3
+MOST_OWN = 3  # captioners that visitors uploaded, of all sessions together: each may fill 200 MB
+MAX_PHOTO_MEGABYTES = 20
+_YOURS = " (yours) "
 AT_ONCE = 8  # photos of a batch: enough for one batched search, few enough that progress shows
 THUMBNAIL = 96  # pixels
 
@@ -49,17 +54,35 @@ THUMBNAIL = 96  # pixels
 class Evidence(NamedTuple):
     """What the words of one caption rest on.
 
-    looked: the caption with the maps that are drawn as its alphas: its attention, or what it misses where a
-        piece of the photo is hidden.
-    attends: whether they are its attention; label: what they are, for a person.
+    maps: its attention, or what it misses where a piece of the photo is hidden.
+    looked: the caption with these as its alphas, so that every drawing shows them.
     rivals, gates: of `explore.rivals` and `explore.gates`.
     """
 
+    maps: WordMaps
     looked: Caption
-    attends: bool
-    label: str
     rivals: tuple[tuple[Word, ...], ...]
     gates: np.ndarray | None
+
+    @property
+    def attends(self) -> bool:
+        """Whether the maps are the captioner's own attention."""
+        return self.maps.method == "attention"
+
+    @property
+    def label(self) -> str:
+        """What the maps are, for a person."""
+        return self.maps.label
+
+
+class Own(NamedTuple):
+    """A captioner that a visitor uploaded. files: as `uploads.load_captioner` takes them."""
+
+    files: tuple[tuple[str, bytes], ...]
+    card: Card
+
+
+_own: dict[str, Own] = {}  # by a name that only its session knows, the oldest first
 
 
 def on_gpu(function: Any) -> Any:
@@ -81,19 +104,58 @@ def on_gpu(function: Any) -> Any:
 
 def captioner(model: str) -> Captioner:
     """The one captioner that is in memory: another takes its place."""
-    return resident(known(model))
+    own = _own.get(model)
+    return resident_upload(own.files) if own else resident(known(model))
 
 
 def known(model: str) -> str:
-    """The name itself where such a captioner ships: strangers name no other files of the server."""
-    if model not in MODELS:
-        raise CaptionBotError(f"There is no captioner '{model}'; choose one of {', '.join(MODELS)}.")
-    return model
+    """The name itself where such a captioner ships, or its session uploaded it: strangers name no other
+    files of the server."""
+    if model in MODELS or model in _own:
+        return model
+    if _YOURS in model:
+        raise CaptionBotError(f"Your captioner '{title(model)}' was let go after a while: upload it again.")
+    raise CaptionBotError(f"There is no captioner '{model}'; choose one of {', '.join(MODELS)}.")
+
+
+def title(model: str) -> str:
+    """What people are shown for a captioner's name: of an upload, not what only its session knows."""
+    return model.partition(_YOURS)[0]
+
+
+def choices(own: str) -> list[tuple[str, str]]:
+    """What a session can choose from, as labels and names; own: of `adopt`, "" without one."""
+    return [*((name, name) for name in MODELS), *([(f"{title(own)} (yours)", own)] if own else [])]
+
+
+def adopt(files: Sequence[tuple[str, bytes]], before: str = "") -> str:
+    """The name under which one session finds the captioner of its files; it begins with its card's name.
+
+    before: the session's last upload, which makes room.
+    Raises CaptionBotError as `uploads.load_captioner` does.
+    """
+    card = resident_upload(files).card
+    let_go(before)
+    name = f"{card.name}{_YOURS}{secrets.token_hex(8)}"
+    _own[name] = Own(tuple(files), card)
+    while len(_own) > MOST_OWN:
+        let_go(next(iter(_own)))
+    return name
+
+
+def let_go(own: str) -> None:
+    """Forget an upload; "" is none."""
+    _own.pop(own, None)
+
+
+def card_of(model: str) -> Card:
+    own = _own.get(model)
+    return own.card if own else _shipped_card(known(model))
 
 
 @lru_cache
-def card_of(model: str) -> Card:
-    return Card.load(find_card(known(model)))
+def _shipped_card(model: str) -> Card:
+    return Card.load(find_card(model))
 
 
 def usual(model: str) -> SearchOptions:
@@ -101,9 +163,13 @@ def usual(model: str) -> SearchOptions:
     return SearchOptions(**card_of(model).search)
 
 
-@lru_cache(maxsize=8)
 def vocabulary_of(model: str) -> Any:
-    return load_vocabulary(card_of(model).vocabulary)
+    return captioner(model).vocabulary if model in _own else _shipped_vocabulary(known(model))
+
+
+@lru_cache(maxsize=8)
+def _shipped_vocabulary(model: str) -> Any:
+    return load_vocabulary(_shipped_card(model).vocabulary)
 
 
 @contextmanager
@@ -117,6 +183,8 @@ def told() -> Iterator[None]:
 
 def read_upload(path: str) -> Image.Image:
     """The photo of an upload. Not as Gradio reads it, which takes fewer kinds of image and forgets EXIF."""
+    if Path(path).stat().st_size > MAX_PHOTO_MEGABYTES * 1_000_000:
+        raise CaptionBotError(f"This photo is larger than {MAX_PHOTO_MEGABYTES} MB: make it smaller.")
     return load_image(Path(path).read_bytes())
 
 
@@ -146,9 +214,8 @@ def _evidence(
     maps = explain.word_maps(bot, image, caption, method)
     asked = bot.encode([image]) if features is None else features, caption.token_ids
     return Evidence(
+        maps,
         maps.on(caption),
-        maps.method == "attention",
-        maps.label,
         explore.rivals(bot, *asked),
         explore.gates(bot, *asked),
     )
@@ -186,26 +253,28 @@ def ask(
 
 @on_gpu
 def test(
-    model: str, image: Image.Image, caption: Caption, words: Sequence[int]
-) -> tuple[tuple[Faithfulness, ...], Evidence]:
-    """Whether words of a caption rest on what their heatmaps show, and what hiding pieces does to them."""
-    bot = captioner(model)
-    return explain.faithfulness(bot, image, caption, words), _evidence(bot, image, caption, "occlusion")
+    model: str, image: Image.Image, caption: Caption, maps: WordMaps, words: Sequence[int]
+) -> tuple[Faithfulness, ...]:
+    """Whether words of a caption rest on what their maps show."""
+    return explain.faithfulness(captioner(model), image, caption, words, maps=maps)
 
 
 @on_gpu
-def compare(model: str, image: Image.Image) -> tuple[Captioned, Evidence, float]:
-    """What one captioner says as its card has it search, and the seconds from the image to its captions."""
+def timed(model: str, image: Image.Image) -> tuple[Captioned, float]:
+    """What one captioner says as its card has it search, and the seconds from the image to its captions.
+
+    The captioner is woken before the clock starts.
+    """
     bot = captioner(model)
     started = time.perf_counter()
     (captioned,) = bot.caption([image])
-    seconds = time.perf_counter() - started
-    return captioned, _evidence(bot, image, captioned.captions[0], "auto"), seconds
+    return captioned, time.perf_counter() - started
 
 
 def first_compared() -> list[str]:
-    """What is compared until someone chooses: the default beside others."""
-    return [DEFAULT, *(name for name in MODELS if name != DEFAULT)][:MOST_COMPARED]
+    """What is compared until someone chooses: the default beside the best others."""
+    best = [row["name"] for row in leaderboard()]
+    return list(dict.fromkeys([DEFAULT, *best, *MODELS]))[:FIRST_COMPARED]
 
 
 def compared(models: Sequence[str]) -> list[str]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import streamlit as st
 
 from captionbot import render
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Faithfulness
+from captionbot.learn import HEATMAP_TEST
 from captionbot.render import plain
 from captionbot.results import heatmaps_true
-from streamlit_views import work
-from streamlit_views.view import View, choose_one_word
+from streamlit_views import learn, work
+from streamlit_views.view import View, choose_one_word, within
 from streamlit_views.view import show as picture
 
 
@@ -30,18 +33,18 @@ def show(view: View) -> None:
         st.markdown("##### Where it looked")
         if view.attends:
             drawn = render.word_overlay(view.shown, caption, t, view.look)
-            picture(drawn, view.where(t), "stretch")
+            picture(drawn, view.where(t), within(drawn))
         else:
             st.caption("This captioner sees the photo as a whole.")
     with right:
         st.markdown("##### What it misses when hidden")
         drawn = render.word_overlay(view.shown, occlusion, t, view.look)
-        picture(drawn, f"Where hiding a piece makes “{word}” less likely.", "stretch")
+        picture(drawn, f"Where hiding a piece makes “{word}” less likely.", within(drawn))
     st.markdown(f"##### How likely “{plain(word)}” stays")
     curves(tested)
     every_word(view)
     many_photos(view)
-    method()
+    learn.show(HEATMAP_TEST)
 
 
 def verdict(tested: Faithfulness) -> None:
@@ -59,6 +62,12 @@ def curves(tested: Faithfulness) -> None:
         for share, value in zip(shares, values, strict=True)
     ]
     colours = {"domain": list(tested.curves), "range": ["#635bff", "#d97706", "#8a90a0"]}
+    # A legend of the chart's own would take most of a phone's height.
+    legend = " &ensp; ".join(
+        f'<span style="color:{colour}">●</span> {escape(name)}'
+        for name, colour in zip(*colours.values(), strict=True)
+    )
+    st.html(f"<small>{legend}</small>")
     st.vega_lite_chart(
         {
             "data": {"values": lines},
@@ -70,11 +79,11 @@ def curves(tested: Faithfulness) -> None:
                     "field": "what",
                     "type": "nominal",
                     "scale": colours,
-                    "legend": {"orient": "bottom", "title": None, "columns": 1, "labelLimit": 300},
+                    "legend": None,
                 },
             },
         },
-        height=340,
+        height=300,
     )
 
 
@@ -125,22 +134,3 @@ def many_photos(view: View) -> None:
             alt="For which share of words the heatmap is true, by part of speech.",
         )
         st.caption("Chance alone gets 5 %. Parts of speech are told apart by lists and rules.")
-
-
-def method() -> None:
-    with st.expander("How this is tested", icon=":material/school:"):
-        st.markdown(
-            "The photo is cut into 8 x 8 pieces. The quarter of them where the heatmap is hottest is hidden "
-            "under the photo's mean colour, and the model reads its own sentence again: the word loses some "
-            "of its log-probability, counted in *nats* (0.69 halves the probability). Then the same is done "
-            "with **19 quarters chosen at random**, in patches, the same for every word and photo. The "
-            "heatmap counts as true where it costs the word more than **all 19**. A heatmap that knew "
-            "nothing would manage that once in 20 times: it is a permutation test with p = 1/20.\n\n"
-            "So of a sentence of ten words expect one to pass by luck in every other photo. The curves show "
-            "the same at every quarter: *hidden*, the hottest first, and *shown*, nothing but the hottest."
-        )
-        st.caption(
-            "Petsiuk et al., RISE, arXiv 1806.07421, section 4.3; Zeiler and Fergus, arXiv 1311.2901, "
-            "section 4.1. A photo with hidden pieces is like none that the model learnt from, so a verdict "
-            "is evidence, not proof."
-        )

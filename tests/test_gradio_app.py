@@ -228,7 +228,7 @@ def test_the_queue_has_a_limit_and_one_photo_is_captioned_at_a_time(page):
     assert public == {"caption", "explain", "beam", "steer", "ask", "compare", "batch"}
     assert {fn.fn.__name__ for fn in shared} - public == {
         *("on_photo", "on_caption", "on_rival", "on_steer", "on_ask", "on_regions"),
-        *("on_test", "on_test_all", "on_compare", "on_batch"),
+        *("on_test", "on_test_all", "on_compare", "on_batch", "on_own"),
     }
 
 
@@ -313,10 +313,13 @@ def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
         left = explore.without_places(bot.encode([Image.open(photo)]), gone)
         (expected,) = bot.caption_features(left, [Size(120, 90)], seen.options)
         answer = app.on_regions(seen, most, score, kept)
-        assert len(answer[app.leaning]["value"]) == len(answer[app.region_picture][1]) == 6 - len(gone)
+        assert len(answer[app.leaning]["value"]) == 6 - len(gone)
+        drawn = [name for _, name in answer[app.region_picture][1]]
+        assert len(drawn) == 5 - len(gone)  # the whole image would cover the others
+        assert not any("whole image" in name for name in drawn)
         said = [text.strip() for text, _ in answer[app.region_after]]
         assert said == [word.text for word in expected.captions[0].words]
-    assert "Nothing changed" in app.on_regions(seen, 6, 0, every)[app.region_note]
+    assert "Nothing changed" in app.on_regions(seen, 6, 0, every)[app.region_note]["value"]
     with pytest.raises(app.gr.Error, match="leave at least one"):
         app.on_regions(seen, 6, 0, [])
 
@@ -353,7 +356,7 @@ def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
     values = {control: control.value for control in app.asking}
     values[app.files] = [{"path": str(path)} for path in (photo, broken)]
     *_, last = app.on_batch(values)
-    good, bad = last[app.batch_table]
+    good, bad = last[app.batch_table]["value"]
     assert good[0].startswith('<img src="data:image/jpeg;base64,')
     assert good[1] == "photo.png"
     assert bad[:2] == ["", "broken.jpg"]
@@ -367,7 +370,7 @@ def test_results_are_those_of_the_leaderboard(page, monkeypatch):
     assert page.app.draw.leaderboard() == []  # tiny ones were never measured
     line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
     monkeypatch.setattr(page.app.draw.results, "leaderboard", lambda: [line])
-    assert page.app.draw.leaderboard() == [["other", "beam 5", 0.5, None, None, None, 2.1, 20.5]]
+    assert page.app.draw.leaderboard() == [["other", "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
 
 
 def test_explanations_have_the_photo_s_own_numbers(page, view):
@@ -405,6 +408,79 @@ def test_a_language_model_finds_the_endpoints_as_tools(page):
 )
 def test_colours_follow_confidence(page, probability, start):
     assert page.app.draw.sureness(probability).startswith(start)
+
+
+def test_what_a_word_misses_is_worked_out_once_a_caption(page, view, monkeypatch):
+    app = page.app
+    asked: list[str] = []
+    evidence = app.work.evidence
+    monkeypatch.setattr(app.work, "evidence", lambda *args: asked.append(args[-1]) or evidence(*args))
+    first = app.on_test(view)
+    again = app.on_test(first[app.view]._replace(t=1))
+    assert asked == ["occlusion"]
+    for answer, t in ((first, 0), (again, 1)):
+        assert f"“{view.caption.words[t].text}”" in answer[app.truth_pictures][1][1]
+        assert "19 tries" in answer[app.verdict]["value"]
+    every = app.on_test_all(view)[app.verdicts]["value"]
+    assert [row[0] for row in every] == [word.text for word in view.caption.words]
+
+
+def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
+    app = page.app
+    shown = app.show_caption(view)
+    assert [shown[answer]["visible"] for answer in app.answers] == [False] * len(app.answers)
+    steered = app.on_steer(view, "dog", False, "as it is")
+    assert steered[app.steer_said]["visible"] is True
+
+
+def uploaded(folder: Path, name: str) -> list[str]:
+    card = build_tiny_captioner(folder, name)
+    return [str(card), str(card.with_suffix(".safetensors"))]
+
+
+def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_path):
+    app, files = page.app, uploaded(tmp_path, "mine")
+    answer = app.on_own(files, "")
+    own = answer[app.own_captioner]
+    assert not any(Path(path).exists() for path in files)
+    assert ("mine (yours)", own) in answer[app.model]["choices"]
+    seen = looked_at(page, photo, own)
+    assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
+    shared = "".join(Path(path).read_text(errors="ignore") for path in app.draw.share_files(seen))
+    assert own not in shared  # its name is the session's secret
+    assert "mine" in shared
+    values = {control: control.value for control in app.asking}
+    values |= {app.model: own, app.view: seen, app.link: ""}
+    assert "model" not in dict(parse_qsl(app.on_address(values).removeprefix("?")))
+    with pytest.raises(AppError, match="choose one of other, regions, tiny"):
+        page.client.predict(image=handle_file(photo), model="mine", api_name="/caption")
+    app.work.let_go(own)
+    with pytest.raises(app.CaptionBotError, match="Your captioner 'mine' was let go"):
+        app.work.captioner(own)
+
+
+def test_few_uploads_are_kept_and_a_second_one_takes_the_place_of_the_first(page, tmp_path):
+    app = page.app
+    owns = [app.on_own(uploaded(tmp_path, f"mine{i}"), "")[app.own_captioner] for i in range(4)]
+    assert list(app.work._own) == owns[1:]
+    last = app.on_own(uploaded(tmp_path, "mine4"), owns[3])[app.own_captioner]
+    assert list(app.work._own) == [*owns[1:3], last]
+    for own in [*owns[1:3], last]:
+        app.work.let_go(own)
+
+
+def test_an_upload_that_is_no_captioner_is_a_sentence(page, broken):
+    with pytest.raises(page.app.gr.Error, match="found here: none of these"):
+        page.app.on_own([str(broken)], "")
+    assert not broken.exists()
+
+
+def test_a_photo_that_is_too_large_is_a_sentence(page, tmp_path):
+    large = tmp_path / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate(30_000_000)
+    answer = page.client.predict(image=handle_file(large), api_name="/caption")
+    assert answer["error"] == "This photo is larger than 20 MB: make it smaller."
 
 
 def test_an_abandoned_page_says_so(page):
