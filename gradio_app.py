@@ -26,6 +26,7 @@ from captionbot.explore import LENGTHS
 from captionbot.images import load_url
 from captionbot.pages import shared_words
 from captionbot.render import fit, percent, sentence, word_overlay
+from captionbot.results import WAYS
 from captionbot.samples import sample_photos
 from captionbot.tokenizer import tokenize
 from captionbot.types import Caption
@@ -36,6 +37,7 @@ from gradio_views.work import DEFAULT, MODELS, MOST_COMPARED, told
 CACHE_SECONDS = 600
 SAMPLES = sample_photos()
 USUAL = work.usual(DEFAULT)
+GALLERY, GALLERY_NOTE = draw.gallery()
 
 INTRODUCTION = """# CaptionBot
 Give it a photo. It says what it sees, and shows where it looked for every word."""
@@ -751,7 +753,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             batch_files = gr.File(
                 label="CSV, JSONL, one .txt a photo", file_count="multiple", interactive=False
             )
-        with gr.Tab("Results"):
+        with gr.Tab("Results") as results_tab:
             gr.Markdown(
                 "Scores of coco-caption on photos of Flickr8k that no captioner was trained on, higher is "
                 "better. CIDEr counts the phrases that a caption shares "
@@ -774,6 +776,17 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
             with gr.Accordion("About these captioners", open=False):
                 gr.Markdown(draw.descriptions())
+            with gr.Accordion("Best, worst, most different captions", open=GALLERY is not None):
+                gr.Markdown(GALLERY_NOTE, visible=GALLERY is None)
+                with gr.Row(visible=GALLERY is not None):
+                    way = gr.Radio(GALLERY.ways if GALLERY else (), value=WAYS[0], label="Captions")
+                    way_of = gr.Dropdown(GALLERY.captioners if GALLERY else (), label="Captioner")
+                shots = gr.Gallery(
+                    label="Photos that people described",
+                    columns=3,
+                    visible=GALLERY is not None,
+                    elem_id="shots",
+                )
         with gr.Tab("Share") as share_tab:
             address = gr.Textbox(
                 label="Link",
@@ -838,6 +851,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     link.submit(on_link, link, photo, **private)
     photo.input(lambda: "", None, link, **quiet)  # the photo is no longer that of the address
     table.select(on_caption, view, caption_outputs, **quiet, **busy)
+    gr.on([results_tab.select, way.input, way_of.input], draw.shots, [way, way_of], shots, **quiet)
     gr.on([words.select, gallery.select], on_word, view, word_views, **quiet)
     word.input(on_chosen, [view, word], word_views, **quiet)
     cut.input(on_tree, [view, cut], tree, **private)

@@ -12,13 +12,13 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from captionbot import CaptionBotError
+from captionbot import CaptionBotError, uploads
 from captionbot.card import Card
 from captionbot.render import plain
 from captionbot.samples import sample_photos
 from captionbot.search_options import SearchOptions
 from captionbot.types import Captioned
-from captionbot.weights import find_card, list_cards
+from captionbot.weights import find_card
 from streamlit_views import ask, batch, beam, compare, regions, results, share, steer, truth, words, work
 from streamlit_views.work import Asked, Photo, Settings
 
@@ -30,6 +30,7 @@ STYLE = """<style>
 .st-key-chips [role="radiogroup"] > * {
     background: color-mix(in srgb, #635bff calc(var(--sure, 0%) * 0.5), transparent);
 }
+.st-key-chips [role="radiogroup"] > [aria-checked="true"] { background: #4f46e5; color: #fff; }
 .rivals div { display: grid; grid-template-columns: 6.5rem 1fr 3rem; gap: 0.6rem; align-items: center; }
 .rivals i { background: rgb(128 128 150 / 0.18); border-radius: 4px; height: 0.6rem; }
 .rivals b { display: block; height: 100%; border-radius: 4px; background: #635bff; }
@@ -153,7 +154,7 @@ def choose_photo() -> Photo | None:
 
 
 def choose_settings() -> Settings:
-    names = [path.stem for path in list_cards()]
+    names = work.captioners()
     model = find_card().stem
     if len(names) > 1:
         model = st.selectbox("Captioner", names, names.index(model), key="model", bind="query-params")
@@ -194,6 +195,7 @@ def choose_settings() -> Settings:
     )
     with st.expander("More options"):
         options = more_options(usual, beam_size, captions)
+    own_captioner()
     about(card)
     return Settings(model, options, prefix, tuple(re.findall(r"[^\s,;]+", banned)))
 
@@ -273,6 +275,32 @@ def sampling_options() -> dict[str, Any]:
 
 def draw_again() -> None:
     st.session_state["seed"] = random.randrange(2**31)
+
+
+def own_captioner() -> None:
+    """An upload for a captioner that the visitor trained."""
+    with st.expander("A captioner of your own"):
+        st.file_uploader(
+            "Card (.json) and weights (.safetensors), or a .zip of both",
+            [".json", ".safetensors", ".zip"],
+            accept_multiple_files=True,
+            max_upload_size=uploads.MAX_MEGABYTES,
+            key="own files",
+            on_change=adopt_captioner,
+            help="As `python -m training.train` writes them. It is kept for this visit only.",
+        )
+        if "own error" in st.session_state:
+            st.error(plain(st.session_state["own error"]), icon=":material/error:")
+
+
+def adopt_captioner() -> None:
+    st.session_state.pop("own error", None)
+    try:
+        work.keep_own([(file.name, file.getvalue()) for file in st.session_state["own files"]])
+    except CaptionBotError as error:
+        st.session_state["own error"] = str(error)
+    own = work.own_captioner()
+    st.session_state["model"] = own.model if own else find_card().stem
 
 
 def about(card: Card) -> None:

@@ -1,1 +1,3 @@
-"""How fast it is: `python -m benchmarks.caption`."""
+"""How fast it is: `python -m benchmarks`."""
+
+import captionbot  # noqa: F401  (before torch: it says how threads wait)

@@ -6,9 +6,12 @@ implementation with the same sums can be faster.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import torch
 
-from benchmarks.caption import seconds
+from benchmarks.timing import one_thread, seconds
 from captionbot.decoders.soft_attention import SoftAttentionConfig
 
 _SIZE = 1536  # of square matrices: large enough for the peak, and 7 MB in bf16
@@ -27,15 +30,10 @@ def bandwidth(rounds: int = 5) -> float:
     return _BYTES / 2**30 / _best(values.sum, rounds)
 
 
-def _best(run: object, rounds: int) -> float:
-    """The fastest round: what the machine can do, whatever else it did meanwhile."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            return min(seconds(run) for _ in range(rounds + 1))  # type: ignore[arg-type]
-    finally:
-        torch.set_num_threads(threads)
+def _best(run: Callable[[], object], rounds: int) -> float:
+    """The fastest round, of the processor's time: what the core can do, whatever else it did meanwhile."""
+    with one_thread(), torch.inference_mode():
+        return min(seconds(run, time.process_time) for _ in range(rounds + 1))
 
 
 def search_flop(config: SoftAttentionConfig, places: int, words: int, beams: int) -> int:

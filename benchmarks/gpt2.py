@@ -1,24 +1,21 @@
-"""Our search over a GPT-2 against the `generate` of `transformers`: `python -m benchmarks.gpt2`.
+"""Our search over a GPT-2 against the `generate` of `transformers`.
 
-One GPT-2 with random weights, 10 image tokens in front, beam 5, exactly 20 words, at several batch
-sizes, in turns, so that the ratio holds on a busy machine too. The captions are compared word for word.
+One GPT-2 with random weights, 10 image tokens in front, beam 5, exactly 20 words, at several batch sizes, by
+one thread, whose processor's time it is. The captions are compared word for word.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-from collections.abc import Sequence
+import time
 from functools import partial
-from itertools import product
 from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from benchmarks.caption import as_loaded, seconds
+from benchmarks.caption import PRECISIONS, as_loaded
+from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
 from captionbot.beam_search import beam_search
 from captionbot.decoders import Decoder
 from captionbot.decoders.gpt2_prefix import GPT2_NAMES, GPT2PrefixConfig, GPT2PrefixDecoder
@@ -33,43 +30,35 @@ BATCHES = (1, 8)
 BOS, EOS, WORDS, BEAMS = 1, 2, 20, 5
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print a line a batch size; 0, or 1 where the captions differ."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpt2", description=__doc__)
-    parser.add_argument("--layers", type=int, default=12, help="(default: %(default)s)")
-    parser.add_argument("--hidden-size", type=int, default=768, help="(default: %(default)s)")
-    parser.add_argument("--vocabulary", type=int, default=50261, help="(default: %(default)s, GPT-2's)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="(default: all cores)")
-    parser.add_argument("--rounds", type=int, default=3, help="(default: %(default)s)")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
+def measure(rounds: int, quick: bool) -> list[Row]:
+    """Ratios, milliseconds, and how many captions are the same, of a GPT-2 with random weights."""
     torch.manual_seed(0)
-    config = GPT2PrefixConfig(
-        args.vocabulary, 1280, layers=args.layers, hidden_size=args.hidden_size, heads=args.hidden_size // 64
-    )
+    vocabulary, layers, width, words = (1000, 2, 128, 4) if quick else (50261, 12, 768, WORDS)
+    config = GPT2PrefixConfig(vocabulary, 1280, layers=layers, hidden_size=width, heads=width // 64)
     decoder = GPT2PrefixDecoder(config).eval().requires_grad_(False)
     twin = as_transformers(decoder)
-    packed = as_loaded(decoder, "float32")
-    same = True
-    for batch in BATCHES:
-        features = Features(torch.randn(batch, 64, 1280), grid_boxes(8, 8), (8, 8))
-        ours, theirs = search(packed, features), generate(twin, decoder, features)
-        equal = sum(a == b for a, b in zip(ours, theirs, strict=True))
-        same = same and equal == batch
-        runs = {
-            "search": partial(search, packed, features),
-            "generate": partial(generate, twin, decoder, features),
-        }
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for _, (name, run) in product(range(args.rounds), runs.items()):
-            times[name].append(seconds(run))
-        ratio = median(slow / fast for slow, fast in zip(times["generate"], times["search"], strict=True))
-        print(
-            f"beam {BEAMS}, batch {batch}: {median(times['search']):.3f} s   {ratio:.1f} x generate "
-            f"({median(times['generate']):.3f} s)   same captions {equal}/{batch}",
-            flush=True,
-        )
-    return 0 if same else 1
+    ours = {name: as_loaded(decoder, precision) for name, precision in PRECISIONS.items()}
+    times: list[dict[str, list[float]]] = []
+    same: dict[str, list[float]] = {name: [] for name in ours}
+    with one_thread():
+        for batch in BATCHES:
+            features = Features(torch.randn(batch, 64, 1280), grid_boxes(8, 8), (8, 8))
+            runs = {name: partial(search, packed, features, words) for name, packed in ours.items()}
+            theirs = partial(generate, twin, decoder, features, words)
+            expected = theirs()
+            for name, run in runs.items():
+                same[name].append(sum(a == b for a, b in zip(run(), expected, strict=True)) / batch)
+            times.append(in_turns({**runs, "generate": theirs}, rounds, time.process_time))
+    what = f"GPT-2 of {layers} layers, beam {BEAMS}, batch {', '.join(map(str, BATCHES))}"
+    rows = [
+        Row(f"{what}: {name} against `generate`", [times_as_fast(t, name, "generate") for t in times],
+            "times as fast") for name in ours
+    ]  # fmt: skip
+    rows += [Row(f"{what}: share of captions, {name}, that `generate` gives too", same[name], "")
+             for name in ours]  # fmt: skip
+    rows += [Row(f"{what}: {name}", [1000 * median(t[name]) for t in times], "ms")
+             for name in (*ours, "generate")]  # fmt: skip
+    return rows
 
 
 def search(decoder: Decoder, features: Features, words: int = WORDS) -> list[tuple[int, ...]]:
@@ -136,7 +125,3 @@ def as_transformers(decoder: GPT2PrefixDecoder) -> GPT2LMHeadModel:
             )
     model.load_state_dict(tensors)
     return model
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,6 +4,7 @@
 >>> Captioner.from_pretrained().caption([load_image("photo.jpg")])[0].captions[0].text
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from captionbot.images import load_image, load_url
     from captionbot.search_options import SearchOptions
     from captionbot.types import Caption, Captioned
+
+# Read as torch is imported: a thread that waits leaves its core to others, or a busy machine takes many times
+# as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __all__ = ["Caption", "CaptionBotError", "Captioned", "Captioner", "SearchOptions", "load_image", "load_url"]
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from captionbot.batch import caption_each, load_ahead, workers_for
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR, progress
-from captionbot.records import as_written, free_name, records, write_csv, write_jsonl, written
+from captionbot.records import Result, as_written, free_name, records, write_csv, write_jsonl, written
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from captionbot.captioner import Captioner
     from captionbot.images import ImageSource
     from captionbot.types import Captioned
-
-    Result = tuple[str, Captioned | CaptionBotError]
 
 _BATCH = {"cpu": 16, "cuda": 128, "mps": 16}
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {

@@ -44,7 +44,7 @@ _DAMAGE = (
 
 
 def is_archive(path: Path) -> bool:
-    return path.is_file() and _NAMES.search(path.name) is not None
+    return _NAMES.search(path.name) is not None and path.is_file()
 
 
 @dataclass(frozen=True)

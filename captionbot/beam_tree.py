@@ -187,8 +187,9 @@ def _end_of(place: Place) -> tuple[float, float]:
 def _line(start: tuple[float, float], place: Place, probability: float, kind: str) -> str:
     """A line that goes down beside its start and then along the row, so that rows stay readable."""
     (x, y), end = start, place.middle
-    bend = f"V{end - 8:.1f}Q{x + 9:.1f} {end:.1f} {x + 17:.1f} {end:.1f}" if end - y > 8 else ""
-    knee = f"M{x:.1f} {y:.1f}h9{bend}" if bend else f"M{x:.1f} {y:.1f}"
+    turn = place.left - _GUTTER + 9  # right of all boxes of the column before
+    bend = f"H{turn:.1f}V{end - 8:.1f}Q{turn:.1f} {end:.1f} {turn + 8:.1f} {end:.1f}" if end - y > 8 else ""
+    knee = f"M{x:.1f} {y:.1f}{bend}"
     return f'<path class="{kind}" stroke-width="{1 + 3 * probability:.1f}" d="{knee}H{place.left:.1f}"/>'
 
 

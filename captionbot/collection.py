@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from captionbot.archives import is_archive
+from captionbot.arithmetic import VARIABLE
 from captionbot.batch import caption_each, load_ahead
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
@@ -74,18 +75,32 @@ def caption_collection(
     del captioner
     shards = _Shards(out, format)
     done = shards.done(name, resume)
-    items = [item for item in _items(paths) if is_archive(Path(item[1])) or not _is_in(item[0], done)]
-    if not items:
+    archives: list[Item] = []
+    photos: list[Item] = []
+    for item in _items(paths):
+        if is_archive(Path(item[1])):  # what of it is done is seen as it is read
+            archives.append(item)
+        elif not _is_in(item[0], done):
+            photos.append(item)
+    if not archives and not photos:
         return
+    if model and Path(model).exists():
+        model = str(Path(model).absolute())  # workers have a folder of their own
+    loading = {"model": model, "precision": os.environ.get(VARIABLE), "options": options}
     _connect(ray, address)
     try:
-        data = _plan(ray, items, wanted, done, model, device, batch_size, options)
+        data = _plan(ray, archives, photos, wanted, done, device, batch_size, loading)
         try:
             for batch in data.iter_batches(batch_size=None):
                 for text in batch["record"]:
                     record = json.loads(text)
                     shards.add(record)
                     yield record
+        except ray.exceptions.RayError as error:
+            why = str(error).strip().splitlines()[-1]
+            raise CaptionBotError(
+                f"Ray gave up ({why}). What was captioned is in {out}: mend that, and go on with --resume."
+            ) from error
         finally:
             shards.close()
     finally:
@@ -122,21 +137,19 @@ def _connect(ray: Any, address: str | None) -> None:
 
 def _plan(
     ray: Any,
-    items: list[Item],
+    archives: list[Item],
+    photos: list[Item],
     wanted: Preprocessing,
     done: np.ndarray,
-    model: str | None,
     device: str,
     batch_size: int | None,
-    options: dict[str, Any],
+    loading: dict[str, Any],
 ) -> Any:
     """The dataset of records, a JSON text each; nothing runs before it is iterated over."""
     there = ray.cluster_resources()
     cores, gpus = int(there.get("CPU", 1)), int(there.get("GPU", 0)) if device in ("auto", "cuda") else 0
     if device == "cuda" and not gpus:
         raise CaptionBotError("The Ray cluster has no GPU; choose --device auto or cpu.")
-    archives = [item for item in items if is_archive(Path(item[1]))]
-    photos = [item for item in items if item not in set(archives)] if archives else items
     blocks = [(archives, 1), (photos, min(_ITEMS, 1 + len(photos) // (4 * cores)))]
     first, *others = [
         ray.data.from_items(
@@ -157,7 +170,7 @@ def _plan(
     ).map_batches(
         _Captions,
         batch_size=batch_size or BATCH["cuda" if gpus else "cpu"],
-        fn_constructor_kwargs={"model": model, "device": "cuda" if gpus else "cpu", "options": options},
+        fn_constructor_kwargs={"device": "cuda" if gpus else "cpu", **loading},
         num_cpus=1,
         num_gpus=1 if gpus else 0,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or cores),
@@ -192,8 +205,10 @@ def _sources(items: Iterable[Item], done: np.ndarray) -> Iterator[ImageSource]:
 class _Captions:
     """An actor's captioner: a batch of `_load` -> records."""
 
-    def __init__(self, model: str | None, device: str, options: dict[str, Any]) -> None:
-        self.captioner = Captioner.from_pretrained(model, device)
+    def __init__(
+        self, model: str | None, device: str, precision: str | None, options: dict[str, Any]
+    ) -> None:
+        self.captioner = Captioner.from_pretrained(model, device, precision)
         self.options = options
 
     def __call__(self, batch: Rows) -> Rows:

@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captionbot.card import Card
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Share
 from captionbot.tokenizer import tokenize
 from captionbot.weights import find_card, list_cards, weights_folder
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+WAYS = ("Best", "Worst", "Most different")
+HINT = (
+    "With a data set at hand, `python -m training.gallery --out cache/val.json` captions its photos with "
+    "every captioner; then start this page with `CAPTIONBOT_VAL=cache/val.json`."
+)
 
 
 def leaderboard() -> list[dict[str, Any]]:
@@ -98,14 +107,35 @@ class Gallery:
                 f"{path} is not what python -m training.gallery writes; write it again ({error!r})."
             ) from error
 
-    def best(self, captioner: str, count: int) -> list[Shot]:
-        return sorted(self.shots, key=lambda shot: -shot.scores[captioner])[:count]
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """What `chosen` can be asked for."""
+        return WAYS if len(self.captioners) > 1 else WAYS[:2]
 
-    def worst(self, captioner: str, count: int) -> list[Shot]:
-        return sorted(self.shots, key=lambda shot: shot.scores[captioner])[:count]
+    def chosen(self, way: str, captioner: str, count: int) -> list[Shot]:
+        """The photos with a captioner's best or worst captions, or the most different ones of all."""
+        best, worst, _ = WAYS
+        keys: dict[str, Callable[[Shot], float]] = {
+            best: lambda shot: -shot.scores[captioner],
+            worst: lambda shot: shot.scores[captioner],
+        }
+        return sorted(self.shots, key=keys.get(way, lambda shot: -shot.difference))[:count]
 
-    def most_different(self, count: int) -> list[Shot]:
-        return sorted(self.shots, key=lambda shot: -shot.difference)[:count]
+    def photos(self, shots: Iterable[Shot], longest: int) -> dict[str, Image.Image]:
+        """Their photos by name, as many as are there; longest: pixels of the longest side."""
+        from captionbot.images import find_images
+        from captionbot.render import fit
+
+        wanted = {shot.photo for shot in shots}
+        found: dict[str, Image.Image] = {}
+        archives = sorted(self.images.rglob("*.tar")) if self.images.is_dir() else []
+        for source in find_images([self.images, *archives]):
+            name = Path(source.name).name
+            if name in wanted and name not in found:
+                found[name] = fit(source.load(), longest)
+                if len(found) == len(wanted):
+                    break
+        return found
 
 
 def gallery_file() -> Path | None:

@@ -28,6 +28,7 @@ from gradio_views.work import Evidence
 
 PLACES = 3  # boxes drawn for a word
 CHANGED = "changed"
+SHOTS = 6
 SCORES = {"CIDEr": "CIDEr", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L"}
 
 SURENESS = (  # name, least probability of a word, colour
@@ -264,6 +265,42 @@ def leaderboard() -> list[list[Any]]:
         speed = f"{line['images_per_second']:.1f}" if "images_per_second" in line else ""
         rows.append([line["name"], search, *scores, f"{line['parameters'] / 1e6:.1f}", speed])
     return rows
+
+
+def gallery() -> tuple[results.Gallery | None, str]:
+    """What captioners said of the photos of a data set; None, and why, where there is none here."""
+    file = results.gallery_file()
+    try:
+        return (results.Gallery.load(file), "") if file else (None, results.HINT)
+    except CaptionBotError as error:
+        return None, plain(str(error))
+
+
+def shots(way: str, captioner: str) -> list[tuple[Image.Image, str]]:
+    """Photos of `gallery` chosen in a way, each with its captions, their scores and what a person wrote."""
+    found, _ = gallery()
+    if found is None:
+        return []
+    chosen = found.chosen(way, captioner, SHOTS)
+    photos = found.photos(chosen, render.DISPLAY)
+    said = {captioner} if way != results.WAYS[-1] else set(found.captioners)
+    return [
+        (
+            photos[shot.photo],
+            "\n".join(
+                [
+                    *(
+                        f"{sentence(text)} ({name}, CIDEr {shot.scores[name]:.2f})"
+                        for name, text in shot.captions.items()
+                        if name in said
+                    ),
+                    f"A person: {sentence(shot.references[0])}",
+                ]
+            ),
+        )
+        for shot in chosen
+        if shot.photo in photos
+    ]
 
 
 def parts_of_speech(model: str) -> Any:

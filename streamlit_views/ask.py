@@ -11,12 +11,11 @@ from captionbot import explore, render
 from captionbot.errors import CaptionBotError
 from captionbot.render import plain, sentence
 from streamlit_views import work
-from streamlit_views.view import View, choose_one_word, side_by_side
+from streamlit_views.view import View, choose_one_word, side_by_side, within
 from streamlit_views.view import show as picture
 from streamlit_views.work import Box
 
 RECTANGLE, LOOKED = "A rectangle", "What a word looked at"
-HEIGHT = 420  # pixels at most of the photo that is dragged over
 DRAG = st.components.v2.component(
     "drag_rectangle",
     html='<div class="frame"><img draggable="false"><div class="box"></div></div>',
@@ -87,7 +86,7 @@ def show(view: View) -> None:
     with right:
         mask = work.cover(view.shown.size, boxes, others)
         hidden = explore.hide(view.shown, mask)
-        picture(hidden, f"What the model was shown: {sentence(after.text)}", "stretch")
+        picture(hidden, f"What the model was shown: {sentence(after.text)}", within(hidden))
         st.caption(f"{render.percent(float(np.asarray(mask).mean()) / 255)} of the photo is hidden.")
     before = work.caption(view.asked).captions[0]
     side_by_side(before, after, ("The whole photo", "With that hidden" if not others else "Only that"))
@@ -110,7 +109,7 @@ def rectangle(view: View) -> Box:
             data={
                 "photo": render.data_url(render.fit(view.shown, 720)),
                 "box": box,
-                "width": round(HEIGHT * view.shown.width / view.shown.height),
+                "width": within(view.shown),
                 "alt": f"{sentence(view.caption.text)} Drag a rectangle over it, or use the sliders below.",
             },
             on_box_change=adopt,
@@ -126,7 +125,7 @@ def word_boxes(view: View) -> tuple[Box, ...]:
     picture(
         render.word_overlay(view.shown, caption, t, view.look),
         view.where(t),
-        "stretch",
+        within(view.shown),
     )
     st.caption(
         f"{len(places)} of {len(caption.boxes)} places hold half of what “{plain(caption.words[t].text)}” "

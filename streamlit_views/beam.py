@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import streamlit as st
 
-from captionbot.render import sentence
+from captionbot.render import plain, sentence
 from streamlit_views import learn, work
 from streamlit_views.view import View
 
 # A click says in words what a mouse is told by resting: phones have no mouse.
 TREE = st.components.v2.component(
     "beam_tree",
-    html='<div class="tree" tabindex="0"></div><p class="note" aria-live="polite"></p>',
+    html='<div class="all"><div class="tree" tabindex="0"></div><p class="note" aria-live="polite"></p>'
+    '<button type="button">Whole screen</button></div>',
     css="""
-    .tree { overflow-x: auto; padding-bottom: 0.5rem; }
-    .note { min-height: 2.6em; margin: 0; white-space: pre-line; font-size: 0.875rem; opacity: 0.75;
-            font-family: var(--st-font); }
+    .all { background: var(--st-background-color); color: var(--st-text-color); font-family: var(--st-font); }
+    .tree { overflow: auto; padding-bottom: 0.5rem; }
+    .note { min-height: 2.6em; margin: 0; white-space: pre-line; font-size: 0.875rem; opacity: 0.75; }
+    .all:fullscreen { display: flex; flex-direction: column; padding: 1rem; box-sizing: border-box; }
+    .all:fullscreen .tree { flex: 1; }
+    button { font: inherit; font-size: 0.875rem; color: inherit; background: none; cursor: pointer;
+             border: 1px solid var(--st-border-color); border-radius: 0.75rem; padding: 0.3rem 0.8rem;
+             align-self: start; }
     g { cursor: pointer; }
     """,
     js="""
     export default function ({ data, parentElement }) {
         const tree = parentElement.querySelector(".tree"), note = parentElement.querySelector(".note");
+        const all = parentElement.querySelector(".all"), button = parentElement.querySelector("button");
         if (tree.dataset.drawn !== data.svg) {
             tree.innerHTML = data.svg;
             tree.dataset.drawn = data.svg;
@@ -30,6 +37,9 @@ TREE = st.components.v2.component(
             const box = event.target.closest("g");
             if (box) note.textContent = box.querySelector("title").textContent;
         };
+        button.hidden = !document.fullscreenEnabled;
+        button.onclick = () =>
+            document.fullscreenElement ? document.exitFullscreen() : all.requestFullscreen();
     }
     """,
 )
@@ -51,24 +61,20 @@ def show(view: View) -> None:
     )
     hypotheses = view.captioned.search.hypotheses[0]
     vocabulary = work.load_captioner(view.asked.settings.model).vocabulary
-    st.dataframe(
+    st.table(  # which wraps long sentences: their ends are what tells them apart
         {
-            "Sentence": [sentence(vocabulary.text(h.token_ids)) for h in hypotheses],
+            "Sentence": [plain(sentence(vocabulary.text(h.token_ids))) for h in hypotheses],
             "Words": [len(h.token_ids) for h in hypotheses],
-            "Score": [h.score for h in hypotheses],
-            "Log-probability": [h.log_prob for h in hypotheses],
+            "Score": [f"{h.score:.3f}" for h in hypotheses],
+            "Log-probability": [f"{h.log_prob:.2f}" for h in hypotheses],
             "Lost because": [
                 "it won" if rank == 0 else f"its score is {hypotheses[0].score - h.score:.2f} lower"
                 for rank, h in enumerate(hypotheses)
             ],
         },
-        column_config={
-            "Score": st.column_config.NumberColumn(
-                format="%.3f",
-                help="The log-probability divided by the length to the power of the length penalty.",
-            ),
-            "Log-probability": st.column_config.NumberColumn(format="%.2f"),
-        },
+        border="horizontal",
+        hide_index=True,
         alt=f"The {len(hypotheses)} sentences that the search finished, best first.",
     )
+    st.caption("Score: the log-probability divided by the length to the power of the length penalty.")
     learn.beam(view)

@@ -11,7 +11,6 @@ from captionbot.pages import shared_words
 from captionbot.render import plain
 from captionbot.search_options import SearchOptions
 from captionbot.types import Caption
-from captionbot.weights import list_cards
 from streamlit_views import work
 from streamlit_views.view import View
 from streamlit_views.view import show as picture
@@ -35,7 +34,7 @@ class Answer:
 
 
 def show(view: View) -> None:
-    names = [path.stem for path in list_cards()]
+    names = work.captioners()
     if len(names) < 2:
         st.info("Only one captioner is here. Put another one's card and weights into the folder of weights.")
         return
@@ -50,7 +49,7 @@ def show(view: View) -> None:
         "the memory of one.",
     )
     if st.button("Compare", type="primary", disabled=len(chosen) < 2, key="compare"):
-        st.session_state["answers"] = view.photo.key, {name: _ask(view, name) for name in chosen}
+        st.session_state["answers"] = view.photo.key, _ask_all(view, chosen)
     photo, results = st.session_state.get("answers", ("", {}))
     if photo != view.photo.key:
         return
@@ -70,6 +69,16 @@ def show(view: View) -> None:
             if answer.hidden:
                 st.caption("Without attention of its own: where hiding a piece makes the word less likely.")
             st.caption(f"{answer.seconds:.2f} s · confidence {render.percent(caption.confidence)}")
+
+
+def _ask_all(view: View, names: list[str]) -> dict[str, Answer]:
+    answers = {}
+    bar = st.progress(0.0)
+    for done, name in enumerate(names):
+        bar.progress(done / len(names), f"Asking {plain(name)}…")
+        answers[name] = _ask(view, name)
+    bar.empty()
+    return answers
 
 
 def _ask(view: View, name: str) -> Answer:

@@ -13,7 +13,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.render import plain, sentence
 from captionbot.types import Caption
 from streamlit_views import learn, work
-from streamlit_views.view import View, labels, side_by_side
+from streamlit_views.view import View, labels, side_by_side, within
 from streamlit_views.view import show as picture
 
 
@@ -29,7 +29,7 @@ def show(view: View) -> None:
         return
     with place_of_picture:
         drawn = render.regions(view.shown, said, None if gone else view.t, len(said.boxes))
-        picture(drawn, f"{sentence(said.text)} With its {len(said.boxes)} boxes.", "stretch")
+        picture(drawn, f"{sentence(said.text)} With its {len(said.boxes)} boxes.", within(drawn))
     with right:
         st.caption("Which word leaned on which box: how much of its attention every box got, in %.")
         table(said)
@@ -74,7 +74,9 @@ def table(caption: Caption) -> None:
         column_config={
             "Box": st.column_config.TextColumn(pinned=True),
             **{
-                word: st.column_config.ProgressColumn(format="%.0f", min_value=0, max_value=100)
+                word: st.column_config.ProgressColumn(
+                    width="small", format="%.0f", min_value=0, max_value=100
+                )
                 for word in words
             },
         },

@@ -9,9 +9,8 @@ from PIL import Image
 
 from captionbot import render
 from captionbot.errors import CaptionBotError
-from captionbot.images import find_images
 from captionbot.render import plain
-from captionbot.results import Gallery, Shot, gallery_file, leaderboard
+from captionbot.results import HINT, WAYS, Gallery, Shot, gallery_file, leaderboard
 from captionbot.weights import list_cards
 from streamlit_views import work
 from streamlit_views.view import show as picture
@@ -27,11 +26,7 @@ def show() -> None:
     file = gallery_file()
     if file is None:
         with st.expander("Show the best and the worst captions here", icon=":material/photo_library:"):
-            st.markdown(
-                "With a data set at hand, `python -m training.gallery --out cache/val.json` captions its "
-                "photos with every captioner; then start this page with "
-                "`CAPTIONBOT_VAL=cache/val.json`."
-            )
+            st.markdown(HINT)
         return
     try:
         photos(load(file, file.stat().st_mtime_ns if file.is_file() else 0))
@@ -88,20 +83,25 @@ def _measured_on(row: dict[str, object]) -> str:
 def photos(gallery: Gallery) -> None:
     """The best, the worst and the most different captions."""
     st.subheader("Best, worst, most different", anchor=False)
-    ways = ["Best", "Worst"] + (["Most different"] if len(gallery.captioners) > 1 else [])
+    *_, different = WAYS
+    captioner = gallery.captioners[0]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         way = st.segmented_control(
-            "Captions", ways, default="Best", required=True, label_visibility="collapsed", key="gallery way"
+            "Captions",
+            gallery.ways,
+            default=WAYS[0],
+            required=True,
+            label_visibility="collapsed",
+            key="gallery way",
         )
-        if way != "Most different":
+        if way != different:
             captioner = st.selectbox("Captions of", gallery.captioners, format_func=plain, key="gallery of")
-    if way == "Most different":
-        shots = gallery.most_different(SHOTS)
+    shots = gallery.chosen(way, captioner, SHOTS)
+    if way == different:
         st.caption("The photos of whose captions the captioners share the fewest words.")
     else:
-        shots = (gallery.best if way == "Best" else gallery.worst)(captioner, SHOTS)
         st.caption(f"Of {len(gallery.shots)} photos, by the CIDEr of its caption.")
-    images = load_photos(gallery.images, tuple(shot.photo for shot in shots))
+    images = load_photos(gallery, tuple(shots))
     for start in range(0, len(shots), 3):
         for column, shot in zip(st.columns(3), shots[start : start + 3], strict=False):
             with column, st.container(border=True):
@@ -127,15 +127,10 @@ def load(file: Path, changed: int) -> Gallery:
     return Gallery.load(file)
 
 
-@st.cache_data(max_entries=8, show_spinner="Finding the photos…")
-def load_photos(images: Path, names: tuple[str, ...]) -> dict[str, Image.Image]:
-    """Photos by name out of a folder or archive, as many as are there."""
-    found: dict[str, Image.Image] = {}
-    archives = sorted(images.rglob("*.tar")) if images.is_dir() else []
-    for source in find_images([images, *archives]):
-        name = Path(source.name).name
-        if name in names and name not in found:
-            found[name] = render.fit(source.load(), PHOTO)
-            if len(found) == len(names):
-                break
-    return found
+@st.cache_data(
+    max_entries=8,
+    show_spinner="Finding the photos…",
+    hash_funcs={Gallery: lambda gallery: gallery.images, Shot: lambda shot: shot.photo},
+)
+def load_photos(gallery: Gallery, shots: tuple[Shot, ...]) -> dict[str, Image.Image]:
+    return gallery.photos(shots, PHOTO)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import streamlit as st
@@ -41,7 +42,7 @@ class View:
     def caption(self) -> Caption:
         return self.captioned.captions[self.rank]
 
-    @property
+    @cached_property
     def attends(self) -> bool:
         """Whether the captioner tells places of the photo apart by itself."""
         decoder = work.load_captioner(self.asked.settings.model).decoder
@@ -70,10 +71,15 @@ class View:
         return [word.text for word in self.caption.words]
 
 
-def show(picture: Image.Image | bytes, alt: str, width: Any) -> None:
-    """A photo, sent as JPEG, or the bytes of an animation as they are."""
-    kind: Literal["auto", "JPEG"] = "auto" if isinstance(picture, bytes) else "JPEG"
+def show(picture: Image.Image | bytes | str, alt: str, width: Any) -> None:
+    """A photo, sent as JPEG, or the bytes of an animation or a data URL as they are."""
+    kind: Literal["auto", "JPEG"] = "JPEG" if isinstance(picture, Image.Image) else "auto"
     st.image(picture, width=width, output_format=kind, alt=alt)
+
+
+def within(picture: Image.Image, height: int = 420) -> int:
+    """The width at which a picture is at most so many pixels high; a narrow page makes it smaller."""
+    return max(1, round(height * picture.width / picture.height))
 
 
 def labels(texts: Sequence[str]) -> list[str]:

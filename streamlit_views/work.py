@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,12 @@ from captionbot import beam_tree, explain, explore, render
 from captionbot.card import Card
 from captionbot.explain import Faithfulness
 from captionbot.images import load_image
-from captionbot.pages import resident
+from captionbot.pages import resident, resident_upload, upload_key
 from captionbot.render import Look
 from captionbot.search_options import SearchOptions
 from captionbot.types import Caption, Captioned, Features, Size, Word
 from captionbot.urls import fetch
-from captionbot.weights import find_card
+from captionbot.weights import find_card, list_cards
 
 if TYPE_CHECKING:  # torch takes seconds to import: the page is there before that
     from captionbot import Captioner
@@ -85,12 +86,50 @@ KEYS: Any = {Photo: lambda photo: photo.key}
 def load_captioner(model: str) -> Captioner:
     """The one captioner that is in memory: another takes its place. Streamlit's own cache would let the
     first go only once the second is there."""
-    return resident(model)
+    own = own_captioner()
+    return resident_upload(own.files) if own and own.model == model else resident(model)
+
+
+def load_card(model: str) -> Card:
+    own = own_captioner()
+    return own.card if own and own.model == model else _shipped_card(model)
 
 
 @st.cache_data(max_entries=8, ttl=60)
-def load_card(model: str) -> Card:
+def _shipped_card(model: str) -> Card:
     return Card.load(find_card(model))
+
+
+@dataclass(frozen=True)
+class Own:
+    """A captioner that this session's visitor uploaded: its name among the others, its files, its card."""
+
+    model: str
+    files: tuple[tuple[str, bytes], ...]
+    card: Card
+
+
+def own_captioner() -> Own | None:
+    return st.session_state.get("own")
+
+
+def keep_own(files: Sequence[tuple[str, bytes]]) -> None:
+    """Have the session keep a captioner of its own, or none of no files.
+
+    Raises CaptionBotError where the files are no captioner; the one before is gone then as well.
+    """
+    st.session_state.pop("own", None)
+    if files:
+        captioner = resident_upload(files)
+        # Caches are shared by all sessions: the name must differ where the files do.
+        model = f"{captioner.name} (yours, {upload_key(files)[:12]})"
+        st.session_state["own"] = Own(model, tuple(files), captioner.card)
+
+
+def captioners() -> list[str]:
+    """The names to choose from: what ships, and this session's own."""
+    own = own_captioner()
+    return [path.stem for path in list_cards()] + ([own.model] if own else [])
 
 
 @st.cache_data(max_entries=8, ttl=600, show_spinner="Fetching the photo…")
@@ -180,10 +219,11 @@ def beam_svg(asked: Asked, cut: bool) -> str:
 
 
 @st.cache_data(max_entries=16, ttl=KEPT, show_spinner=False, hash_funcs=KEYS)
-def tiles(photo: Photo, caption: Caption, look: Look) -> list[Image.Image]:
-    """A small heatmap for every word."""
+def tiles(photo: Photo, caption: Caption, look: Look) -> list[str]:
+    """A small heatmap for every word, as data URLs: Streamlit would encode pictures anew at every click."""
     small = render.fit(display_photo(photo), 360)
-    return [render.word_overlay(small, caption, t, look) for t in range(len(caption.words))]
+    words = range(len(caption.words))
+    return [render.data_url(render.word_overlay(small, caption, t, look)) for t in words]
 
 
 @st.cache_data(max_entries=8, ttl=KEPT, show_spinner="Drawing…", hash_funcs=KEYS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -150,3 +151,12 @@ def test_columns_stand_in_the_order_of_words(captioner: Captioner, search: Searc
     ]
     assert [head.text for head in heads] == ["word 1", *map(str, range(2, len(heads) + 1))]
     assert all(float(a.get("x")) < float(b.get("x")) for a, b in pairwise(heads))
+
+
+def test_lines_run_down_right_of_all_boxes_of_their_column(captioner: Captioner, search: Search) -> None:
+    svg = drawn(captioner, search, cut=True)
+    boxes = [tuple(float(rect.get(name)) for name in ("x", "y", "width")) for rect in svg.iter(f"{SVG}rect")]
+    runs = [re.findall(r"^M\S+ (\S+)H(\S+)V(\S+)Q", path.get("d")) for path in svg.iter(f"{SVG}path")]
+    assert any(runs)
+    for start, x, end in (map(float, run[0]) for run in runs if run):
+        assert not [box for box in boxes if start < box[1] < end and box[0] <= x <= box[0] + box[2]]

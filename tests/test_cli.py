@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -347,3 +348,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(weights):
     process.stdout.close()
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    "entry", ["captionbot.__main__, captionbot.captioner", "gradio_app", "streamlit_app"]
+)
+def test_threads_that_wait_leave_their_core_to_others(entry):
+    """OpenMP reads this as torch is imported: it must be there before, and a person's own choice stays."""
+    script = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'torch': print(os.environ.get('OMP_WAIT_POLICY'), flush=True); os._exit(0)\n"
+        f"sys.meta_path.insert(0, Watch())\nimport {entry}\nimport torch"
+    )
+    for given, expected in ({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"):
+        kept = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env=kept | given, capture_output=True, text=True
+        )
+        assert (done.stdout.split(), done.stderr[-500:]) == ([expected], "")

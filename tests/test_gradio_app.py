@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -371,6 +372,29 @@ def test_results_are_those_of_the_leaderboard(page, monkeypatch):
     line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
     monkeypatch.setattr(page.app.draw.results, "leaderboard", lambda: [line])
     assert page.app.draw.leaderboard() == [["other", "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
+
+
+def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypatch):
+    monkeypatch.delenv("CAPTIONBOT_VAL", raising=False)
+    draw = page.app.draw
+    assert draw.gallery()[0] is None
+    assert draw.shots("Best", "one") == []
+    captions = {"one": {"text": "a dog", "CIDEr": 0.25}, "two": {"text": "a cat", "CIDEr": 0.5}}
+    shots = [
+        {"photo": name, "references": ["a fox"], "captions": captions} for name in (photo.name, "no.png")
+    ]
+    found = {"images": str(tmp_path), "split": "val", "captioners": ["two", "one"], "shots": shots}
+    file = tmp_path / "val.json"
+    file.write_text(json.dumps(found))
+    monkeypatch.setenv("CAPTIONBOT_VAL", str(file))
+    assert draw.gallery()[0].captioners == ("two", "one")
+    [(picture, text)] = draw.shots("Best", "one")  # the other photo is not there
+    assert picture.size == Image.open(photo).size
+    assert text == "A dog. (one, CIDEr 0.25)\nA person: A fox."
+    [(_, text)] = draw.shots("Most different", "one")
+    assert text.count("CIDEr") == 2
+    file.write_text("{}")
+    assert "write it again" in draw.gallery()[1]
 
 
 def test_explanations_have_the_photo_s_own_numbers(page, view):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import tarfile
 import time
@@ -64,18 +65,22 @@ def test_folders_tars_and_tables_become_shards_and_a_resumed_run_adds_what_is_ne
 
     table = tmp_path / "some.parquet"
     names = [str(photos / f"{i:03}.jpg") for i in range(5)]
-    pyarrow.parquet.write_table(pa.table({"path": names}), table)
+    private = "http://127.0.0.1/private.jpg"  # is asked for, and refused
+    pyarrow.parquet.write_table(pa.table({"path": [*names, private]}), table)
     engine = ["--engine", "ray", "--out", str(out)]
     assert main(["caption", str(table), *engine]) == 0
-    assert captions(out) == {name: expected[name] for name in map(os.path.basename, names)}
+    found = captions(out)
+    assert "127.0.0.1" in found.pop("private.jpg")
+    assert found == {name: expected[name] for name in map(os.path.basename, names)}
     assert main(["caption", str(table), *engine]) == 2  # the folder holds captions already
     assert "--resume" in capsys.readouterr().err
     first = {shard: shard.stat().st_mtime_ns for shard in out.iterdir()}
     assert main(["caption", str(photos), *engine, "--resume"]) == 0
-    assert captions(out) == expected
+    assert captions(out).keys() == {*expected, "private.jpg"}
+    assert expected.items() <= captions(out).items()
     assert {shard: shard.stat().st_mtime_ns for shard in first} == first
     assert main(["caption", str(photos), *engine, "--resume"]) == 0  # nothing is left
-    assert captions(out) == expected
+    assert len(captions(out)) == len(expected) + 1
 
     tar = tmp_path / "photos.tar"
     with tarfile.open(tar, "w") as archive:
@@ -113,18 +118,23 @@ def test_a_killed_worker_and_a_lost_node_cost_nothing_but_time(weights, tmp_path
 
 
 def actors() -> list[int]:
-    """The processes of the actors that caption."""
-    found = []
+    """The processes of the actors that caption, of this test's own cluster alone."""
+    found: list[int] = []
     deadline = time.monotonic() + 30
     while not found and time.monotonic() < deadline:
         for folder in Path("/proc").glob("[0-9]*"):
             try:
-                title = (folder / "cmdline").read_text()
+                title, parent = (folder / "cmdline").read_text(), parent_of(folder.name)
             except OSError:
                 continue
-            if title.startswith("ray::") and "_Captions" in title:
+            # A worker's parent is its node's raylet, which this process started.
+            if title.startswith("ray::") and "_Captions" in title and parent_of(parent) == str(os.getpid()):
                 found.append(int(folder.name))
     return found
+
+
+def parent_of(pid: str) -> str:
+    return Path("/proc", pid, "stat").read_text().rpartition(") ")[2].split()[1]
 
 
 @pytest.mark.parametrize(
@@ -143,3 +153,19 @@ def test_a_table_without_paths_is_refused(weights, tmp_path, columns, sentence):
         path.write_text("no table")
     with pytest.raises(CaptionBotError, match=sentence):
         next(caption_collection([str(path)], tmp_path / "out"))
+
+
+def test_what_no_worker_can_do_is_one_sentence(weights, tmp_path, monkeypatch):
+    """The captioner is there as the driver looks at it, and gone as the workers load it."""
+    from captionbot import collection
+
+    connect = collection._connect
+
+    def without_weights(*arguments: object) -> None:
+        shutil.rmtree(weights)
+        connect(*arguments)
+
+    monkeypatch.setattr(collection, "_connect", without_weights)
+    photos = make_photos(tmp_path / "photos", 3)
+    with pytest.raises(CaptionBotError, match=r"Ray gave up \(.*go on with --resume"):
+        next(collection.caption_collection([str(photos)], tmp_path / "out", device="cpu"))

@@ -125,9 +125,9 @@ def test_best_worst_and_most_different() -> None:
         shot("3", 0.1, "a dog", "two men"),
     )
     found = Gallery(Path(), "val", ("x", "y"), shots)
-    assert [shot.photo for shot in found.best("x", 2)] == ["2", "1"]
-    assert [shot.photo for shot in found.worst("x", 2)] == ["3", "1"]
-    assert [shot.photo for shot in found.most_different(3)] == ["3", "2", "1"]
+    assert [shot.photo for shot in found.chosen("Best", "x", 2)] == ["2", "1"]
+    assert [shot.photo for shot in found.chosen("Worst", "x", 2)] == ["3", "1"]
+    assert [shot.photo for shot in found.chosen("Most different", "x", 3)] == ["3", "2", "1"]
     assert [shot.difference for shot in shots] == [0, 0.5, 1]
     assert shot("4", 1, "alone").difference == 0
 

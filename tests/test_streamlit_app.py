@@ -351,13 +351,14 @@ def test_the_caption_plays(page: AppTest) -> None:
 
 
 def test_the_beam_lists_its_sentences_best_first(page: AppTest) -> None:
-    [table] = open_view(page, "Beam").dataframe
+    [table] = open_view(page, "Beam").table
     assert table.value["Sentence"][0] == headline(page)
-    assert list(table.value["Score"]) == sorted(table.value["Score"], reverse=True)
+    scores = table.value["Score"].astype(float).tolist()
+    assert scores == sorted(scores, reverse=True)
     assert table.value["Lost because"][0] == "it won"
     before = len(table.value)
     page.slider(key="beam_size").set_value(8)
-    assert len(run(page).dataframe[0].value) > before
+    assert len(run(page).table[0].value) > before
 
 
 def sides(page: AppTest) -> list[list[str]]:
@@ -562,3 +563,33 @@ def test_results_without_or_with_a_broken_gallery(gallery: Path, monkeypatch: py
     page = run(AppTest.from_string(GALLERY, default_timeout=300))
     assert not page.warning
     assert any("training.gallery" in block.value for block in page.markdown)
+
+
+def own(page: AppTest, name: str, data: bytes) -> AppTest:
+    page.file_uploader(key="own files").upload(name, data)
+    return run(page)
+
+
+def test_a_captioner_of_one_s_own_is_uploaded_and_kept_for_the_visit(page: AppTest, tmp_path: Path) -> None:
+    build_observant_captioner(tmp_path, "mine")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in (tmp_path / "mine.json", tmp_path / "mine.safetensors"):
+            out.write(path, path.name)
+    own(page, "mine.zip", archive.getvalue())
+    model = page.selectbox(key="model")
+    assert model.options[-1] == model.value
+    assert re.fullmatch(r"mine \(yours, [0-9a-f]{12}\)", model.value)
+    assert [word.replace("\u2060", "") for word in said(page)] == headline(page).lower().strip(".").split()
+    assert not [warning.value for warning in page.warning]
+
+    model.select("tiny")
+    assert headline(run(page))
+    stranger = run(AppTest.from_file(str(PAGE), default_timeout=300))
+    assert not [name for box in stranger.selectbox for name in box.options if "yours" in str(name)]
+
+
+def test_an_upload_that_is_no_captioner_gets_one_sentence(page: AppTest) -> None:
+    own(page, "mine.json", b"Dear diary")
+    assert "NAME.safetensors" in page.error[0].value
+    assert headline(page)  # the captioner that ships goes on

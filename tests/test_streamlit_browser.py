@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from browsers import ARTEFACTS, CHROMIUM, on_a_laptop, opened, served
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from captionbot.samples import sample_photos
 
@@ -54,6 +54,11 @@ def headline(page: Page) -> str:
     return page.get_by_role("heading", level=2).inner_text()
 
 
+def files(page: Page) -> Locator:
+    """Where photos are uploaded; the sidebar takes files too."""
+    return page.get_by_test_id("stMain").locator("input[type=file]")
+
+
 def chips(page: Page) -> list[str]:
     words = page.get_by_role("radiogroup", name="Click a word").get_by_role("radio")
     return [word.replace("\u2060", "") for word in words.all_inner_texts()]
@@ -66,7 +71,7 @@ def at(view: str) -> pytest.MarkDecorator:
 def test_upload_a_photo_and_click_a_word(page: Page) -> None:
     hero = page.get_by_role("img").first
     sample = str(hero.get_attribute("src"))
-    page.locator("input[type=file]").set_input_files(LION)
+    files(page).set_input_files(LION)
     expect(hero).not_to_have_attribute("src", sample)
     settled(page)
 
@@ -116,7 +121,7 @@ def test_captioners_side_by_side(page: Page) -> None:
 def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("Dear diary")
-    page.locator("input[type=file]").set_input_files([CHEETAH, broken, TOWER, LION])
+    files(page).set_input_files([CHEETAH, broken, TOWER, LION])
     page.get_by_role("button", name="Caption 4 files").click()
     expect(page.get_by_text("3 captioned, 1 could not be read.")).to_be_visible()
     expect(page.get_by_role("alert").filter(has_text="broken.jpg")).to_be_visible()
@@ -147,6 +152,29 @@ def test_downloads(page: Page) -> None:
             page.get_by_role("button", name=label).click()
         assert download.value.suggested_filename.endswith(ending)
         assert Path(download.value.path()).read_bytes().startswith(magic)
+    page.screenshot(path=ARTEFACTS / "streamlit-share.png", full_page=True)
+
+
+@at("?view=Is+it+true%3F")
+def test_a_verdict_on_the_heatmap_of_a_word(page: Page) -> None:
+    expect(page.get_by_role("alert").filter(has_text="nats")).to_be_visible()
+    expect(page.get_by_role("img", name="Where hiding a piece makes")).to_be_visible()
+    expect(page.get_by_test_id("stVegaLiteChart")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "streamlit-truth.png", full_page=True)
+
+
+@at("results")
+def test_results_of_all_that_ship(page: Page) -> None:
+    expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "streamlit-results.png", full_page=True)
+
+
+@at("?view=Words")
+def test_a_lesson_with_this_photo_s_own_numbers(page: Page) -> None:
+    page.get_by_text("How it decides where to look").click()
+    expect(page.locator(".katex").first).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "streamlit-learn.png", full_page=True)
 
 
 def test_words_are_stepped_through_with_the_arrow_keys(page: Page) -> None:
@@ -203,7 +231,7 @@ def test_drag_a_rectangle_over_the_photo(page: Page) -> None:
 
 def test_a_text_file_is_answered_with_a_sentence(page: Page, tmp_path: Path) -> None:
     (tmp_path / "notes.jpg").write_text("Dear diary")
-    page.locator("input[type=file]").set_input_files(tmp_path / "notes.jpg")
+    files(page).set_input_files(tmp_path / "notes.jpg")
     expect(page.get_by_role("alert").filter(has_text="notes.jpg")).to_be_visible()
     expect(page.get_by_text("Traceback")).to_have_count(0)
 

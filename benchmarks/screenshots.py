@@ -1,0 +1,136 @@
+"""The pictures of the docs, of the real page with a sample photo: `python -m benchmarks.screenshots`.
+
+Needs `pip install playwright` and chromium on the PATH. Pictures are PNGs of a palette, so that all of them
+together stay small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
+
+from PIL import Image
+
+from benchmarks.pages import ROOT, served
+from captionbot import CaptionBotError
+from captionbot.samples import sample_photos
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+DOCS = ROOT / "docs"
+MOST = 105_000  # bytes of a picture
+MARGIN = 16  # pixels around a part
+COLOURS = (256, 192, 128, 96, 64, 48, 32)  # the most with which it is no larger
+PATIENCE = 120_000  # milliseconds
+BUSY = "[data-testid=stStatusWidget], [data-testid=stSpinner], [data-testid=stSkeleton]"
+LOADED = "[...document.querySelectorAll('img')].every(image => image.complete && image.naturalWidth)"
+
+
+class Shot(NamedTuple):
+    """width: of the window in pixels. tab: whether the view alone is shown, or all that is on the screen."""
+
+    name: str
+    view: str
+    width: int
+    tab: bool = True
+
+
+SHOTS = (
+    Shot("page", "Words", 1280, False),
+    Shot("explorer-words", "Words", 1200),
+    Shot("explorer-beam", "Beam", 1400),
+    Shot("explorer-ask", "Ask the picture", 1100),
+    Shot("explorer-truth", "Is it true?", 1100),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the pictures; 0, or 2 where something is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots", description=__doc__)
+    names = [shot.name for shot in SHOTS]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} (default: all)")
+    parser.add_argument("--sample", default=next(iter(sample_photos()), None), choices=list(sample_photos()))
+    parser.add_argument("--word", type=int, default=3, help="that is clicked, from 1 (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="(default: docs)")
+    args = parser.parse_args(argv)
+    unknown = set(args.names) - set(names)
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    try:
+        from playwright.sync_api import sync_playwright
+
+        if unknown:
+            raise CaptionBotError(f"There is no picture {unknown.pop()}; choose of {', '.join(names)}.")
+        if chromium is None or args.sample is None:
+            raise CaptionBotError("Pictures need chromium on the PATH, and the samples that gradio carries.")
+        with served("streamlit") as (address, _), sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1280, "height": 900})
+            page.set_default_timeout(PATIENCE)
+            for shot in SHOTS:
+                if not args.names or shot.name in args.names:
+                    data = small(take(page, address, shot, args.sample, args.word))
+                    (args.out / f"{shot.name}.png").write_bytes(data)
+                    print(f"{shot.name}.png {len(data) / 1000:.0f} kB", flush=True)
+            browser.close()
+    except (CaptionBotError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def take(page: Page, address: str, shot: Shot, sample: str, word: int) -> bytes:
+    """The PNG of one view with a word chosen."""
+    asked = {"source": "Samples", "sample": sample, "view": shot.view}
+    page.set_viewport_size({"width": shot.width, "height": 900})
+    page.goto(f"http://{address}/?{urlencode(asked)}")
+    chips = page.get_by_role("radiogroup", name="Click a word").get_by_role("radio")
+    chips.nth(word - 1).click()
+    page.get_by_text("had a probability of").wait_for()
+    page.mouse.move(0, 0)  # no tooltip
+    settle(page)
+    if not shot.tab:
+        return page.screenshot()
+    # What is scrolled inside a page is not drawn: make the window as high as the page.
+    height = page.get_by_test_id("stMain").evaluate("page => page.scrollHeight")
+    page.set_viewport_size({"width": shot.width, "height": height + 20})
+    settle(page)
+    box = page.get_by_role("tabpanel").bounding_box()
+    assert box is not None
+    return page.screenshot(
+        clip={
+            "x": box["x"] - MARGIN,
+            "y": box["y"],
+            "width": box["width"] + 2 * MARGIN,
+            "height": box["height"] + MARGIN,
+        }
+    )
+
+
+def settle(page: Page) -> None:
+    """Wait until the server has nothing more to say and every picture is there."""
+    page.wait_for_timeout(500)
+    page.wait_for_function(f"!document.querySelector('{BUSY}') && {LOADED}")
+    page.wait_for_timeout(1000)  # charts draw themselves
+
+
+def small(png: bytes) -> bytes:
+    """The picture with as many colours as fit into `MOST` bytes."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    data = png
+    for colours in COLOURS:
+        out = io.BytesIO()
+        image.quantize(colours, kmeans=2, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        data = out.getvalue()
+        if len(data) <= MOST:
+            break
+    return data
+
+
+if __name__ == "__main__":
+    sys.exit(main())

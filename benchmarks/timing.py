@@ -1,0 +1,79 @@
+"""How runs are timed: in turns, so that what is compared meets the same machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from captionbot import CaptionBotError
+
+Clock = Callable[[], float]
+Times = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; a unit that begins with "times" makes it a ratio."""
+
+    name: str
+    values: Sequence[float]
+    unit: str
+
+    def text(self) -> str:
+        """The values with their unit, three digits each."""
+        values = (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in self.values)
+        return f"{', '.join(values)} {self.unit}".rstrip()
+
+
+def seconds(run: Callable[[], object], clock: Clock = time.perf_counter) -> float:
+    start = clock()
+    run()
+    return clock() - start
+
+
+def in_turns(
+    runs: Mapping[str, Callable[[], object]], rounds: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each run, round by round."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            times[name].append(seconds(run, clock))
+    return times
+
+
+def times_as_fast(times: Times, fast: str, slow: str) -> float:
+    """The median of the rounds' ratios."""
+    return median(b / a for a, b in zip(times[fast], times[slow], strict=True))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch; the processor's time is then that of the work, however busy the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def process(command: Sequence[str]) -> tuple[float, float]:
+    """Seconds and GiB that a command takes, with as many threads as torch has here."""
+    start = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise CaptionBotError(f"'{' '.join(command)}' ended with exit code {child.returncode}; run it alone.")
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return time.perf_counter() - start, usage.ru_maxrss * unit / 2**30
