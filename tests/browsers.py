@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from tiny import build_region_captioner
 
 ROOT = Path(__file__).parents[1]
 ARTEFACTS = ROOT / "artefacts"  # what the pages looked like; git ignores it, Playwright makes it
@@ -32,21 +31,12 @@ PATIENCE = 120_000  # milliseconds: another program may have all the cores
 
 @contextmanager
 def served(folder: Path, command: Sequence[str], health: str = "/") -> Iterator[str]:
-    """The address of a page's server, a process of its own; {port} in its command is a free one.
-
-    It has the captioners that ship, and an untrained one of detected boxes called "regions".
-    """
-    weights = folder / "weights"
-    weights.mkdir()
-    for path in (ROOT / "weights").iterdir():
-        (weights / path.name).symlink_to(path)
-    build_region_captioner(weights)
+    """The address of a page's server, a process of its own; {port} in its command is a free one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
     environment = os.environ | {
-        "CAPTIONBOT_WEIGHTS": str(weights),
         "GRADIO_SERVER_PORT": str(port),
         "GRADIO_TEMP_DIR": str(folder / "gradio"),
     }

@@ -88,16 +88,18 @@ def test_hide_a_rectangle(page: Page) -> None:
     page.screenshot(path=ARTEFACTS / "gradio-ask.png", full_page=True)
 
 
-@at("?model=regions")
+@at("?model=top-down-flickr8k&photo=A+lion")
 def test_a_box_that_is_unticked_is_left_out(page: Page) -> None:
     view(page, "Regions")
     boxes = page.locator("#kept input[type=checkbox]")
-    expect(boxes).to_have_count(6)
     table = page.locator("#leaning").get_by_text("whole image").filter(visible=True)
     expect(table.first).to_be_visible()
-    boxes.nth(3).uncheck()
+    found = page.locator("#boxes .legend-item").count()
+    assert found > 1
+    expect(boxes).to_have_count(found + 1)  # the whole image is not drawn
+    boxes.nth(1).uncheck()
     expect(page.locator("#without .token, #without .textspan").first).to_be_visible()
-    expect(page.locator("#boxes .legend-item")).to_have_count(4)  # the whole image is not drawn
+    expect(page.locator("#boxes .legend-item")).to_have_count(found - 1)
     page.screenshot(path=ARTEFACTS / "gradio-regions.png", full_page=True)
 
 
