@@ -2,7 +2,8 @@
 
 "plain" runs one hypothesis at a time, and "tutorial" works out what depends on the image alone before every
 word as well, as tutorials do. Both have the decoder as PyTorch runs it; ours has it as a captioner loads it,
-in fp32 and in bf16. One thread, and its processor's time: other work on the machine hardly matters.
+in fp32 and, where the CPU multiplies in it, in half precision. One thread, and its processor's time: other
+work on the machine hardly matters.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from captionbot.types import Features
 BATCHES = (1, 8, 32)
 VOCABULARY, GRID, CHANNELS, WORDS, BEAMS = 7500, 14, 1024, 20, 5
 PLAIN = 4  # images at most that the plain searches, which go image by image, are timed on
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+PRECISIONS = {"fp32": "float32"} | ({"half": "half"} if arithmetic.half() else {})
 
 
 def measure(rounds: int, quick: bool) -> list[Row]:
@@ -45,7 +46,9 @@ def measure(rounds: int, quick: bool) -> list[Row]:
         "tutorial": partial(plain_search, decoder, **asked, once_an_image=False),
     }
     work = floor.search_flop(config, grid**2, words, BEAMS) / 1e9
-    peaks = {"fp32": floor.gflops(torch.float32), "bf16": floor.gflops(torch.bfloat16)}
+    dtypes = {"fp32": torch.float32, "half": arithmetic.half()}
+    peaks = {name: floor.gflops(dtype) for name, dtype in dtypes.items() if dtype}
+    memory = floor.bandwidth()
     batches = BATCHES[:2] if quick else BATCHES
     times: list[dict[str, list[float]]] = []
     same: list[float] = []
@@ -76,9 +79,13 @@ def measure(rounds: int, quick: bool) -> list[Row]:
         rows.append(Row(f"{what}: {name} against the floor of its arithmetic", shares, "times the floor"))
     rows += [Row(f"{what}: {name}, an image", [median(t[name]) for t in times], "ms") for name in searches]
     floors = [1000 * work / peak for peak in peaks.values()]
-    rows.append(Row(f"floor of the search, {work:.3g} GFLOP an image: fp32, bf16", floors, "ms"))
-    rows.append(Row("this core at best: fp32, bf16", list(peaks.values()), "GFLOP a second"))
-    rows.append(Row("this core at best: memory", [floor.bandwidth()], "GiB a second"))
+    names = ", ".join(peaks)
+    rows.append(Row(f"floor of the search, {work:.3g} GFLOP an image: {names}", floors, "ms"))
+    read = 1000 * floor.step_weights(config) * (words + 1) / (memory * 2**30)
+    reading = [read * dtype.itemsize for dtype in dtypes.values() if dtype]
+    rows.append(Row(f"floor of reading the weights at each word, one image: {names}", reading, "ms"))
+    rows.append(Row(f"this core at best: {names}", list(peaks.values()), "GFLOP a second"))
+    rows.append(Row("this core at best: memory", [memory], "GiB a second"))
     return rows
 
 

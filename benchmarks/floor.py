@@ -36,6 +36,17 @@ def _best(run: Callable[[], object], rounds: int) -> float:
         return min(seconds(run, time.process_time) for _ in range(rounds + 1))
 
 
+def step_weights(config: SoftAttentionConfig) -> int:
+    """Weights that rows are multiplied with at each word; the embedding's share of the gates is a table."""
+    hidden, channels = config.hidden_size, config.annotation_size or config.feature_size
+    weights = hidden * config.attention_size + hidden * channels  # query and gate
+    weights += (channels + hidden) * 4 * hidden  # gates
+    output = config.embedding_size if config.deep_output else hidden
+    if config.deep_output:
+        weights += (hidden + channels) * output
+    return weights + output * config.vocabulary_size
+
+
 def search_flop(config: SoftAttentionConfig, places: int, words: int, beams: int) -> int:
     """Operations (two a multiply-add) of one image's beam search that writes so many words and the end.
 
@@ -47,11 +58,5 @@ def search_flop(config: SoftAttentionConfig, places: int, words: int, beams: int
     once = places * channels * attention + 2 * channels * hidden
     if config.annotation_size:
         once += places * config.feature_size * channels
-    row = hidden * attention + hidden * channels  # query and gate
-    row += places * (attention + channels)  # scores and context
-    row += (channels + hidden) * 4 * hidden  # gates
-    output = config.embedding_size if config.deep_output else hidden
-    if config.deep_output:
-        row += (hidden + channels) * output
-    row += output * config.vocabulary_size
+    row = step_weights(config) + places * (attention + channels)  # scores and context
     return 2 * (once + row * (1 + beams * words))  # the first word has one row

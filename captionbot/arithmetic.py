@@ -27,7 +27,7 @@ from captionbot.errors import CaptionBotError
 
 _Module = TypeVar("_Module", bound=nn.Module)
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-PRECISIONS = ("auto", "float32", *HALVES)
+PRECISIONS = ("auto", "float32", "half", *HALVES)
 VARIABLE = "CAPTIONBOT_PRECISION"
 _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
 
@@ -43,21 +43,24 @@ class Arithmetic:
 def choose(precision: str) -> Arithmetic:
     """What this CPU computes with.
 
-    precision: "float32"; "float16" or "bfloat16" for encoder and decoder, the fast mode; or "auto": words are
-        chosen in float32, and photos encoded in half precision where that is at least 1.3 times as fast.
+    precision: "float32"; "half" for the fast mode, encoder and decoder in the finest half precision that the
+        CPU multiplies in, or "float16" or "bfloat16" for one of them; or "auto": words are chosen in float32,
+        and photos encoded in half precision where that is at least 1.3 times as fast.
     Raises CaptionBotError for another precision, or one that this CPU does not know.
     """
     if precision not in PRECISIONS:
         raise CaptionBotError(f"'{precision}' is not a precision; choose one of {', '.join(PRECISIONS)}.")
     if not torch.backends.mkldnn.is_available():
         return Arithmetic()
-    if precision in HALVES:
-        if HALVES[precision] == torch.float16 and not _knows_float16():
-            raise CaptionBotError("This CPU does not know float16; choose auto, bfloat16 or float32.")
-        return Arithmetic(HALVES[precision], HALVES[precision])
-    half = _half()
-    cnn_gains, linear_gains = _gains(half)
-    encoder = half if precision == "auto" and cnn_gains > _HALF_PAYS else None
+    dtype = HALVES.get(precision, half())
+    if precision in HALVES or precision == "half":
+        if dtype is None or (dtype == torch.float16 and not _knows_float16()):
+            raise CaptionBotError(
+                f"This CPU does not multiply in {precision} precision; choose auto or float32."
+            )
+        return Arithmetic(dtype, dtype)
+    cnn_gains, linear_gains = _gains(dtype)
+    encoder = dtype if precision == "auto" and cnn_gains > _HALF_PAYS else None
     return Arithmetic(encoder, torch.float32 if linear_gains > 1 else None)
 
 
@@ -66,7 +69,7 @@ def asked_for(otherwise: str) -> str:
     return os.environ.get(VARIABLE) or otherwise
 
 
-def _half() -> torch.dtype | None:
+def half() -> torch.dtype | None:
     """The half precision that the CPU multiplies in itself; elsewhere it is emulated, slower than fp32.
 
     float16 before bfloat16: it rounds eight times as finely and is as fast. Its largest number is 65,504,

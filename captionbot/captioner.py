@@ -52,8 +52,8 @@ class Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
-        precision: auto, float32, float16 or bfloat16 on a CPU, as of `captionbot.arithmetic.choose`; None
-            asks the environment's CAPTIONBOT_PRECISION, and then the card.
+        precision: auto, float32, half, float16 or bfloat16 on a CPU, as of `captionbot.arithmetic.choose`;
+            None asks the environment's CAPTIONBOT_PRECISION, and then the card.
         Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
         not there.
         """

@@ -111,14 +111,19 @@ def test_precisions(monkeypatch):
     assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     assert arithmetic.choose("float32").encoder is None
     for half in (torch.float16, torch.bfloat16):
-        monkeypatch.setattr(arithmetic, "_half", lambda half=half: half)
+        monkeypatch.setattr(arithmetic, "half", lambda half=half: half)
         monkeypatch.setattr(arithmetic, "_gains", lambda half: (2.0, 1.5))
         assert arithmetic.choose("auto") == arithmetic.Arithmetic(half, torch.float32)
+        assert arithmetic.choose("half") == arithmetic.Arithmetic(half, half)
         monkeypatch.setattr(arithmetic, "_gains", lambda half: (1.2, 0.9))
         assert arithmetic.choose("auto") == arithmetic.Arithmetic()
     monkeypatch.setattr(arithmetic, "_knows_float16", lambda: False)
-    with pytest.raises(CaptionBotError, match="does not know float16; choose auto, bfloat16 or float32"):
-        arithmetic.choose("float16")
+    monkeypatch.setattr(arithmetic, "half", lambda: None)
+    for precision in ("float16", "half"):
+        with pytest.raises(
+            CaptionBotError, match=f"multiply in {precision} precision; choose auto or float32"
+        ):
+            arithmetic.choose(precision)
 
 
 def test_who_chooses_the_precision(monkeypatch, tmp_path):
@@ -134,8 +139,8 @@ def test_who_chooses_the_precision(monkeypatch, tmp_path):
     assert captioner._encode is captioner.encoder
     captioner = Captioner.from_pretrained(path, "cpu", "bfloat16")  # and the caller both
     assert captioner._encode is not captioner.encoder
-    monkeypatch.setenv(arithmetic.VARIABLE, "half")
-    with pytest.raises(CaptionBotError, match="'half' is not a precision; choose one of auto, float32"):
+    monkeypatch.setenv(arithmetic.VARIABLE, "quarter")
+    with pytest.raises(CaptionBotError, match="'quarter' is not a precision; choose one of auto, float32"):
         Captioner.from_pretrained(path, device="cpu")
 
 
