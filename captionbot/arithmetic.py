@@ -11,9 +11,10 @@ from __future__ import annotations
 import copy
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -24,11 +25,13 @@ from captionbot.decoders.from_scratch import ScratchLSTMCell, ScratchRNNCell
 from captionbot.decoders.gpt2_prefix import Unembedding
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
+from captionbot.types import Features
 
 _Module = TypeVar("_Module", bound=nn.Module)
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 PRECISIONS = ("auto", "float32", "half", *HALVES)
 VARIABLE = "CAPTIONBOT_PRECISION"
+_MANY = 8  # photos at once from which on one layout suits all numbers of them and of threads
 _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
 
 
@@ -73,7 +76,7 @@ def half() -> torch.dtype | None:
     """The half precision that the CPU multiplies in itself; elsewhere it is emulated, slower than fp32.
 
     float16 before bfloat16: it rounds eight times as finely and is as fast. Its largest number is 65,504,
-    which a CNN's features seldom reach; `Captioner` looks after that.
+    which a CNN's features seldom reach; `HalfEncoder` looks after that.
     """
     if _knows_float16():
         return torch.float16
@@ -165,13 +168,21 @@ class PackedConv2d(nn.Module):
     It gives what it multiplies in, so that layer after layer stays in half precision. There is no gradient.
     """
 
-    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype, relu: bool = False) -> None:
+    def __init__(
+        self,
+        layer: nn.Conv2d,
+        dtype: torch.dtype,
+        relu: bool = False,
+        input_size: Sequence[int] | None = None,
+    ) -> None:
+        """input_size: (B, C, H, W) that its layout shall suit."""
         super().__init__()
         self.dtype, self.attribute = dtype, "relu" if relu else "none"
         self.shape: list[Any] = [layer.padding, layer.stride, layer.dilation, layer.groups]
         self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
         weight = layer.weight.detach().to(dtype).to_mkldnn()
-        self.packed: Tensor = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *self.shape)
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        self.packed: Tensor = reorder(weight, *self.shape, input_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W') in the layer's own precision."""
@@ -250,36 +261,88 @@ def _packed(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     return PackedGRUCell(layer, dtype) if isinstance(layer, nn.GRUCell) else None
 
 
-def packed_encoder(encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor) -> nn.Module:
+class HalfEncoder:
+    """An encoder whose CNN is packed in half precision, for what it is called with; it gives fp32.
+
+    oneDNN's layout of a convolution suits a number of photos and, for a single one, of threads. For others it
+    is rearranged at every call, which takes longer than the CNN itself, so that each gets a copy of its own.
+
+    encoder: keeps its weights and gradients, and does what half precision cannot: photos whose numbers are
+        too large for it, and CNNs with layers that do not go with that.
+    """
+
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
+        self.encoder, self.dtype = encoder, dtype
+        self.packed: dict[int, nn.Module] = {}
+        self._lock = Lock()
+
+    def __call__(self, pixel_values: Tensor) -> Features:
+        """(B, 3, H, W) -> the encoder's own features, but for rounding."""
+        features: Features = self._packed(pixel_values)(pixel_values)
+        if not features.values.isfinite().all():
+            features = self.encoder(pixel_values)
+        return features
+
+    def _packed(self, pixel_values: Tensor) -> nn.Module:
+        many = len(pixel_values) >= _MANY
+        key = 0 if many else torch.get_num_threads()
+        with self._lock:
+            if key not in self.packed:
+                batch = 2 * _MANY if many else 1
+                self.packed[key] = packed_encoder(self.encoder, self.dtype, pixel_values[:1], batch)
+            return self.packed[key]
+
+
+def packed_encoder(encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor, batch: int = 1) -> nn.Module:
     """An encoder with the same weights whose CNN is packed, and gives fp32; the encoder itself where the
     CNN has layers that do not go with that.
 
-    pixel_values: (B, 3, H, W) of any photo, to try it with.
+    pixel_values: (1, 3, H, W) of any photo, to try it with. batch: photos at once that it shall be fast for.
     """
-    twin = _with_packed_grids(encoder, dtype)
     try:
         with torch.inference_mode():
+            twin = _with_packed_grids(encoder, dtype, _input_sizes(encoder, pixel_values, batch))
             twin(pixel_values)
     except (AttributeError, RuntimeError, TypeError):
         return encoder
     return twin
 
 
-def _with_packed_grids(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _input_sizes(encoder: nn.Module, pixel_values: Tensor, batch: int) -> dict[nn.Module, list[int]]:
+    """(B, C, H, W) of what each convolution is given."""
+    sizes: dict[nn.Module, list[int]] = {}
+
+    def note(layer: nn.Module, given: tuple[Tensor]) -> None:
+        sizes[layer] = [batch, *given[0].shape[1:]]
+
+    hooks = [m.register_forward_pre_hook(note) for m in encoder.modules() if isinstance(m, nn.Conv2d)]
+    try:
+        encoder(pixel_values)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sizes
+
+
+def _with_packed_grids(
+    module: nn.Module, dtype: torch.dtype, sizes: Mapping[nn.Module, list[int]]
+) -> nn.Module:
     """The module itself where there is no CNN in it, else a copy that shares all other parts with it."""
     if not any(isinstance(part, GridEncoder) for part in module.modules()):
         return module
     twin = copy.copy(module)
     if isinstance(module, GridEncoder):
-        twin._modules = dict(module._modules) | {"cnn": _packed_cnn(module.cnn, dtype)}
+        twin._modules = dict(module._modules) | {"cnn": _packed_cnn(module.cnn, dtype, sizes)}
     else:
         twin._modules = {
-            name: child and _with_packed_grids(child, dtype) for name, child in module._modules.items()
+            name: child and _with_packed_grids(child, dtype, sizes) for name, child in module._modules.items()
         }
     return twin
 
 
-def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
+def _packed_cnn(
+    cnn: fx.GraphModule, dtype: torch.dtype, sizes: Mapping[nn.Module, list[int]]
+) -> fx.GraphModule:
     """A CNN's graph with its convolutions and linear layers packed, each with the ReLU behind it."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(cnn.graph, {}))
@@ -289,7 +352,7 @@ def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
         if isinstance(layer, nn.Conv2d):
             (*_, following) = node.users
             relu = len(node.users) == 1 and _is_relu(packed, following)
-            packed.set_submodule(node.target, PackedConv2d(layer, dtype, relu))
+            packed.set_submodule(node.target, PackedConv2d(layer, dtype, relu, sizes.get(layer)))
             if relu:
                 following.replace_all_uses_with(node)
                 packed.graph.erase_node(following)

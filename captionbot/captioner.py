@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class Captioner:
         self.device = device
         self.encoder = encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = decoder.to(device)
-        self._encode = self.encoder  # what photos are encoded with; `encoder` has gradients too
+        # What photos are encoded with; `encoder` has gradients too.
+        self._encode: Callable[[torch.Tensor], Features] = self.encoder
         self.vocabulary = load_vocabulary(card.vocabulary)
         self.preprocessing = Preprocessing.from_json(card.preprocessing)
 
@@ -69,8 +70,7 @@ class Captioner:
         if chosen.decoder:
             arithmetic.pack(self.decoder, chosen.decoder)
         if chosen.encoder:
-            photo = torch.zeros(1, 3, *self.preprocessing.size)
-            self._encode = arithmetic.packed_encoder(self.encoder, chosen.encoder, photo)
+            self._encode = arithmetic.HalfEncoder(self.encoder, chosen.encoder)
 
     @property
     def name(self) -> str:
@@ -147,12 +147,8 @@ class Captioner:
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> Features:
         """Features of (B, 3, H, W) pixels that `to_pixel_values` made, perhaps changed since."""
-        pixel_values = pixel_values.to(self.device)
         with torch.inference_mode(), self.autocast():
-            features: Features = self._encode(pixel_values)
-            if self._encode is not self.encoder and not features.values.isfinite().all():
-                features = self.encoder(pixel_values)  # beyond the largest float16
-        return features
+            return self._encode(pixel_values.to(self.device))
 
     def search(
         self,

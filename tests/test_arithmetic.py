@@ -145,17 +145,33 @@ def test_who_chooses_the_precision(monkeypatch, tmp_path):
 
 
 def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
-    captioner = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32")
+    encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
+    half = arithmetic.HalfEncoder(encoder, torch.bfloat16)
     pixels = torch.randn(2, 3, 64, 64)
-    expected = captioner.encode_pixels(pixels).values
+    with torch.inference_mode():
+        expected = encoder(pixels).values
+        near = half(pixels).values
+        assert not torch.equal(near, expected)
+        torch.testing.assert_close(near, expected, atol=0.1, rtol=0.1)
+        ((key, packed),) = half.packed.items()
+        half.packed[key] = lambda pixels: dataclasses.replace(packed(pixels), values=expected / 0)
+        assert torch.equal(half(pixels).values, expected)
 
-    def overflowing(pixel_values):
-        features = captioner.encoder(pixel_values)
-        features.values[1, 0, 0] = torch.inf
-        return features
 
-    captioner._encode = overflowing
-    assert torch.equal(captioner.encode_pixels(pixels).values, expected)
+def test_one_photo_and_many_have_layouts_of_their_own(tmp_path):
+    encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
+    half, threads = arithmetic.HalfEncoder(encoder, torch.bfloat16), torch.get_num_threads()
+    photos = torch.randn(9, 3, 64, 64)
+    with torch.inference_mode():
+        many = half(photos).values
+        try:
+            for n in (1, 2):
+                torch.set_num_threads(n)
+                alone = torch.cat([half(photo[None]).values for photo in photos])
+                torch.testing.assert_close(alone, many, atol=0.05, rtol=0.05)
+        finally:
+            torch.set_num_threads(threads)
+    assert sorted(half.packed) == [0, 1, 2]
 
 
 def test_captioners_of_all_precisions_caption(tmp_path):
