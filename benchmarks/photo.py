@@ -37,7 +37,7 @@ def measure(model: str | None, rounds: int, quick: bool) -> list[Row]:
         stages(captioner, data)  # the first one sets things up
     with one_thread():
         turns = [[stages(c, data, time.process_time) for c in captioners.values()] for _ in range(rounds)]
-    waits = [stages(captioners["float32"], data) for _ in range(rounds)]
+    waits = [[stages(c, data) for c in captioners.values()] for _ in range(rounds)]
     what, parts = f"one photo, beam {BEAMS}", f"all of it, of that {', '.join(STAGES)}"
     rows = [
         Row(f"{what}: auto against float32", [median(sum(a) / sum(b) for a, b in turns)], "times as fast")
@@ -46,11 +46,12 @@ def measure(model: str | None, rounds: int, quick: bool) -> list[Row]:
         rows.append(
             Row(f"{what}, {precision}, one thread: {parts}", _medians(taken), "ms of processor's time")
         )
-    rows.append(Row(f"{what}, float32: {parts}", _medians(waits), "ms"))
+    for precision, taken in zip(captioners, zip(*waits, strict=True), strict=True):
+        rows.append(Row(f"{what}, {precision}: {parts}", _medians(taken), "ms"))
     with busy():
-        beside = [sum(stages(captioners["float32"], data)) for _ in range(4 if quick else PHOTOS)]
+        beside = [sum(stages(captioners["auto"], data)) for _ in range(4 if quick else PHOTOS)]
     middle, slow = np.percentile(beside, [50, 99]).tolist()
-    what = f"{what}, float32, beside a process that keeps a core busy"
+    what = f"{what}, auto, beside a process that keeps a core busy"
     rows.append(Row(f"{what}: p99 against p50", [slow / middle], "times as long"))
     rows.append(Row(f"{what}: p50, p99", [middle, slow], "ms"))
     return rows

@@ -66,14 +66,24 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+# A process of its own between this one and the command: a child's greatest memory counts from its birth, when
+# it was as large as its parent.
+_WATCH = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
 def process(command: Sequence[str]) -> tuple[float, float]:
     """Seconds and GiB that a command takes, with as many threads as torch has here."""
     start = time.perf_counter()
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise CaptionBotError(f"'{' '.join(command)}' ended with exit code {child.returncode}; run it alone.")
+    watched = [sys.executable, "-c", _WATCH, *command]
+    done = subprocess.run(watched, stdout=subprocess.PIPE, env=environment, check=False)
+    taken = time.perf_counter() - start
+    if done.returncode:
+        raise CaptionBotError(f"'{' '.join(command)}' ended with exit code {done.returncode}; run it alone.")
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return time.perf_counter() - start, usage.ru_maxrss * unit / 2**30
+    return taken, int(done.stdout) * unit / 2**30
