@@ -35,6 +35,7 @@ from gradio_views.draw import CHANGED, SURENESS, View
 from gradio_views.work import DEFAULT, MODELS, MOST_COMPARED, told
 
 CACHE_SECONDS = 600
+PICTURES = "jpeg"  # Gradio's own choice, WebP, takes several times as long to write
 SAMPLES = sample_photos()
 USUAL = work.usual(DEFAULT)
 GALLERY, GALLERY_NOTE = draw.gallery()
@@ -561,10 +562,14 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
             with gr.Tab("Heatmap"):
                 heatmap = gr.Image(
-                    label="Heatmap", height=460, buttons=["download", "fullscreen"], elem_id="heatmap"
+                    label="Heatmap",
+                    height=460,
+                    buttons=["download", "fullscreen"],
+                    elem_id="heatmap",
+                    format=PICTURES,
                 )
             with gr.Tab("Places"):
-                places = gr.AnnotatedImage(show_label=False, height=460, elem_id="places")
+                places = gr.AnnotatedImage(show_label=False, height=460, elem_id="places", format=PICTURES)
             with gr.Row():
                 word = gr.Dropdown([], label="The chosen word", min_width=140)
                 rivals = gr.Label(
@@ -574,6 +579,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         with gr.Tab("Words"):
             gr.Markdown("Every word, and how likely it was. Click one.")
             gallery = gr.Gallery(
+                format=PICTURES,
                 show_label=False,
                 columns=6,
                 fit_columns=False,
@@ -599,6 +605,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                     label="What the detector found; rest on a name to see its box",
                     height=420,
                     elem_id="boxes",
+                    format=PICTURES,
                 )
                 with gr.Column():
                     most_boxes = gr.Slider(1, 2, 2, step=1, label="Boxes at most")
@@ -670,7 +677,9 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                             for edge, value in (("Left", 30), ("Top", 30), ("Right", 70), ("Bottom", 70))
                         ]
                 with gr.Column():
-                    ask_picture = gr.Image(label="What the model is shown", height=420, elem_id="asked")
+                    ask_picture = gr.Image(
+                        label="What the model is shown", height=420, elem_id="asked", format=PICTURES
+                    )
             with gr.Row(visible=False) as ask_said:
                 ask_before = gr.HighlightedText(label="The whole photo", **marks)
                 ask_after = gr.HighlightedText(label="With that hidden", **marks)
@@ -683,7 +692,12 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             verdict = gr.Markdown(elem_id="verdict", visible=False)
             with gr.Row(visible=False) as truth_shown:
                 truth_pictures = gr.Gallery(
-                    show_label=False, columns=2, height=320, object_fit="contain", allow_preview=False
+                    format=PICTURES,
+                    show_label=False,
+                    columns=2,
+                    height=320,
+                    object_fit="contain",
+                    allow_preview=False,
                 )
                 curves = gr.LinePlot(
                     x="share of the photo, %",
@@ -729,7 +743,12 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             )
             compare_word = gr.Dropdown([], label="Where they looked for", visible=False)
             compare_pictures = gr.Gallery(
-                visible=False, show_label=False, columns=MOST_COMPARED, height="auto", allow_preview=False
+                format=PICTURES,
+                visible=False,
+                show_label=False,
+                columns=MOST_COMPARED,
+                height="auto",
+                allow_preview=False,
             )
         with gr.Tab("Many photos"):
             files = gr.File(
@@ -782,6 +801,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
                     way = gr.Radio(GALLERY.ways if GALLERY else (), value=WAYS[0], label="Captions")
                     way_of = gr.Dropdown(GALLERY.captioners if GALLERY else (), label="Captioner")
                 shots = gr.Gallery(
+                    format=PICTURES,
                     label="Photos that people described",
                     columns=3,
                     visible=GALLERY is not None,
