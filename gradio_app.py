@@ -71,6 +71,7 @@ CSS = """
   #heatmap, #places { height: auto !important; }
   .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
 }
+#views .grid-wrap { max-height: none !important; }
 #boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }
 .act { align-self: center; max-height: 3rem; min-width: fit-content !important; white-space: nowrap; }
 #many img { max-height: 4.5rem; border-radius: 0.4rem; margin: 0; }
