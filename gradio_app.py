@@ -59,7 +59,7 @@ CSS = """
 #rivals button { cursor: pointer; }
 #rivals h2 { display: none; }
 #rivals .container { padding-top: 2.4rem; }
-.caption-label { white-space: normal !important; max-width: 100% !important; }
+.caption-label { white-space: pre-line !important; max-width: 100% !important; }
 #views [role=grid] *, #rivals * { font-family: var(--font); }
 .dark #words button, .dark .token, .dark .token * { color: white !important; }
 #heatmap img, #places img, #boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }

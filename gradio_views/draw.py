@@ -294,7 +294,7 @@ def shots(way: str, captioner: str) -> list[tuple[Image.Image, str]]:
                         for name, text in shot.captions.items()
                         if name in said
                     ),
-                    f"A person: {sentence(shot.references[0])}",
+                    f"A person: {sentence(shot.references[0].strip(' .'))}",
                 ]
             ),
         )
