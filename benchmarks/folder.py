@@ -17,10 +17,10 @@ from statistics import median
 from benchmarks.pages import photo
 from benchmarks.timing import Row, process
 from captionbot import Captioner, load_image
-from captionbot.batch import caption_each, load_ahead, workers_for
+from captionbot.batch import BATCH, caption_each, load_ahead, workers_for
 from captionbot.images import find_images
 
-BEAMS, BATCH = 3, 16
+BEAMS = 3
 
 
 def measure(model: str | None, rounds: int, quick: bool) -> list[Row]:
@@ -51,8 +51,8 @@ def in_process(model: str | None, folder: Path, rounds: int) -> list[Row]:
             plain.caption([load_image(path)], beam_size=BEAMS)
 
     def pipeline(captioner: Captioner) -> None:
-        images = load_ahead(find_images([folder]), BATCH, captioner.preprocessing)
-        for _ in caption_each(captioner, images, BATCH, {"beam_size": BEAMS}, workers_for(captioner)):
+        images = load_ahead(find_images([folder]), BATCH["cpu"], captioner.preprocessing)
+        for _ in caption_each(captioner, images, BATCH["cpu"], {"beam_size": BEAMS}, workers_for(captioner)):
             pass
 
     ways: dict[str, Callable[[], None]] = {

@@ -16,16 +16,10 @@ import io
 import json
 import os
 import secrets
-import socket
-import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -37,12 +31,12 @@ import numpy as np
 import requests
 from PIL import Image
 
+from benchmarks.servers import served
 from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
 from captionbot.render import sentence
 from captionbot.samples import sample_photos
 from captionbot.weights import list_cards
 
-ROOT = Path(__file__).resolve().parents[1]
 STEERED = "two dogs"  # what sentences are made to go on with
 CAPTIONS = 3  # that both pages show unless they are told otherwise
 
@@ -202,42 +196,6 @@ def processor(pid: int) -> float:
     """Seconds of processor that a process has had, of all its threads: the same on a busy machine."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-@contextmanager
-def served(page: str) -> Iterator[tuple[str, int]]:
-    """The address of a page's server, and the process that it is."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = {
-        "streamlit": [
-            *("-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"),
-            *(f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"),
-            "--server.enableXsrfProtection=false",
-        ],
-        "gradio": ["gradio_app.py"],
-    }[page]
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
-        environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": folder}
-        server = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log
-        )
-        try:
-            for _ in range(600):
-                if server.poll() is not None:
-                    break
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5).close()
-                    break
-                except (urllib.error.URLError, TimeoutError, ConnectionError):
-                    time.sleep(0.2)
-            if server.poll() is not None:
-                raise CaptionBotError(f"{page} did not start: {Path(folder, 'log').read_text()[-2000:]}")
-            yield f"127.0.0.1:{port}", server.pid
-        finally:
-            server.terminate()
-            server.wait(30)
 
 
 class StreamlitVisitor:

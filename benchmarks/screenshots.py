@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +15,7 @@ from urllib.parse import urlencode
 
 from PIL import Image
 
-from benchmarks.pages import ROOT, served
+from benchmarks.servers import CHROMIUM, ROOT, served
 from captionbot import CaptionBotError
 from captionbot.samples import sample_photos
 
@@ -60,16 +59,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="(default: docs)")
     args = parser.parse_args(argv)
     unknown = set(args.names) - set(names)
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
 
         if unknown:
             raise CaptionBotError(f"There is no picture {unknown.pop()}; choose of {', '.join(names)}.")
-        if chromium is None or args.sample is None:
+        if CHROMIUM is None or args.sample is None:
             raise CaptionBotError("Pictures need chromium on the PATH, and the samples that gradio carries.")
         with served("streamlit") as (address, _), sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.set_default_timeout(PATIENCE)
             for shot in SHOTS:

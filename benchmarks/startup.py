@@ -11,7 +11,8 @@ import sys
 from functools import partial
 from statistics import median
 
-from benchmarks.pages import PAGES, memory, photo, served
+from benchmarks.pages import PAGES, memory, photo
+from benchmarks.servers import served
 from benchmarks.timing import Row, in_turns, seconds
 
 COMMANDS = {

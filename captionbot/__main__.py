@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
 
-from captionbot.batch import caption_each, load_ahead, workers_for
+from captionbot.batch import BATCH, caption_each, load_ahead, workers_for
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR, progress
 from captionbot.records import Result, as_written, free_name, records, write_csv, write_jsonl, written
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from captionbot.images import ImageSource
     from captionbot.types import Captioned
 
-_BATCH = {"cpu": 16, "cuda": 128, "mps": 16}
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
         int,
@@ -116,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size",
         type=_positive,
         metavar="N",
-        help=f"photos at once (default: {_BATCH['cpu']}, on a GPU {_BATCH['cuda']})",
+        help=f"photos at once (default: {BATCH['cpu']}, on a GPU {BATCH['cuda']})",
     )
     caption.add_argument(
         "--engine",
@@ -224,7 +223,7 @@ def _caption(args: argparse.Namespace) -> int:
     captioner = _captioner(args)
     done, whole = _written(args, captioner.name)
     outcomes: Counter[str] = Counter()
-    size = args.batch_size or _BATCH[captioner.device.type]
+    size = args.batch_size or BATCH[captioner.device.type]
     images = load_ahead(_left(find_images(args.paths), done.copy()), size, captioner.preprocessing)
     results = caption_each(captioner, images, size, _search_options(args), workers_for(captioner))
     results = _counted(results, outcomes)

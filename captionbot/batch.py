@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and `--help` answers before
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+BATCH = {"cpu": 16, "cuda": 128, "mps": 16}  # photos at once by device, unless one asks for another number
 LOADERS = 2  # threads that decode photos while the model works: more would only take its cores
 WORKERS = 4  # threads at most that caption batches side by side; each holds one batch in memory
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from captionbot.archives import is_archive
 from captionbot.arithmetic import VARIABLE
-from captionbot.batch import caption_each, load_ahead
+from captionbot.batch import BATCH, caption_each, load_ahead
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
 from captionbot.images import ImageSource, Preprocessing, find_images
@@ -36,7 +36,6 @@ Rows = dict[str, Any]
 """Columns of a batch, as Ray passes them on."""
 
 COLUMNS = ("image", "path", "url")  # of a .parquet, the first that is there
-BATCH = {"cpu": 16, "cuda": 128}
 SHARD = 2000  # rows of a shard; a minute's rows if those are fewer: what a kill can cost
 SHARD_SECONDS = 60.0
 _PIECE = 64  # photos that a loading task passes on at once

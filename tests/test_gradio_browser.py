@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import ARTEFACTS, CHROMIUM, on_a_laptop, opened, served
+from browsers import ARTEFACTS, on_a_laptop
 from playwright.sync_api import Browser, Locator, Page, expect
 from tiny import build_tiny_captioner
 
+from benchmarks.servers import CHROMIUM, served
 from captionbot.samples import sample_photos
 
 pytestmark = [
@@ -22,15 +22,9 @@ CHEETAH, TOWER, LION = sample_photos().values()
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served(tmp_path_factory.mktemp("server"), [sys.executable, "gradio_app.py"]) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened() as browser:
-        yield browser
+def address() -> Iterator[str]:
+    with served("gradio", protected=True) as (address, _):
+        yield f"http://{address}"
 
 
 @pytest.fixture

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import ARTEFACTS, CHROMIUM, on_a_laptop, opened, served
+from browsers import ARTEFACTS, on_a_laptop
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from benchmarks.servers import CHROMIUM, served
 from captionbot.samples import sample_photos
 
 pytestmark = [
@@ -22,17 +22,9 @@ CHEETAH, TOWER, LION = sample_photos().values()
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"]
-    command += ["--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"]
-    with served(tmp_path_factory.mktemp("server"), command, "/_stcore/health") as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with opened() as browser:
-        yield browser
+def address() -> Iterator[str]:
+    with served("streamlit", protected=True) as (address, _):
+        yield f"http://{address}"
 
 
 @pytest.fixture

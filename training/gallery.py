@@ -18,11 +18,10 @@ from typing import Any
 
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
-from captionbot.weights import find_card, list_cards
 from training.data import open_images
 from training.data.formats import FORMATS
 from training.evaluate import caption_all
-from training.leaderboard import BATCH
+from training.leaderboard import BATCH, add_common_flags, chosen_cards, photos_beside
 from training.metrics import measure
 from training.predictions import load_split
 
@@ -30,19 +29,9 @@ from training.predictions import load_split
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
     parser = argparse.ArgumentParser("python -m training.gallery", description=summary)
-    parser.add_argument("--models", nargs="+", help="names, folders or cards (default: all that ship)")
-    parser.add_argument(
-        "--annotations",
-        type=Path,
-        default=Path("../shared/data/flickr8k"),
-        help="what people wrote, any that training.evaluate reads (default: %(default)s)",
-    )
-    parser.add_argument("--images", type=Path, help="folder or tar of the photos (default: beside those)")
+    add_common_flags(parser, "--annotations")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
-    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many photos")
     parser.add_argument("--beam-size", type=int, default=5)
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     given = parser.parse_args(arguments)
     try:
@@ -60,14 +49,13 @@ def gallery(given: argparse.Namespace) -> dict[str, Any]:
     """Caption and score; the captioner with the best CIDEr comes first."""
     examples, _ = load_split(given.annotations, given.format, given.split)
     examples = examples[: given.limit or None]
-    beside = given.annotations if given.annotations.is_dir() else given.annotations.parent
-    images = given.images or beside
+    images = given.images or photos_beside(given.annotations)
     store = open_images(images)
     names = [example.name for example in examples]
     references = {example.name: example.captions for example in examples}
     captions: dict[str, dict[str, str]] = {}
     scores: dict[str, Any] = {}
-    for path in [find_card(name) for name in given.models] if given.models else list_cards():
+    for path in chosen_cards(given.models):
         captioner = Captioner.from_pretrained(path, given.device)
         options = captioner.options(beam_size=given.beam_size)
         captions[captioner.name] = caption_all(captioner, store, examples, options, BATCH)

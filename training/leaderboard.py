@@ -48,18 +48,8 @@ _METRICS = [name for name in SCORES if name not in ("split", "images", "beam_siz
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
     parser = argparse.ArgumentParser("python -m training.leaderboard", description=summary)
-    parser.add_argument("--models", nargs="+", help="names, folders or cards (default: all that ship)")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path("../shared/data/flickr8k"),
-        help="annotations, any that training.evaluate reads (default: %(default)s)",
-    )
-    parser.add_argument("--images", type=Path, help="folder or tar of the photos (default: beside the data)")
-    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=0, help="only the first so many photos: a try")
+    add_common_flags(parser, "--data")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
-    parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="file (default: leaderboard.json among the weights)")
     parser.add_argument(
         "--docs", type=Path, nargs="*", help="files with a place for the table (default: only without --out)"
@@ -75,17 +65,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def add_common_flags(parser: argparse.ArgumentParser, annotations: str) -> None:
+    """Which captioners, and which photos; annotations: the flag that says where people's captions are."""
+    parser.add_argument("--models", nargs="+", help="names, folders or cards (default: all that ship)")
+    parser.add_argument(
+        annotations,
+        type=Path,
+        default=Path("../shared/data/flickr8k"),
+        help="what people wrote, any that training.evaluate reads (default: %(default)s)",
+    )
+    parser.add_argument("--images", type=Path, help="folder or tar of the photos (default: beside that)")
+    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
+    parser.add_argument("--limit", type=int, default=0, help="only the first so many photos: a try")
+    parser.add_argument("--device", default="auto")
+
+
+def chosen_cards(models: Sequence[str] | None) -> list[Path]:
+    return [find_card(name) for name in models] if models else list_cards()
+
+
+def photos_beside(annotations: Path) -> Path:
+    return annotations if annotations.is_dir() else annotations.parent
+
+
 def leaderboard(given: argparse.Namespace) -> list[Row]:
     """The rows of all captioners, best first; files are written anew as each captioner is done."""
     examples, _ = load_split(given.data, "auto", given.split)
     examples = examples[: given.limit or None]
-    store = open_images(given.images or (given.data if given.data.is_dir() else given.data.parent))
+    store = open_images(given.images or photos_beside(given.data))
     out, docs = given.out, given.docs or []
     if not given.out and not given.limit:
         out = weights_folder() / "leaderboard.json"
         docs = DOCS if given.docs is None else given.docs
     rows = _kept(out, given.split, len(examples)) if out and out.exists() else []
-    for card in [find_card(name) for name in given.models] if given.models else list_cards():
+    for card in chosen_cards(given.models):
         measured = _measure(card, store, examples, given)
         rows = _ranked([row for row in rows if row["name"] != measured[0]["name"]] + measured)
         if out:

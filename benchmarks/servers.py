@@ -1,0 +1,65 @@
+"""The pages' real servers, for benchmarks, pictures and tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from captionbot import CaptionBotError
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+PATIENCE = 300  # seconds: another program may have all the cores
+
+
+@contextmanager
+def served(page: str, protected: bool = False) -> Iterator[tuple[str, int]]:
+    """The address of a page's server, and the process that it is.
+
+    protected: against forged requests, as Streamlit is for visitors; then only browsers can upload.
+    Raises CaptionBotError where it does not start.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = {
+        "streamlit": [
+            *("-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"),
+            *(f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"),
+            *([] if protected else ["--server.enableXsrfProtection=false"]),
+        ],
+        "gradio": ["gradio_app.py"],
+    }[page]
+    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
+        environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": folder}
+        server = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log
+        )
+        try:
+            if not _answers(f"http://127.0.0.1:{port}/", server):
+                raise CaptionBotError(f"{page} did not start: {Path(folder, 'log').read_text()[-2000:]}")
+            yield f"127.0.0.1:{port}", server.pid
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def _answers(url: str, server: subprocess.Popen[bytes]) -> bool:
+    deadline = time.monotonic() + PATIENCE
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return True
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.2)
+    return False
