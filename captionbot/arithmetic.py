@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from captionbot.decoders.from_scratch import ScratchLSTMCell, ScratchRNNCell
 from captionbot.decoders.gpt2_prefix import Unembedding
+from captionbot.decoders.soft_attention import SoftAttentionDecoder
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
@@ -210,6 +211,14 @@ class PackedRNNCell(_PackedCell, ScratchRNNCell):
 class PackedLSTMCell(_PackedCell, ScratchLSTMCell):
     """Long short-term memory."""
 
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor], more: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """more: (N, 4 H) to be added to the gates: what is known of them without a product."""
+        hidden, cell = state
+        gates = self.affine(x, hidden)
+        return self.remember(gates if more is None else gates + more, cell)
+
 
 class PackedGRUCell(nn.Module):
     """PyTorch's gated recurrent unit (arXiv 1406.1078, section 2.3): r and z are gates, n is new.
@@ -244,9 +253,26 @@ def pack(module: _Module, dtype: torch.dtype) -> _Module:
 
     What multiplies by a single row (the scores of attention) stays, and so does a module on other devices.
     """
+    if isinstance(module, SoftAttentionDecoder):
+        _tabulate_words(module)
     for name, child in list(module.named_children()):
         setattr(module, name, _packed(child, dtype) or pack(child, dtype))
     return module
+
+
+def _tabulate_words(decoder: SoftAttentionDecoder) -> None:
+    """Work out what each word adds to the LSTM's gates, and leave it the rest of its input, the context.
+
+    A step then reads a row a hypothesis instead of the embedding's share of the weights.
+    """
+    lstm, words = decoder.lstm, decoder.embedding.weight.detach()
+    width, size = words.shape[1], lstm.hidden_size
+    rest = nn.utils.skip_init(nn.LSTMCell, lstm.input_size - width, size)
+    with torch.no_grad():
+        decoder.word_gates = F.linear(words, lstm.weight_ih[:, :width])
+        weights = {**lstm.state_dict(), "weight_ih": lstm.weight_ih[:, width:]}
+        rest.load_state_dict(weights, assign=True)
+    decoder.lstm = rest
 
 
 def _packed(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:

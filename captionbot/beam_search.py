@@ -178,7 +178,8 @@ def _arrays(search: Search) -> tuple[np.ndarray, ...]:
 def _usable(log_probs: Tensor, least: int) -> Tensor:
     """(N, V) of any decoder -> a copy without NaN and infinity, made up to `least` words with -inf."""
     log_probs = log_probs.float().nan_to_num(nan=FLOOR, posinf=FLOOR).clamp_(FLOOR, 0)
-    return pad(log_probs, (0, max(0, least - log_probs.shape[1])), value=-inf)
+    missing = least - log_probs.shape[1]
+    return pad(log_probs, (0, missing), value=-inf) if missing > 0 else log_probs
 
 
 def _best(log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int) -> _Weighed:
@@ -196,7 +197,7 @@ def _best(log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int
         keys = log_probs[:, own]
         if group:
             keys = keys - options.diversity_penalty * taken[:, None]
-        keys, token_ids = keys.topk(2 * width)  # (A, k / G, 2 K / G), of each beam
+        keys, token_ids = _top(keys, 2 * width)  # (A, k / G, 2 K / G), of each beam
         keys, best = (keys + totals[:, own, None]).flatten(1).topk(2 * width)  # (A, 2 K / G), of the group
         token_ids = token_ids.flatten(1).gather(1, best)
         fates = _fates(keys, token_ids, width, eos_id)
@@ -204,6 +205,25 @@ def _best(log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int
         groups.append((token_ids, first + best // (2 * width), fates))
     token_ids, parents, fates = (torch.stack(parts, 1) for parts in zip(*groups, strict=True))
     return _weigh(token_ids, parents, fates, log_probs, totals)
+
+
+def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """What `values.topk(count)` gives of (..., V), in half the time on a CPU where V is large.
+
+    Words lie in a table of 16 rows. No more than `count` of its columns hold the best, those with the
+    greatest maxima, and the last words, which do not fill a row, are looked at one by one.
+    """
+    rows, columns = 16, values.shape[-1] // 16
+    if columns < 8 * count:
+        best = values.topk(count)
+        return best.values, best.indices
+    table = values[..., : rows * columns].unflatten(-1, (rows, columns))
+    chosen = table.amax(-2).topk(count).indices.unsqueeze(-2)  # (..., 1, count)
+    places = torch.arange(0, rows * columns, columns, device=values.device).unsqueeze(1) + chosen
+    rest = torch.arange(rows * columns, values.shape[-1], device=values.device)
+    places = torch.cat([places.flatten(-2), rest.expand(*values.shape[:-1], -1)], -1)
+    found, best = values.gather(-1, places).topk(count)
+    return found, places.gather(-1, best)
 
 
 def _draw(

@@ -58,6 +58,8 @@ class TrainingConfig:
     cache_features: compute a frozen CNN's features once; otherwise anew in every step, of photos that are
         cropped at random too.
     flips: also learn from mirrored photos.
+    crop, jitter: of photos that are not cached: the least share of its sides that a photo is cropped to, and
+        the most that its contrast, colours and brightness change by.
     doubly_stochastic: weight of the regulariser of arXiv 1502.03044, equation 14.
     scheduled_sampling: chance at the run's end that a word the decoder reads is one of its own, rising
         from 0 (arXiv 1506.03099).
@@ -115,6 +117,8 @@ class TrainingConfig:
     train_encoder: bool = False
     cache_features: bool = True
     flips: bool = True
+    crop: float = 0.8
+    jitter: float = 0.0
     epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 5e-4

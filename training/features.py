@@ -39,14 +39,25 @@ class FeatureSource(Protocol):
         mirrored: np.ndarray | None = None,
         crops: Tensor | None = None,
     ) -> Features:
-        """encoder: as it stands now. mirrored: (B,) bool. crops: (B, 3) numbers in 0..1 of `augment`."""
+        """encoder: as it stands now. mirrored: (B,) bool. crops: (B, 6) numbers in 0..1 of `augment`."""
 
 
 class PixelFeatures:
-    """Made from the photos each time, by an encoder that learns; mirrored and cropped where asked for."""
+    """Made from the photos each time, by an encoder that learns; mirrored and cropped where asked for.
 
-    def __init__(self, pixels: np.ndarray, preprocessing: Preprocessing, device: torch.device) -> None:
+    crop, jitter: as `augment` takes them.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        preprocessing: Preprocessing,
+        device: torch.device,
+        crop: float = 1.0,
+        jitter: float = 0.0,
+    ) -> None:
         self.pixels, self.preprocessing, self.device = pixels, preprocessing, device
+        self.crop, self.jitter = crop, jitter
 
     def __call__(
         self,
@@ -57,7 +68,8 @@ class PixelFeatures:
     ) -> Features:
         values = normalise(self.pixels[images], self.preprocessing, self.device)
         if mirrored is not None and crops is not None:
-            values = augment(values, torch.from_numpy(mirrored).to(self.device), crops.to(self.device))
+            mirrors = torch.from_numpy(mirrored).to(self.device)
+            values = augment(values, mirrors, crops.to(self.device), self.crop, self.jitter)
         return encoder(values)
 
 
@@ -259,20 +271,34 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing, device: torch.de
     return (values - mean) / std
 
 
-def augment(pixel_values: Tensor, mirrored: Tensor, crops: Tensor) -> Tensor:
-    """Mirror some photos, and crop each to 80..100 % of its sides at a random place.
+def augment(
+    pixel_values: Tensor, mirrored: Tensor, crops: Tensor, crop: float = 0.8, jitter: float = 0.0
+) -> Tensor:
+    """Mirror some photos, crop each at a random place, and change its colours.
 
     mirrored: (B,) bool.
-    crops: (B, 3) numbers in 0..1: how much, and where across and down.
+    crops: (B, 6) numbers in 0..1: how much to crop, and where across and down; how bright, how rich in
+        contrast, and how colourful.
+    crop: the least share of its sides that is left of a photo.
+    jitter: the most that contrast and colour change by, as a share, and brightness, in normalised units.
     """
-    scale = 0.8 + 0.2 * crops[:, 0]
-    shift = (crops[:, 1:] * 2 - 1) * (1 - scale).unsqueeze(1)
+    scale = crop + (1 - crop) * crops[:, 0]
+    shift = (crops[:, 1:3] * 2 - 1) * (1 - scale).unsqueeze(1)
     theta = torch.zeros(len(crops), 2, 3, device=crops.device)
     theta[:, 0, 0] = torch.where(mirrored, -scale, scale)
     theta[:, 1, 1] = scale
     theta[:, :, 2] = shift
     grid = F.affine_grid(theta, list(pixel_values.shape), align_corners=False)
-    return F.grid_sample(pixel_values, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    values = F.grid_sample(
+        pixel_values, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+    if not jitter:
+        return values
+    brighter, contrast, colour = ((crops[:, 3:] * 2 - 1) * jitter).T.reshape(3, -1, 1, 1, 1)
+    grey = values.mean(1, keepdim=True)
+    values = grey + (1 + colour) * (values - grey)
+    middle = values.mean((1, 2, 3), keepdim=True)
+    return middle + (1 + contrast) * (values - middle) + brighter
 
 
 def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -135,7 +135,7 @@ class Run:
 
         def features(pixels: np.ndarray, flips: bool) -> FeatureSource:
             if config.train_encoder or not config.cache_features:
-                return PixelFeatures(pixels, preprocessing, world.device)
+                return PixelFeatures(pixels, preprocessing, world.device, config.crop, config.jitter)
             encoder, cache = self.model.encoder, Path(config.cache)
             with world.main_first():
                 return cached_features(encoder, preprocessing, pixels, flips, cache, world.device, config.amp)
@@ -208,7 +208,7 @@ class Run:
         rng = np.random.default_rng([self.config.seed, self.epoch])
         order = rng.permutation(self.size)
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
-        crops = torch.from_numpy(rng.random((len(order), 3), dtype=np.float32))
+        crops = torch.from_numpy(rng.random((len(order), 6), dtype=np.float32))
         for step in range(self.step, self.steps_an_epoch):
             where = slice(step * self.config.batch_size, (step + 1) * self.config.batch_size)
             yield order[where], mirrored[where], crops[where]

@@ -63,4 +63,4 @@ def _scores(keys: Tensor, query: Tensor, weight: Tensor, activation: str) -> Ten
 def _pairs(keys: Tensor, query: Tensor, weight: Tensor, activation: str) -> Tensor:
     if activation == "relu":
         return (keys + query).relu_() @ weight
-    return (keys * query).add_(1).reciprocal_() @ (-2 * weight)
+    return torch.addcmul(keys.new_ones(()), keys, query).reciprocal_() @ (-2 * weight)

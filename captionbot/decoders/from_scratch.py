@@ -56,7 +56,11 @@ class ScratchLSTMCell(_ScratchCell):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """(N, D), ((N, H), (N, H)) -> the next ((N, H), (N, H))."""
         hidden, cell = state
-        i, f, g, o = self.affine(x, hidden).chunk(4, -1)
+        return self.remember(self.affine(x, hidden), cell)
+
+    def remember(self, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 4 H) gates before their activations and (N, H) memory -> the next hidden state and memory."""
+        i, f, g, o = gates.chunk(4, -1)
         cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
         return o.sigmoid() * cell.tanh(), cell
 

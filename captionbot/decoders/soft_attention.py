@@ -50,7 +50,13 @@ class SoftAttentionConfig:
 
 
 class SoftAttentionDecoder(Decoder):
-    """The LSTM decoder with Bahdanau soft attention (arXiv 1409.0473, appendix A.1.2)."""
+    """The LSTM decoder with Bahdanau soft attention (arXiv 1409.0473, appendix A.1.2).
+
+    word_gates: (V, 4 H), what each word adds to the LSTM's gates, where `captionbot.arithmetic` has worked it
+        out beforehand; the LSTM then reads the context alone.
+    """
+
+    word_gates: Tensor | None = None
 
     def __init__(self, config: SoftAttentionConfig) -> None:
         super().__init__()
@@ -96,7 +102,10 @@ class SoftAttentionDecoder(Decoder):
         query = prepared(self.attend_hidden(hidden), activation)  # (N, A)
         context, alphas = attend(state.images, query, self.attend_score.weight[0], activation)
         context = self.gate(hidden).sigmoid() * context
-        hidden, cell = self.lstm(torch.cat([word, context], -1), (hidden, cell))
+        if self.word_gates is None:
+            hidden, cell = self.lstm(torch.cat([word, context], -1), (hidden, cell))
+        else:
+            hidden, cell = self.lstm(context, (hidden, cell), self.word_gates[token_ids])
         output = hidden
         if self.config.deep_output:
             output = word + self.output_hidden(hidden) + self.output_context(context)  # equation 7
