@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from benchmarks.gpt2 import as_transformers, generate, search
 from captionbot.beam_search import beam_search
 from captionbot.decoders import Decoder, build_decoder
-from captionbot.decoders.gpt2_prefix import GPT2PrefixConfig, GPT2PrefixDecoder, strip_shares
+from captionbot.decoders.gpt2_prefix import Cache, GPT2PrefixConfig, GPT2PrefixDecoder, strip_shares
 from captionbot.encoders import grid_boxes
 from captionbot.errors import CaptionBotError
 from captionbot.search_options import SearchOptions
@@ -108,16 +108,20 @@ def test_every_beam_has_its_own_past(kind, features):
 def test_keys_and_values_are_never_copied_for_a_beam(features):
     _, _, state = decoder_of().step(torch.tensor([1, 1, 1]), decoder_of().start(features))
     many = state.select(torch.arange(3).repeat_interleave(50))
-    assert all(many.images[name].data_ptr() == tensor.data_ptr() for name, tensor in state.images.items())
+    assert all(many.images[name] is kept for name, kept in state.images.items())
     assert set(many.rows) == {"sees"}
 
 
-def test_one_state_can_be_continued_twice(features):
+@pytest.mark.parametrize("grad", [True, False])  # with gradients the cache is copied, without written in place
+def test_one_state_can_be_continued_twice(grad, features):
     decoder = decoder_of()
-    _, _, state = decoder.step(torch.tensor([1, 1, 1]), decoder.start(features))
-    first, _, _ = decoder.step(torch.tensor([5, 5, 5]), state)
-    decoder.step(torch.tensor([6, 6, 6]), state)
-    torch.testing.assert_close(decoder.step(torch.tensor([5, 5, 5]), state)[0], first)
+    with torch.set_grad_enabled(grad):
+        _, _, state = decoder.step(torch.tensor([1, 1, 1]), decoder.start(features))
+        first, _, next_state = decoder.step(torch.tensor([5, 5, 5]), state)
+        after, _, _ = decoder.step(torch.tensor([7, 7, 7]), next_state)
+        decoder.step(torch.tensor([6, 6, 6]), state)
+        torch.testing.assert_close(decoder.step(torch.tensor([5, 5, 5]), state)[0], first)
+        torch.testing.assert_close(decoder.step(torch.tensor([7, 7, 7]), next_state)[0], after)
 
 
 @pytest.mark.parametrize("kind", IMAGE_TOKENS)
@@ -159,11 +163,23 @@ def test_image_tokens_can_be_reinserted_after_each_block(features):
     tokens = image_tokens(decoder, features)[0] + decoder.wpe.weight[:4]
     for i, block in enumerate(decoder.blocks):
         keys = block.c_attn(F.layer_norm(tokens, (16,), block.ln_1.weight, block.ln_1.bias))[..., 16:32]
-        torch.testing.assert_close(
-            state.images[f"cache.{i}"][:, 0], keys.unflatten(-1, (2, 8)).transpose(1, 2)
-        )
+        cached = state.images[f"cache.{i}"].keys
+        torch.testing.assert_close(cached, keys.unflatten(-1, (2, 8)).transpose(1, 2))
     plain = decoder_of().start(features)
-    assert not torch.allclose(state.images["cache.1"], plain.images["cache.1"])
+    assert not torch.allclose(state.images["cache.1"].keys, plain.images["cache.1"].keys)
+
+
+@torch.inference_mode()
+def test_a_cache_copies_its_tokens_only_when_its_room_is_full():
+    tokens = torch.arange(40.0).view(1, 2, 10, 2)
+    cache = Cache(tokens[:, :, :1], tokens[:, :, :1])
+    places = set()
+    for i in range(1, 10):
+        cache = cache.appended(tokens[:, :, i : i + 1], -tokens[:, :, i : i + 1])
+        places.add(cache.keys.data_ptr())
+    torch.testing.assert_close(cache.keys, tokens)
+    torch.testing.assert_close(cache.values[:, :, 1:], -tokens[:, :, 1:])
+    assert len(places) < 4  # room for 4, 10 and 22 tokens
 
 
 def test_the_likeliest_tags_stand_in_front(features):

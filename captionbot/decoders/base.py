@@ -19,11 +19,12 @@ from captionbot.types import Features
 class State:
     """What a decoder carries from word to word. Row n belongs to image n // (N / B).
 
-    images: tensors (B, ...) that depend on the image alone, computed once and never copied per beam.
+    images: what belongs to the image and is never copied per beam, tensors (B, ...) or what selects images
+        like one (`gpt2_prefix.Cache`).
     rows: tensors (N, ...) that belong to one hypothesis each.
     """
 
-    images: dict[str, Tensor] = field(default_factory=dict)
+    images: dict[str, Any] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
 
     def select(self, rows: Tensor, images: Tensor | None = None) -> State:
@@ -80,6 +81,9 @@ class Decoder(nn.Module, ABC):
         """
 
     def step(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state."""
+        """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state.
+
+        The log-probabilities are the caller's, who may write over them.
+        """
         output, alphas, state = self.advance(token_ids, state)
         return self.logits(output).float().log_softmax(-1), alphas, state

@@ -156,6 +156,48 @@ def strip_shares(features: Features, strips: int) -> Tensor:
     return shared / shared.sum(-1, keepdim=True)
 
 
+class Cache:
+    """Keys and values of the tokens so far, in buffers with room for those to come.
+
+    New ones are written behind them, and nothing is copied, unless the room is full, or another state that
+    grew from the same tokens has written there already. With gradients all is copied.
+
+    keys, values: (B, heads, S, d) of the S tokens.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys, self.values = keys, values
+        self._buffers, self._written = (keys, values), [keys.shape[2]]
+
+    def appended(self, keys: Tensor, values: Tensor) -> Cache:
+        """With Q tokens more, (B, heads, Q, d) each."""
+        before, new = self.keys.shape[2], keys.shape[2]
+        if torch.is_grad_enabled():
+            return Cache(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2))
+        grown = Cache(self.keys, self.values)
+        grown._buffers, grown._written = self._buffers, self._written
+        if before + new > self._buffers[0].shape[2] or self._written[0] != before:
+            grown._buffers = (_with_room(self.keys, new), _with_room(self.values, new))
+            grown._written = [before]
+        for buffer, tokens in zip(grown._buffers, (keys, values), strict=True):
+            buffer[:, :, before : before + new] = tokens
+        grown._written[0] = before + new
+        grown.keys, grown.values = (buffer[:, :, : before + new] for buffer in grown._buffers)
+        return grown
+
+    def index_select(self, dim: int, index: Tensor) -> Cache:
+        """Of some of the images; dim is 0, as `State.select` asks for it."""
+        return Cache(self.keys.index_select(dim, index), self.values.index_select(dim, index))
+
+
+def _with_room(tokens: Tensor, new: int) -> Tensor:
+    """(B, heads, S, d) at the beginning of a buffer for twice as many tokens and the new ones."""
+    batch, heads, count, width = tokens.shape
+    buffer = tokens.new_empty(batch, heads, 2 * (count + new), width)
+    buffer[:, :, :count] = tokens
+    return buffer
+
+
 class GPT2Block(nn.Module):
     """One block of GPT-2: attention to what came before, then a feed-forward network."""
 
@@ -167,22 +209,19 @@ class GPT2Block(nn.Module):
         self.c_attn, self.attn_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.c_fc, self.mlp_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def forward(self, hidden: Tensor, cache: Tensor | None, sees: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, hidden: Tensor, cache: Cache | None, sees: Tensor) -> tuple[Tensor, Cache, Tensor]:
         """Q new tokens of each image.
 
-        hidden: (B, Q, D); cache: keys and values of the S tokens before, (B, 2, heads, S, d).
+        hidden: (B, Q, D); cache: of the S tokens before.
         sees: (B, Q, S + Q) bool, which tokens each new one attends to.
         Returns the next hidden, the cache with the new tokens, and the weights (B, heads, Q, S + Q).
         """
-        width = hidden.shape[-1]
-        query, new = self.c_attn(self.ln_1(hidden)).split([width, 2 * width], -1)
-        query = query.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, Q, d)
-        new = new.unflatten(-1, (2, self.heads, -1)).permute(0, 2, 3, 1, 4)  # (B, 2, heads, Q, d)
-        cache = new if cache is None else torch.cat([cache, new], 3)
-        keys, values = cache.unbind(1)
-        scores = query @ keys.mT / query.shape[-1] ** 0.5
+        parts = self.c_attn(self.ln_1(hidden)).unflatten(-1, (3, self.heads, -1))
+        query, keys, values = (part.transpose(1, 2) for part in parts.unbind(2))  # (B, heads, Q, d)
+        cache = Cache(keys, values) if cache is None else cache.appended(keys, values)
+        scores = query @ cache.keys.mT / query.shape[-1] ** 0.5
         weights = scores.masked_fill(~sees.unsqueeze(1), float("-inf")).softmax(-1)
-        context = (self._dropped(weights) @ values).transpose(1, 2).flatten(2)
+        context = (self._dropped(weights) @ cache.values).transpose(1, 2).flatten(2)
         hidden = hidden + self._dropped(self.attn_proj(context))
         wide = F.gelu(self.c_fc(self.ln_2(hidden)), approximate="tanh")
         return hidden + self._dropped(self.mlp_proj(wide)), cache, weights
