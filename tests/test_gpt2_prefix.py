@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from benchmarks.gpt2 import as_transformers, generate, search
 from captionbot.beam_search import beam_search
 from captionbot.decoders import Decoder, build_decoder
-from captionbot.decoders.gpt2_prefix import Cache, GPT2PrefixConfig, GPT2PrefixDecoder, strip_shares
+from captionbot.decoders.cache import Cache
+from captionbot.decoders.gpt2_prefix import GPT2PrefixConfig, GPT2PrefixDecoder, strip_shares
 from captionbot.encoders import grid_boxes
 from captionbot.errors import CaptionBotError
 from captionbot.search_options import SearchOptions

@@ -20,7 +20,7 @@ class State:
     """What a decoder carries from word to word. Row n belongs to image n // (N / B).
 
     images: what belongs to the image and is never copied per beam, tensors (B, ...) or what selects images
-        like one (`gpt2_prefix.Cache`).
+        like one (`cache.Cache`).
     rows: tensors (N, ...) that belong to one hypothesis each.
     """
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.cache import Cache, tokens_to_see
 from captionbot.decoders.recurrent import uniform_alphas
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
@@ -156,48 +157,6 @@ def strip_shares(features: Features, strips: int) -> Tensor:
     return shared / shared.sum(-1, keepdim=True)
 
 
-class Cache:
-    """Keys and values of the tokens so far, in buffers with room for those to come.
-
-    New ones are written behind them, and nothing is copied, unless the room is full, or another state that
-    grew from the same tokens has written there already. With gradients all is copied.
-
-    keys, values: (B, heads, S, d) of the S tokens.
-    """
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values
-        self._buffers, self._written = (keys, values), [keys.shape[2]]
-
-    def appended(self, keys: Tensor, values: Tensor) -> Cache:
-        """With Q tokens more, (B, heads, Q, d) each."""
-        before, new = self.keys.shape[2], keys.shape[2]
-        if torch.is_grad_enabled():
-            return Cache(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2))
-        grown = Cache(self.keys, self.values)
-        grown._buffers, grown._written = self._buffers, self._written
-        if before + new > self._buffers[0].shape[2] or self._written[0] != before:
-            grown._buffers = (_with_room(self.keys, new), _with_room(self.values, new))
-            grown._written = [before]
-        for buffer, tokens in zip(grown._buffers, (keys, values), strict=True):
-            buffer[:, :, before : before + new] = tokens
-        grown._written[0] = before + new
-        grown.keys, grown.values = (buffer[:, :, : before + new] for buffer in grown._buffers)
-        return grown
-
-    def index_select(self, dim: int, index: Tensor) -> Cache:
-        """Of some of the images; dim is 0, as `State.select` asks for it."""
-        return Cache(self.keys.index_select(dim, index), self.values.index_select(dim, index))
-
-
-def _with_room(tokens: Tensor, new: int) -> Tensor:
-    """(B, heads, S, d) at the beginning of a buffer for twice as many tokens and the new ones."""
-    batch, heads, count, width = tokens.shape
-    buffer = tokens.new_empty(batch, heads, 2 * (count + new), width)
-    buffer[:, :, :count] = tokens
-    return buffer
-
-
 class GPT2Block(nn.Module):
     """One block of GPT-2: attention to what came before, then a feed-forward network."""
 
@@ -266,9 +225,7 @@ class Unembedding(nn.Module):
 class GPT2PrefixDecoder(Decoder):
     """Tags (where there are any), image tokens, words: all in one sequence, only the words are predicted.
 
-    The cache of a block holds the tokens of an image once, the words of all its beams among them, in the
-    order in which they were read. What follows the beams is `sees`, a row of bools that says which of
-    them are a hypothesis's own past, so no keys or values are ever copied from beam to beam.
+    Image tokens and words lie in one `Cache` a block.
 
     alphas: attention of a word to the image tokens, the mean of all heads and blocks, each token's weight
     shared out to the places that it was made of, and scaled to sum to 1. It is the model's own attention,
@@ -341,9 +298,7 @@ class GPT2PrefixDecoder(Decoder):
         hidden = self._dropped(self.wte(token_ids) + self.wpe(position)).view(
             batch, -1, self.wte.embedding_dim
         )
-        past = seen.view(batch, -1, 1, seen.shape[1]).expand(-1, -1, words, -1).flatten(1, 2)  # (B, K T, S)
-        own = torch.block_diag(*[seen.new_ones(words, words).tril()] * (rows // batch))  # (K T, K T)
-        sees = torch.cat([past, own.expand(batch, -1, -1)], -1)
+        sees = tokens_to_see(seen, batch, words)
         images, looked = {"shares": shares}, []
         for i, block in enumerate(self.blocks):
             hidden, images[f"cache.{i}"], weights = block(hidden, state.images[f"cache.{i}"], sees)

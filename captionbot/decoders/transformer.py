@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.cache import Cache, tokens_to_see
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
@@ -71,23 +72,27 @@ class ScratchAttention(nn.Module):
         self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
 
     def pair(self, x: Tensor) -> _Pair:
-        """(G, S, D) -> the keys and values by which queries find it, (G, S, D) each."""
-        return self.key(x), self.value(x)
+        """(G, S, D) -> the keys and values by which queries find it, (G, heads, S, d) each, d = D / heads."""
+        return self._split(self.key(x)), self._split(self.value(x))
 
     def forward(self, x: Tensor, pair: _Pair, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """softmax(Q K^T / sqrt(d)) V for each head, d = D / heads (equation 1).
+        """softmax(Q K^T / sqrt(d)) V for each head (equation 1).
 
-        x: (G, T, D), what asks; pair: (G, S, D) keys and values.
+        x: (G, T, D), what asks; pair: (G, heads, S, d) keys and values.
         hidden: bool, broadcast to (G, heads, T, S), True where x must not look.
         Returns (G, T, D) and the weights (G, heads, T, S), each row summing to 1.
         """
-        q, k, v = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.query(x), *pair))
+        q, (k, v) = self._split(self.query(x)), pair
         scores = q @ k.mT / math.sqrt(q.shape[-1])  # (G, heads, T, S)
         if hidden is not None:
             scores = scores.masked_fill(hidden, float("-inf"))
         weights = scores.softmax(-1)
         context = F.dropout(weights, self.dropout, self.training) @ v
         return self.output(context.transpose(1, 2).flatten(2)), weights
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(G, S, D) -> (G, heads, S, d)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 class ScratchTransformerLayer(nn.Module):
@@ -103,31 +108,29 @@ class ScratchTransformerLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = (ScratchLayerNorm(size) for _ in range(3))
 
     def forward(
-        self, x: Tensor, past: _Pair, memory: _Pair, future: Tensor | None, padding: Tensor | None
-    ) -> tuple[Tensor, _Pair, Tensor]:
-        """T new words of N hypotheses.
+        self, x: Tensor, past: Cache, memory: _Pair, sees: Tensor, padding: Tensor | None
+    ) -> tuple[Tensor, Cache, Tensor]:
+        """Q new words of each image, of all of its hypotheses.
 
-        x: (N, T, D); past: keys and values of the S words before, (N, S, D).
-        memory: of the images' places, (B, P, D): an image's rows ask side by side, so nothing is copied.
-        future: (T, S + T) bool, True at words that come later; padding: (B, 1, 1, P), at no real places.
-        Returns the next x, the past with the new words, and (N, T, P) attention to the places.
+        x: (B, Q, D); past: of the S words before; memory: keys and values of the image's P places.
+        sees: (B, Q, S + Q) bool, which words each new one attends to.
+        padding: (B, 1, 1, P) bool, True at no real places.
+        Returns the next x, the past with the new words, and (B, Q, P) attention to the places.
         """
-        pair = self.self_attention.pair(x)
-        past = (torch.cat([past[0], pair[0]], 1), torch.cat([past[1], pair[1]], 1))
-        attended, _ = self.self_attention(x, past, future)
+        past = past.appended(*self.self_attention.pair(x))
+        attended, _ = self.self_attention(x, (past.keys, past.values), ~sees.unsqueeze(1))
         x = self.norm1(x + self._dropped(attended))
-        attended, weights = self.cross_attention(x.reshape(len(memory[0]), -1, x.shape[-1]), memory, padding)
-        x = self.norm2(x + self._dropped(attended).view_as(x))
+        attended, weights = self.cross_attention(x, memory, padding)
+        x = self.norm2(x + self._dropped(attended))
         wide = self._dropped(self.widen(x).relu())
-        x = self.norm3(x + self._dropped(self.narrow(wide)))
-        return x, past, weights.mean(1).reshape(*x.shape[:2], -1)
+        return self.norm3(x + self._dropped(self.narrow(wide))), past, weights.mean(1)
 
     def _dropped(self, values: Tensor) -> Tensor:
         return F.dropout(values, self.dropout, self.training)
 
 
 class TransformerDecoder(Decoder):
-    """Words attend to the words before them, through a cache of keys and values, and to the places."""
+    """Words attend to the words before them, through one `Cache` a layer, and to the places."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -147,15 +150,16 @@ class TransformerDecoder(Decoder):
 
     def start(self, features: Features) -> State:
         memory = self._dropped(self.image(self.normalise(features.values)))  # (B, P, D)
-        images = {}
+        images: dict[str, Any] = {}
         for i, layer in enumerate(self.layers):
             attention = cast(ScratchTransformerLayer, layer).cross_attention
             images[f"keys.{i}"], images[f"values.{i}"] = attention.pair(memory)
         if features.mask is not None:
             images["padding"] = ~features.mask[:, None, None]
-        nothing = memory[:, :0]
-        rows = {f"{part}.{i}": nothing for part in ("keys", "values") for i in range(len(self.layers))}
-        return State(images, rows)
+        for i in range(len(self.layers)):
+            nothing = images[f"keys.{i}"][:, :, :0]
+            images[f"cache.{i}"] = Cache(nothing, nothing)
+        return State(images, {"sees": memory.new_zeros(len(memory), 0, dtype=torch.bool)})
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         output, alphas, state = self.advance_all(token_ids.unsqueeze(1), state)
@@ -166,17 +170,17 @@ class TransformerDecoder(Decoder):
 
         The alphas are the last layer's attention to the places, its heads averaged.
         """
-        images, rows = state.images, dict(state.rows)
-        words, before = token_ids.shape[1], rows["keys.0"].shape[1]
-        position = torch.arange(before, before + words, device=token_ids.device)
-        size = self.config.embedding_size
+        rows, words = token_ids.shape
+        images, seen = dict(state.images), state.rows["sees"]  # (N, S)
+        batch, size = len(images["keys.0"]), self.config.embedding_size
+        position = seen.sum(1, keepdim=True) + torch.arange(words, device=seen.device)  # (N, T)
         x = self._dropped(self.embedding(token_ids) * math.sqrt(size) + sinusoids(position, size))
-        future = None if words == 1 else position.new_ones(words, before + words).bool().triu(before + 1)
+        x, sees = x.view(batch, -1, size), tokens_to_see(seen, batch, words)
         for i, layer in enumerate(self.layers):
-            past, memory = ((part[f"keys.{i}"], part[f"values.{i}"]) for part in (rows, images))
-            x, past, alphas = layer(x, past, memory, future, images.get("padding"))
-            rows[f"keys.{i}"], rows[f"values.{i}"] = past
-        return x, alphas, State(images, rows)
+            memory, past = (images[f"keys.{i}"], images[f"values.{i}"]), images[f"cache.{i}"]
+            x, images[f"cache.{i}"], alphas = layer(x, past, memory, sees, images.get("padding"))
+        x, alphas, sees = (values.reshape(rows, words, -1) for values in (x, alphas, sees))
+        return x, alphas, State(images, {"sees": sees[:, -1]})
 
     def logits(self, output: Tensor) -> Tensor:
         return self.output_word(output)
@@ -186,7 +190,7 @@ class TransformerDecoder(Decoder):
 
 
 def sinusoids(position: Tensor, size: int) -> Tensor:
-    """(T,) positions from 0 -> (T, size): sines in even columns, cosines in odd ones (section 3.5)."""
+    """(...) positions from 0 -> (..., size): sines in even columns, cosines in odd ones (section 3.5)."""
     exponent = torch.arange(0, size, 2, device=position.device) / size
-    angle = position.unsqueeze(1) * 10000.0**-exponent  # (T, size / 2)
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)
+    angle = position.unsqueeze(-1) * 10000.0**-exponent  # (..., size / 2)
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
