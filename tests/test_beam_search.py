@@ -680,3 +680,17 @@ def test_a_gpu_says_what_the_cpu_says(kind):
     here = search(decoder, features, **KINDS[kind])
     there = search(decoder.cuda(), Features(features.values.cuda(), features.boxes.cuda()), **KINDS[kind])
     assert [sentences(found) for found in here.hypotheses] == [sentences(found) for found in there.hypotheses]
+
+
+@pytest.mark.parametrize("vocabulary", [20, 300, 1279, 1280, 1290, 7501])
+def test_the_best_words_are_those_of_topk(vocabulary):
+    torch.manual_seed(vocabulary)
+    values = torch.randn(3, 4, vocabulary)
+    values[0, 0, : vocabulary - 3] = -torch.inf
+    values[1, 0] = values[1, 0].round()  # ties
+    found, places = module._top(values, 10)
+    torch.testing.assert_close(found, values.topk(10).values)
+    torch.testing.assert_close(values.gather(-1, places), found)
+    assert all(len(set(row.tolist())) == 10 for row in places.flatten(0, 1))
+    own = torch.randn(3, 4, vocabulary)
+    assert torch.equal(module._top(own, 10)[1], own.topk(10).indices)

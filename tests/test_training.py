@@ -28,7 +28,7 @@ from captionbot.vocabulary import Vocabulary
 from training.average import main as average
 from training.config import TrainingConfig, load_config, save_config
 from training.data import open_images
-from training.features import cached_features, cached_pixels, normalise
+from training.features import augment, cached_features, cached_pixels, normalise
 from training.losses import caption_loss, drop_words, self_critical_loss, soft_targets, teacher_force
 from training.metrics import CiderD
 from training.splits import read_splits
@@ -646,3 +646,27 @@ def test_every_kind_of_decoder_is_trained_by_the_same_stages(data, tmp_path, kin
     assert main(train(data, tmp_path / "two", *flags, "--decoder-config", "{}")) == 0
     (captioned,) = Captioner.from_pretrained(tmp_path / "two").caption(load_image(data / "0.jpg"))
     assert captioned.captions[0].words
+
+
+def test_a_photo_is_mirrored_cropped_to_a_share_of_its_sides_and_changed_in_colour():
+    torch.manual_seed(0)
+    photos = torch.rand(2, 3, 20, 20)
+    still, whole = torch.full((2, 6), 0.5), torch.full((2, 6), 1.0)
+    both = torch.tensor([False, True])
+    seen = augment(photos, both, whole, crop=0.5, jitter=0.0)
+    torch.testing.assert_close(seen, torch.stack([photos[0], photos[1].flip(-1)]), atol=1e-4, rtol=0)
+
+    ramp = torch.linspace(0, 1, 20).expand(2, 3, 20, 20)
+    corner = torch.zeros(2, 6)  # the smallest crop, at the left
+    seen = augment(ramp, torch.tensor([False, False]), corner, crop=0.5)
+    torch.testing.assert_close(seen[..., 1:], ramp[..., :19] / 2 + 0.25 / 19, atol=1e-3, rtol=0)
+
+    neither = torch.tensor([False, False])
+    torch.testing.assert_close(augment(photos, neither, still, 1.0, 0.4), photos, atol=1e-4, rtol=0)
+    bright = still.clone()
+    bright[:, 3] = 1
+    torch.testing.assert_close(augment(photos, neither, bright, 1.0, 0.4), photos + 0.4, atol=1e-4, rtol=0)
+    pale = still.clone()
+    pale[:, 5] = 0
+    seen = augment(photos, neither, pale, 1.0, 1.0)  # all colour is gone, brightness stays
+    torch.testing.assert_close(seen, photos.mean(1, keepdim=True).expand_as(photos), atol=1e-4, rtol=0)

@@ -160,7 +160,8 @@ class TrainingConfig:
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise CaptionBotError(f"{name} is '{value}'; choose one of {', '.join(allowed)}.")
-        for name in ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema"):
+        for name in ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema", "crop",
+                     "jitter"):  # fmt: skip
             if not 0 <= (value := getattr(self, name)) <= 1:
                 raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
         if unknown := sorted(set(self.reward) - set(REWARDS)):
