@@ -189,19 +189,21 @@ def _best(log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int
     """
     images, rows, vocabulary = log_probs.shape
     width = options.beam_size // options.num_groups
-    taken = log_probs.new_zeros(images, vocabulary)  # beams of earlier groups that take a word
+    # how many beams of earlier groups take a word
+    taken = log_probs.new_zeros(images, vocabulary) if options.num_groups > 1 else None
     groups = []
     for group in range(options.num_groups):
         first = group * width if rows > 1 else 0  # before the first word the groups share the only row
         own = slice(first, first + width)
         keys = log_probs[:, own]
-        if group:
+        if group and taken is not None:
             keys = keys - options.diversity_penalty * taken[:, None]
         keys, token_ids = _top(keys, 2 * width)  # (A, k / G, 2 K / G), of each beam
         keys, best = (keys + totals[:, own, None]).flatten(1).topk(2 * width)  # (A, 2 K / G), of the group
         token_ids = token_ids.flatten(1).gather(1, best)
         fates = _fates(keys, token_ids, width, eos_id)
-        taken.scatter_add_(1, token_ids, (fates == Fate.KEPT).float())
+        if taken is not None:
+            taken.scatter_add_(1, token_ids, (fates == Fate.KEPT).float())
         groups.append((token_ids, first + best // (2 * width), fates))
     token_ids, parents, fates = (torch.stack(parts, 1) for parts in zip(*groups, strict=True))
     return _weigh(token_ids, parents, fates, log_probs, totals)

@@ -113,7 +113,7 @@ def test_keys_and_values_are_never_copied_for_a_beam(features):
     assert set(many.rows) == {"sees"}
 
 
-@pytest.mark.parametrize("grad", [True, False])  # with gradients the cache is copied, without written in place
+@pytest.mark.parametrize("grad", [True, False])  # with gradients the cache is copied
 def test_one_state_can_be_continued_twice(grad, features):
     decoder = decoder_of()
     with torch.set_grad_enabled(grad):

@@ -67,6 +67,9 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
 def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
     """The captioner of `init`; what its card says of it as it was, its scores above all, is left out."""
     card, encoder, decoder = cards.load(find_card(config.init))
+    if config.encoder_weights:
+        kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
+        encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
     changes = {k: v for k, v in config.decoder_config.items() if card.decoder.get(k) != v}
     if fixed := sorted(k for k in changes if "dropout" not in k):
         raise CaptionBotError(

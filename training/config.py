@@ -49,7 +49,7 @@ class TrainingConfig:
     extend_vocabulary: add to the vocabulary of init the words of the training captions that it lacks, each
         seen at least min_count times.
     encoder_weights: safetensors of the CNN by torchvision's names, or the run folder or card of a
-        captioner whose encoder to take, where there is no init.
+        captioner whose encoder to take, in the place of init's where there is one.
 
     Stage
     stage: "cross-entropy"; "self-critical" (arXiv 1612.00563); "language-model", the decoder alone on
