@@ -217,8 +217,8 @@ def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     rows, columns = 16, values.shape[-1] // 16
     if columns < 8 * count:
-        best = values.topk(count)
-        return best.values, best.indices
+        found, places = values.topk(count)
+        return found, places
     table = values[..., : rows * columns].unflatten(-1, (rows, columns))
     chosen = table.amax(-2).topk(count).indices.unsqueeze(-2)  # (..., 1, count)
     places = torch.arange(0, rows * columns, columns, device=values.device).unsqueeze(1) + chosen
