@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -26,11 +26,12 @@ from captionbot.decoders.gpt2_prefix import Unembedding
 from captionbot.decoders.soft_attention import SoftAttentionDecoder
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
+from captionbot.int8 import convolution_before, int8_cnn
 from captionbot.types import Features
 
 _Module = TypeVar("_Module", bound=nn.Module)
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-PRECISIONS = ("auto", "float32", "half", *HALVES)
+PRECISIONS = ("auto", "float32", "half", *HALVES, "int8")
 VARIABLE = "CAPTIONBOT_PRECISION"
 _MANY = 8  # photos at once from which on one layout suits all numbers of them and of threads
 _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
@@ -38,10 +39,14 @@ _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its roun
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """What an encoder and a decoder are packed to on a CPU; None leaves them as they are."""
+    """What an encoder and a decoder are packed to on a CPU; None leaves them as they are.
+
+    int8: the encoder's CNN is in 8-bit integers as far as it goes, and the rest of it in `encoder`.
+    """
 
     encoder: torch.dtype | None = None
     decoder: torch.dtype | None = None
+    int8: bool = False
 
 
 def choose(precision: str) -> Arithmetic:
@@ -49,7 +54,8 @@ def choose(precision: str) -> Arithmetic:
 
     precision: "float32"; "half" for the fast mode, encoder and decoder in the finest half precision that the
         CPU multiplies in, or "float16" or "bfloat16" for one of them; or "auto": words are chosen in float32,
-        and photos encoded in half precision where that is at least 1.3 times as fast.
+        and photos encoded in half precision where that is at least 1.3 times as fast. "int8" is "auto" with
+        the photos encoded in 8-bit integers.
     Raises CaptionBotError for another precision, or one that this CPU does not know.
     """
     if precision not in PRECISIONS:
@@ -64,8 +70,10 @@ def choose(precision: str) -> Arithmetic:
             )
         return Arithmetic(dtype, dtype)
     cnn_gains, linear_gains = _gains(dtype)
-    encoder = dtype if precision == "auto" and cnn_gains > _HALF_PAYS else None
-    return Arithmetic(encoder, torch.float32 if linear_gains > 1 else None)
+    decoder = torch.float32 if linear_gains > 1 else None
+    if precision == "int8":
+        return Arithmetic(dtype or torch.float32, decoder, int8=True)
+    return Arithmetic(dtype if precision == "auto" and cnn_gains > _HALF_PAYS else None, decoder)
 
 
 def asked_for(otherwise: str) -> str:
@@ -287,18 +295,21 @@ def _packed(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:
     return PackedGRUCell(layer, dtype) if isinstance(layer, nn.GRUCell) else None
 
 
-class HalfEncoder:
-    """An encoder whose CNN is packed in half precision, for what it is called with; it gives fp32.
+class PackedEncoder:
+    """An encoder whose CNN is packed, for what it is called with, in less than fp32; it gives fp32.
 
     oneDNN's layout of a convolution suits a number of photos and, for a single one, of threads. For others it
     is rearranged at every call, which takes longer than the CNN itself, so that each gets a copy of its own.
 
     encoder: keeps its weights and gradients, and does what half precision cannot: photos whose numbers are
         too large for it, and CNNs with layers that do not go with that.
+    dtype: of the CNN, or of what is left of it where `largest` has its ranges for `int8.int8_cnn`.
     """
 
-    def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
-        self.encoder, self.dtype = encoder, dtype
+    def __init__(
+        self, encoder: nn.Module, dtype: torch.dtype, largest: Mapping[str, float] | None = None
+    ) -> None:
+        self.encoder, self.dtype, self.largest = encoder, dtype, largest
         self.packed: dict[int, nn.Module] = {}
         self._lock = Lock()
 
@@ -315,19 +326,31 @@ class HalfEncoder:
         with self._lock:
             if key not in self.packed:
                 batch = 2 * _MANY if many else 1
-                self.packed[key] = packed_encoder(self.encoder, self.dtype, pixel_values[:1], batch)
+                self.packed[key] = packed_encoder(
+                    self.encoder, self.dtype, pixel_values[:1], batch, self.largest
+                )
             return self.packed[key]
 
 
-def packed_encoder(encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor, batch: int = 1) -> nn.Module:
+def packed_encoder(
+    encoder: nn.Module,
+    dtype: torch.dtype,
+    pixel_values: Tensor,
+    batch: int = 1,
+    largest: Mapping[str, float] | None = None,
+) -> nn.Module:
     """An encoder with the same weights whose CNN is packed, and gives fp32; the encoder itself where the
     CNN has layers that do not go with that.
 
     pixel_values: (1, 3, H, W) of any photo, to try it with. batch: photos at once that it shall be fast for.
+    largest: what `int8.int8_cnn` takes the scales of 8-bit integers from; None for none.
     """
     try:
         with torch.inference_mode():
-            twin = _with_packed_grids(encoder, dtype, _input_sizes(encoder, pixel_values, batch))
+            sizes = _input_sizes(encoder, pixel_values, batch)
+            twin = _with_packed_grids(
+                encoder, partial(_packed_cnn, dtype=dtype, sizes=sizes, largest=largest)
+            )
             twin(pixel_values)
     except (AttributeError, RuntimeError, TypeError):
         return encoder
@@ -350,45 +373,46 @@ def _input_sizes(encoder: nn.Module, pixel_values: Tensor, batch: int) -> dict[n
     return sizes
 
 
-def _with_packed_grids(
-    module: nn.Module, dtype: torch.dtype, sizes: Mapping[nn.Module, list[int]]
-) -> nn.Module:
-    """The module itself where there is no CNN in it, else a copy that shares all other parts with it."""
+def _with_packed_grids(module: nn.Module, packed: Callable[[fx.GraphModule], fx.GraphModule]) -> nn.Module:
+    """The module itself where there is no CNN in it, else a copy that shares all other parts with it.
+
+    packed: makes of a CNN a packed one.
+    """
     if not any(isinstance(part, GridEncoder) for part in module.modules()):
         return module
     twin = copy.copy(module)
     if isinstance(module, GridEncoder):
-        twin._modules = dict(module._modules) | {"cnn": _packed_cnn(module.cnn, dtype, sizes)}
+        twin._modules = dict(module._modules) | {"cnn": packed(module.cnn)}
     else:
         twin._modules = {
-            name: child and _with_packed_grids(child, dtype, sizes) for name, child in module._modules.items()
+            name: child and _with_packed_grids(child, packed) for name, child in module._modules.items()
         }
     return twin
 
 
 def _packed_cnn(
-    cnn: fx.GraphModule, dtype: torch.dtype, sizes: Mapping[nn.Module, list[int]]
+    cnn: fx.GraphModule,
+    dtype: torch.dtype,
+    sizes: Mapping[nn.Module, list[int]],
+    largest: Mapping[str, float] | None = None,
 ) -> fx.GraphModule:
     """A CNN's graph with its convolutions and linear layers packed, each with the ReLU behind it."""
+    if largest:
+        cnn = int8_cnn(cnn, largest, sizes)
     graph = fx.Graph()
     graph.output(graph.graph_copy(cnn.graph, {}))
     packed = fx.GraphModule(cnn, graph)
-    for node in list(packed.graph.nodes):
+    nodes = list(packed.graph.nodes)
+    relus = {convolution_before(packed, node): node for node in nodes}
+    for node in nodes:
         layer = packed.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d):
-            (*_, following) = node.users
-            relu = len(node.users) == 1 and _is_relu(packed, following)
-            packed.set_submodule(node.target, PackedConv2d(layer, dtype, relu, sizes.get(layer)))
+            relu = relus.get(node)
+            packed.set_submodule(node.target, PackedConv2d(layer, dtype, relu is not None, sizes.get(layer)))
             if relu:
-                following.replace_all_uses_with(node)
-                packed.graph.erase_node(following)
+                relu.replace_all_uses_with(node)
+                packed.graph.erase_node(relu)
         elif isinstance(layer, nn.Linear):
             packed.set_submodule(node.target, PackedLinear(layer.weight, layer.bias, dtype))
     packed.recompile()
     return packed
-
-
-def _is_relu(cnn: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return isinstance(cnn.get_submodule(str(node.target)), nn.ReLU)
-    return node.target in (F.relu, torch.relu, torch.relu_, "relu", "relu_")

@@ -53,8 +53,8 @@ class Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
-        precision: auto, float32, half, float16 or bfloat16 on a CPU, as of `captionbot.arithmetic.choose`;
-            None asks the environment's CAPTIONBOT_PRECISION, and then the card.
+        precision: auto, float32, half, float16, bfloat16 or int8 on a CPU, as of
+            `captionbot.arithmetic.choose`; None asks the environment's CAPTIONBOT_PRECISION, then the card.
         Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
         not there.
         """
@@ -69,8 +69,14 @@ class Captioner:
     def _pack(self, chosen: arithmetic.Arithmetic) -> None:
         if chosen.decoder:
             arithmetic.pack(self.decoder, chosen.decoder)
+        if chosen.int8 and not self.card.largest:
+            raise CaptionBotError(
+                f"{self.name} cannot encode in int8: its card does not say how large the CNN's values get; "
+                "export it with --int8-photos, or choose another precision."
+            )
         if chosen.encoder:
-            self._encode = arithmetic.HalfEncoder(self.encoder, chosen.encoder)
+            largest = self.card.largest if chosen.int8 else None
+            self._encode = arithmetic.PackedEncoder(self.encoder, chosen.encoder, largest)
 
     @property
     def name(self) -> str:

@@ -32,6 +32,7 @@ class Card:
     search: the options of `SearchOptions` that it was chosen with.
     precision: what it computes in on a CPU unless told otherwise, as of `captionbot.arithmetic.choose`:
         "auto" where its scores were measured so.
+    largest: values that the CNN's layers give, for the scales of int8: `captionbot.int8.largest_values`.
     training: data, seed, commands, and the table of what was tried.
     scores: measured ones by name, with the split, beam size and command that give them again.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
@@ -47,6 +48,7 @@ class Card:
     vocabulary: tuple[str, ...] | dict[str, str]
     search: dict[str, Any] = field(default_factory=dict)
     precision: str = "float32"
+    largest: dict[str, float] = field(default_factory=dict)
     description: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)

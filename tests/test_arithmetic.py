@@ -146,7 +146,7 @@ def test_who_chooses_the_precision(monkeypatch, tmp_path):
 
 def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
     encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
-    half = arithmetic.HalfEncoder(encoder, torch.bfloat16)
+    half = arithmetic.PackedEncoder(encoder, torch.bfloat16)
     pixels = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         expected = encoder(pixels).values
@@ -160,7 +160,7 @@ def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
 
 def test_one_photo_and_many_have_layouts_of_their_own(tmp_path):
     encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
-    half, threads = arithmetic.HalfEncoder(encoder, torch.bfloat16), torch.get_num_threads()
+    half, threads = arithmetic.PackedEncoder(encoder, torch.bfloat16), torch.get_num_threads()
     photos = torch.randn(9, 3, 64, 64)
     with torch.inference_mode():
         many = half(photos).values

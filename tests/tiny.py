@@ -63,15 +63,24 @@ def build_region_captioner(folder: Path, name: str = "regions", boxes: int = 5) 
     return cards.save(folder, card, *parts)
 
 
-def build_tiny_captioner(folder: Path, name: str = "tiny", default: bool = True) -> Path:
-    """Write an untrained captioner (4 x 4 places, 20 words) into a folder; returns its card."""
+def build_tiny_captioner(
+    folder: Path,
+    name: str = "tiny",
+    default: bool = True,
+    cnn: tuple[str, str, int] = ("mobilenet_v2", "features.10", 64),
+) -> Path:
+    """Write an untrained captioner (4 x 4 places, 20 words) into a folder; returns its card.
+
+    cnn: architecture, layer and its channels.
+    """
     torch.manual_seed(0)
     vocabulary = Vocabulary.build([WORDS])
-    encoder = {"kind": "grid", "architecture": "mobilenet_v2", "layer": "features.10"}
+    architecture, layer, channels = cnn
+    encoder = {"kind": "grid", "architecture": architecture, "layer": layer}
     decoder = {
         "kind": "soft-attention",
         "vocabulary_size": len(vocabulary),
-        "feature_size": 64,
+        "feature_size": channels,
         "annotation_size": 16,
         "embedding_size": 16,
         "hidden_size": 16,

@@ -13,11 +13,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from captionbot import card as cards
 from captionbot.arithmetic import PRECISIONS
+from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
+from captionbot.images import Preprocessing, load_image, squash
+from captionbot.int8 import largest_values
 from captionbot.weights import find_card, weights_folder
+from training.data import open_images
+from training.features import normalise
 
+INT8_PHOTOS = 64
 SCORES = (
     "split",
     "images",
@@ -49,6 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
     parser.add_argument("--search", type=json.loads, default={}, help="search options to start with, as JSON")
     parser.add_argument("--precision", choices=PRECISIONS, help="to compute in on a CPU, if its scores hold")
+    parser.add_argument(
+        "--int8-photos",
+        type=Path,
+        metavar="PATH",
+        help=f"folder or tar of photos, {INT8_PHOTOS} of which show how large the CNN's values get, for int8",
+    )
     parser.add_argument("--mirror", action="store_true", help="average features with the mirrored photo's")
     parser.add_argument("--description", help="one sentence for the pages")
     parser.add_argument("--licence", help="of the weights")
@@ -78,11 +93,26 @@ def export(given: argparse.Namespace) -> Path:
         search=card.search | given.search,
         precision=given.precision or card.precision,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
+        largest=_largest(encoder, card, given.int8_photos) if given.int8_photos else card.largest,
     )
     folder = given.out or weights_folder()
     if given.shared and not (folder / given.shared).exists():
         cards.save_part(folder / given.shared, encoder, given.storage)
     return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
+
+
+def _largest(encoder: nn.Module, card: cards.Card, path: Path) -> dict[str, float]:
+    """What the CNN's layers give at most of some photos, three digits each."""
+    cnns = [module.cnn for module in encoder.modules() if isinstance(module, GridEncoder)]
+    if not cnns:
+        raise CaptionBotError(
+            f"{card.name} has no CNN of a grid, which int8 is for; leave --int8-photos out."
+        )
+    store, preprocessing = open_images(path), Preprocessing.from_json(card.preprocessing)
+    names = store.names()[:INT8_PHOTOS]
+    pixels = (squash(load_image(store[name]), preprocessing) for name in names)
+    batches = (normalise(photo[None], preprocessing, torch.device("cpu")) for photo in pixels)
+    return {name: float(f"{value:.3g}") for name, value in largest_values(cnns[0], batches).items()}
 
 
 if __name__ == "__main__":
