@@ -19,13 +19,16 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from captionbot import CaptionBotError, Captioner, load_image
+from captionbot import card as cards
 from captionbot.decoders import DECODERS
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.encoders import build_encoder
 from captionbot.images import Preprocessing
 from captionbot.types import Features
 from captionbot.vocabulary import Vocabulary
+from tests.tiny import build_tiny_captioner
 from training.average import main as average
+from training.captioners import build_captioner
 from training.config import TrainingConfig, load_config, save_config
 from training.data import open_images
 from training.features import augment, cached_features, cached_pixels, normalise
@@ -670,3 +673,16 @@ def test_a_photo_is_mirrored_cropped_to_a_share_of_its_sides_and_changed_in_colo
     pale[:, 5] = 0
     seen = augment(photos, neither, pale, 1.0, 1.0)  # all colour is gone, brightness stays
     torch.testing.assert_close(seen, photos.mean(1, keepdim=True).expand_as(photos), atol=1e-4, rtol=0)
+
+
+def test_a_decoder_moves_to_the_encoder_of_another_captioner(tmp_path):
+    start = build_tiny_captioner(tmp_path / "start")
+    card, encoder, decoder = cards.load(start)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(1)
+    cards.save(tmp_path / "other", card, encoder, decoder)
+    config = TrainingConfig(init=str(tmp_path / "start"), encoder_weights=str(tmp_path / "other"))
+    _, model = build_captioner(config, [])
+    for part, expected in ((model.encoder, encoder), (model.decoder, decoder)):
+        torch.testing.assert_close(dict(part.state_dict()), dict(expected.state_dict()))
