@@ -31,6 +31,7 @@ from training.average import main as average
 from training.captioners import build_captioner
 from training.config import TrainingConfig, load_config, save_config
 from training.data import open_images
+from training.export import main as export
 from training.features import augment, cached_features, cached_pixels, normalise
 from training.losses import caption_loss, drop_words, self_critical_loss, soft_targets, teacher_force
 from training.metrics import CiderD
@@ -686,3 +687,19 @@ def test_a_decoder_moves_to_the_encoder_of_another_captioner(tmp_path):
     _, model = build_captioner(config, [])
     for part, expected in ((model.encoder, encoder), (model.decoder, decoder)):
         torch.testing.assert_close(dict(part.state_dict()), dict(expected.state_dict()))
+
+
+def test_export_puts_another_cnn_under_a_captioner(tmp_path, capsys):
+    start = build_tiny_captioner(tmp_path / "start")
+    card, encoder, decoder = cards.load(start)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(1)
+    other = cards.save(tmp_path / "other", card, encoder, decoder)
+    arguments = [str(start), "--name", "moved", "--out", str(tmp_path), "--storage", "float32"]
+    assert export([*arguments, "--cnn", str(other)]) == 0
+    _, moved, _ = cards.load(tmp_path / "moved.json")
+    torch.testing.assert_close(dict(moved.state_dict()), dict(encoder.state_dict()))
+    another = build_tiny_captioner(tmp_path / "another", cnn=("squeezenet1_1", "features.6", 256))
+    assert export([*arguments, "--cnn", str(another)]) == 2
+    assert "does not fit" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from captionbot import card as cards
 from captionbot.arithmetic import PRECISIONS
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="keep the CNN in this file of the folder, for several captioners; made if it is not there",
     )
+    parser.add_argument("--cnn", metavar="RUN", help="captioner whose CNN to put in the place of its own")
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
@@ -80,6 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def export(given: argparse.Namespace) -> Path:
     card, encoder, decoder = cards.load(find_card(given.run))
+    if given.cnn:
+        other, donor, _ = cards.load(find_card(given.cnn))
+        try:
+            _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
+        except RuntimeError:
+            raise CaptionBotError(
+                f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
+                f"{card.encoder}; give a captioner with the same architecture and layer."
+            ) from None
     results = json.loads(given.scores.read_text()) if given.scores else {}
     training = card.training | ({"tried": json.loads(given.tried.read_text())} if given.tried else {})
     card = dataclasses.replace(
@@ -101,18 +111,23 @@ def export(given: argparse.Namespace) -> Path:
     return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
 
 
+def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:
+    """The CNN of a captioner's grid."""
+    for module in encoder.modules():
+        if isinstance(module, GridEncoder):
+            return module.cnn
+    raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --int8-photos are for.")
+
+
 def _largest(encoder: nn.Module, card: cards.Card, path: Path) -> dict[str, float]:
     """What the CNN's layers give at most of some photos, three digits each."""
-    cnns = [module.cnn for module in encoder.modules() if isinstance(module, GridEncoder)]
-    if not cnns:
-        raise CaptionBotError(
-            f"{card.name} has no CNN of a grid, which int8 is for; leave --int8-photos out."
-        )
     store, preprocessing = open_images(path), Preprocessing.from_json(card.preprocessing)
     names = store.names()[:INT8_PHOTOS]
     pixels = (squash(load_image(store[name]), preprocessing) for name in names)
     batches = (normalise(photo[None], preprocessing, torch.device("cpu")) for photo in pixels)
-    return {name: float(f"{value:.3g}") for name, value in largest_values(cnns[0], batches).items()}
+    return {
+        name: float(f"{value:.3g}") for name, value in largest_values(_cnn(encoder, card), batches).items()
+    }
 
 
 if __name__ == "__main__":
