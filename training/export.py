@@ -92,6 +92,7 @@ def export(given: argparse.Namespace) -> Path:
             ) from None
     results = json.loads(given.scores.read_text()) if given.scores else {}
     training = card.training | ({"tried": json.loads(given.tried.read_text())} if given.tried else {})
+    training |= {"cnn": given.cnn} if given.cnn else {}
     card = dataclasses.replace(
         card,
         name=given.name,
