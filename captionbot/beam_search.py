@@ -176,8 +176,8 @@ def _arrays(search: Search) -> tuple[np.ndarray, ...]:
 
 
 def _usable(log_probs: Tensor, least: int) -> Tensor:
-    """(N, V), written over -> the same without NaN and infinity, made up to `least` words with -inf."""
-    log_probs = log_probs.float().nan_to_num_(nan=FLOOR, posinf=FLOOR).clamp_(FLOOR, 0)
+    """(N, V) of any decoder -> a copy without NaN and infinity, made up to `least` words with -inf."""
+    log_probs = log_probs.float().nan_to_num(nan=FLOOR, posinf=FLOOR).clamp_(FLOOR, 0)
     missing = least - log_probs.shape[1]
     return pad(log_probs, (0, missing), value=-inf) if missing > 0 else log_probs
 

@@ -81,9 +81,6 @@ class Decoder(nn.Module, ABC):
         """
 
     def step(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state.
-
-        The log-probabilities are the caller's, who may write over them.
-        """
+        """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state."""
         output, alphas, state = self.advance(token_ids, state)
         return self.logits(output).float().log_softmax(-1), alphas, state
