@@ -274,13 +274,9 @@ def _tabulate_words(decoder: SoftAttentionDecoder) -> None:
     A step then reads a row a hypothesis instead of the embedding's share of the weights.
     """
     lstm, words = decoder.lstm, decoder.embedding.weight.detach()
-    width, size = words.shape[1], lstm.hidden_size
-    rest = nn.utils.skip_init(nn.LSTMCell, lstm.input_size - width, size)
-    with torch.no_grad():
-        decoder.word_gates = F.linear(words, lstm.weight_ih[:, :width])
-        weights = {**lstm.state_dict(), "weight_ih": lstm.weight_ih[:, width:]}
-        rest.load_state_dict(weights, assign=True)
-    decoder.lstm = rest
+    of_word, of_context = lstm.weight_ih.detach().tensor_split([words.shape[1]], 1)
+    decoder.word_gates = F.linear(words, of_word)
+    lstm.weight_ih = nn.Parameter(of_context, requires_grad=False)  # until the cell is packed
 
 
 def _packed(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:

@@ -70,6 +70,8 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
+    if config.encoder_weights or config.train_encoder:
+        card = dataclasses.replace(card, largest={})  # of another CNN
     changes = {k: v for k, v in config.decoder_config.items() if card.decoder.get(k) != v}
     if fixed := sorted(k for k in changes if "dropout" not in k):
         raise CaptionBotError(

@@ -85,6 +85,7 @@ def export(given: argparse.Namespace) -> Path:
         other, donor, _ = cards.load(find_card(given.cnn))
         try:
             _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
+            card = dataclasses.replace(card, largest=other.largest)
         except RuntimeError:
             raise CaptionBotError(
                 f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "

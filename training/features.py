@@ -272,7 +272,7 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing, device: torch.de
 
 
 def augment(
-    pixel_values: Tensor, mirrored: Tensor, crops: Tensor, crop: float = 0.8, jitter: float = 0.0
+    pixel_values: Tensor, mirrored: Tensor, crops: Tensor, crop: float, jitter: float = 0.0
 ) -> Tensor:
     """Mirror some photos, crop each at a random place, and change its colours.
 

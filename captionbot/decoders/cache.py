@@ -7,37 +7,47 @@ that no keys or values are ever copied from beam to beam.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
 
 class Cache:
-    """Keys and values of the tokens so far, in buffers with room for those to come.
+    """Keys and values of the tokens so far, with room behind them for those to come.
 
-    New ones are written behind them, and nothing is copied, unless the room is full, or another state that
+    New ones are written there, and nothing is copied, unless the room is full, or another state that
     grew from the same tokens has written there already. With gradients all is copied.
 
     keys, values: (B, heads, S, d) of the S tokens.
     """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys, self.values = keys, values
-        self._buffers, self._written = (keys, values), [keys.shape[2]]
+        self._room, self._count = (keys, values), keys.shape[2]
+        self._written = [self._count]  # of the room, by this state or one that grew from it
+
+    @property
+    def keys(self) -> Tensor:
+        return self._room[0][:, :, : self._count]
+
+    @property
+    def values(self) -> Tensor:
+        return self._room[1][:, :, : self._count]
 
     def appended(self, keys: Tensor, values: Tensor) -> Cache:
         """With Q tokens more, (B, heads, Q, d) each."""
-        before, new = self.keys.shape[2], keys.shape[2]
+        before, after = self._count, self._count + keys.shape[2]
         if torch.is_grad_enabled():
             return Cache(torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2))
-        grown = Cache(self.keys, self.values)
-        grown._buffers, grown._written = self._buffers, self._written
-        if before + new > self._buffers[0].shape[2] or self._written[0] != before:
-            grown._buffers = (_with_room(self.keys, new), _with_room(self.values, new))
-            grown._written = [before]
-        for buffer, tokens in zip(grown._buffers, (keys, values), strict=True):
-            buffer[:, :, before : before + new] = tokens
-        grown._written[0] = before + new
-        grown.keys, grown.values = (buffer[:, :, : before + new] for buffer in grown._buffers)
+        grown = copy.copy(self)
+        if after > self._room[0].shape[2] or self._written[0] != before:
+            grown._room, grown._written = (
+                (_with_room(self.keys, after), _with_room(self.values, after)),
+                [before],
+            )
+        for room, tokens in zip(grown._room, (keys, values), strict=True):
+            room[:, :, before:after] = tokens
+        grown._count = grown._written[0] = after
         return grown
 
     def index_select(self, dim: int, index: Tensor) -> Cache:
@@ -56,9 +66,9 @@ def tokens_to_see(seen: Tensor, images: int, words: int) -> Tensor:
     return torch.cat([past, own.expand(images, -1, -1)], -1)
 
 
-def _with_room(tokens: Tensor, new: int) -> Tensor:
-    """(B, heads, S, d) at the beginning of a buffer for twice as many tokens and the new ones."""
-    batch, heads, count, width = tokens.shape
-    buffer = tokens.new_empty(batch, heads, 2 * (count + new), width)
-    buffer[:, :, :count] = tokens
-    return buffer
+def _with_room(tokens: Tensor, count: int) -> Tensor:
+    """(B, heads, S, d) tokens at the beginning of room for twice the count."""
+    batch, heads, before, width = tokens.shape
+    room = tokens.new_empty(batch, heads, 2 * count, width)
+    room[:, :, :before] = tokens
+    return room
