@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
 _SCALE = ".scale"
+BLOCK = 64  # numbers of a row that share a scale in int8: with one a row alone, a large one coarsens all others
+FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def save(
 
     The card comes last, so that a half is never taken for a whole.
 
-    storage: float32, float16, int8 (matrices with a scale a row, everything else float16), or int8-all
-        (convolutions like matrices).
+    storage: float32, float16, int8 (matrices in blocks with a scale each, everything else float16), or
+        int8-all (convolutions like matrices).
     shared: name of a file in the folder, written by `save_part`, whose tensors are not written again.
     """
     tensors = _tensors(encoder, decoder)
@@ -209,9 +212,10 @@ def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: st
 
 
 def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
-    """Tensors as they are stored; int8 keeps round(x / scale) with scale = max|row| / 127 for every row.
+    """Tensors as they are stored; int8 keeps round(x / scale), with a scale for each `BLOCK` numbers of a row.
 
     A row of a convolution's weights, which int8-all stores so too, is all that makes one output channel.
+    Matrices of fewer than `FEW` numbers stay in float16.
     """
     import torch
 
@@ -220,10 +224,13 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     packed: dict[str, Tensor] = {}
     for name, value in tensors.items():
         tensor = value.detach().cpu().float().contiguous()
-        rows = tensor.ndim == 2 if storage == "int8" else storage == "int8-all" and tensor.ndim > 1
-        if rows and tensor.shape[0] > 1:
-            scale = (tensor.abs().flatten(1).amax(1) / 127).clamp(min=1e-8)
-            packed[name] = (tensor / _by_row(scale, tensor)).round().to(torch.int8)
+        rounds = tensor.ndim == 2 if storage == "int8" else storage == "int8-all" and tensor.ndim > 1
+        if rounds and tensor.shape[0] > 1 and tensor.numel() >= FEW:
+            rows = tensor.flatten(1)
+            blocks = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+            scale = (blocks.abs().amax(-1) / 127).clamp(min=1e-7).half()
+            whole = (rows / _by_row(scale.float(), rows)).round().clamp(-127, 127)
+            packed[name] = whole.to(torch.int8).view_as(tensor)
             packed[name + _SCALE] = scale
         else:
             packed[name] = tensor if storage == "float32" else tensor.half()
@@ -234,7 +241,7 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors from stored ones."""
     scales = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
     return {
-        name: value.float() * _by_row(packed[name + _SCALE].float(), value)
+        name: (value.flatten(1) * _by_row(packed[name + _SCALE].float(), value.flatten(1))).view_as(value)
         if name + _SCALE in scales
         else value.float()
         for name, value in packed.items()
@@ -242,9 +249,17 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _by_row(scale: Tensor, tensor: Tensor) -> Tensor:
-    """(rows,) in a shape that multiplies a tensor (rows, ...)."""
-    return scale.view(-1, *[1] * (tensor.ndim - 1))
+def scale_shapes(shape: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The shapes that scales of a tensor may have: one a block, or one a row as in files of before."""
+    rows = list(shape[:1])
+    return [*rows, math.ceil(math.prod(shape[1:]) / BLOCK)], rows
+
+
+def _by_row(scale: Tensor, rows: Tensor) -> Tensor:
+    """Scales of blocks, or of whole rows, as a tensor that multiplies (rows, N)."""
+    if scale.ndim == 1:
+        return scale.unsqueeze(1)
+    return scale.repeat_interleave(BLOCK, 1)[:, : rows.shape[1]]
 
 
 def _own_tensors(module: nn.Module) -> dict[str, Tensor]:

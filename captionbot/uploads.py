@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.archives import is_archive, members
-from captionbot.card import Card
+from captionbot.card import Card, scale_shapes
 from captionbot.errors import CaptionBotError
 from captionbot.search_options import SearchOptions
 from captionbot.weights import weights_folder
@@ -189,7 +189,7 @@ def _check_size(values: dict[str, Any], weights: Sequence[Path]) -> None:
         for name, shape in shapes.items():
             stored += math.prod(shape)
             scale = shapes.get(f"{name}.scale")
-            if scale is not None and scale != shape[:1]:
+            if scale is not None and scale not in scale_shapes(shape):
                 raise CaptionBotError(f"{path.name} has {scale} scales for the {shape} of {name}.")
     needed = max(stored, *_parameters(values))
     if needed > MAX_PARAMETERS:

@@ -45,10 +45,36 @@ def test_compact_storage_keeps_the_weights(tiny, tmp_path, storage, tolerance, s
         assert (loaded.state_dict()[name] - tensor).abs().max() <= tolerance * scale
 
 
-def test_int8_rounds_to_half_a_step_of_its_row():
-    rows = torch.tensor([[1.0, -0.5, 0.003], [100.0, 1.0, 0.0]])
-    restored = cards.unpack(cards.pack({"w": rows}, "int8"))["w"]
-    assert ((restored - rows).abs() <= rows.abs().amax(1, keepdim=True) / 127 / 2 + 1e-6).all()
+def of_many_sizes(rows, rest):
+    """(rows, *rest) random numbers, each row and every stretch of it of another size."""
+    sizes = torch.logspace(-3, 1, rows).unsqueeze(1) * torch.linspace(0.1, 9, rest.numel()).exp2()
+    return (torch.randn(rows, rest.numel()) * sizes).view(rows, *rest)
+
+
+def test_int8_rounds_to_half_a_step_of_its_block():
+    torch.manual_seed(0)
+    for shape, storage in ((torch.Size((300, 330)), "int8"), (torch.Size((128, 64, 3, 3)), "int8-all")):
+        weight = of_many_sizes(shape[0], shape[1:])
+        packed = cards.pack({"w": weight}, storage)
+        assert packed["w"].dtype == torch.int8
+        assert list(packed["w.scale"].shape) in cards.scale_shapes(shape)
+        errors = (cards.unpack(packed)["w"] - weight).flatten(1).abs().split(cards.BLOCK, 1)
+        for error, block in zip(errors, weight.flatten(1).split(cards.BLOCK, 1), strict=True):
+            assert (error <= block.abs().amax(1, keepdim=True) / 127 / 2 * 1.002 + 1e-7).all()
+    assert cards.pack({"w": weight}, "int8")["w"].dtype == torch.float16  # a convolution
+
+
+def test_int8_leaves_small_matrices_and_vectors_in_half_precision():
+    packed = cards.pack({"w": torch.randn(255, 256), "b": torch.randn(2**17)}, "int8-all")
+    assert {name: tensor.dtype for name, tensor in packed.items()} == dict.fromkeys("wb", torch.float16)
+
+
+def test_files_with_one_scale_a_row_are_still_read():
+    whole = torch.randint(-127, 128, (4, 3, 100)).to(torch.int8)
+    scale = torch.tensor([0.5, 1.0, 2.0, 4.0])
+    weight = cards.unpack({"w": whole, "w.scale": scale})["w"]
+    torch.testing.assert_close(weight, whole * scale.view(4, 1, 1), rtol=0, atol=0)
+    assert list(scale.shape) in cards.scale_shapes(whole.shape)
 
 
 def test_an_unknown_storage_is_refused(tiny, tmp_path):

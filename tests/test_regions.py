@@ -186,16 +186,6 @@ def test_weights_of_detector_and_cnn_are_told_apart(encoder):
         )
 
 
-def test_convolutions_are_stored_as_int8_with_a_scale_an_output_channel():
-    torch.manual_seed(0)
-    weight = torch.randn(8, 3, 5, 5) * torch.logspace(-3, 1, 8).view(-1, 1, 1, 1)
-    packed = cards.pack({"conv.weight": weight}, "int8-all")
-    assert packed["conv.weight"].dtype == torch.int8
-    error = (cards.unpack(packed)["conv.weight"] - weight).abs().flatten(1).amax(1)
-    assert (error <= weight.abs().flatten(1).amax(1) / 127 / 2 * 1.001).all()
-    assert cards.pack({"conv.weight": weight}, "int8")["conv.weight"].dtype == torch.float16
-
-
 def test_names_for_the_outputs_of_official_detectors():
     names = coco_classes(90)
     assert names[0] == "person"

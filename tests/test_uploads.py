@@ -155,9 +155,10 @@ def test_scales_that_would_fill_the_memory_are_refused(tiny):
     from safetensors.torch import save
 
     card, (name, _) = files_of(tiny)
-    bomb = save({"w": torch.zeros(1, 100_000, dtype=torch.int8), "w.scale": torch.ones(100_000)})
-    with pytest.raises(CaptionBotError, match="scales"):
-        load_captioner([card, (name, bomb)])
+    for scales in (torch.ones(100_000), torch.ones(1, 100_000), torch.ones(2, 2)):
+        bomb = save({"w": torch.zeros(1, 100_000, dtype=torch.int8), "w.scale": scales})
+        with pytest.raises(CaptionBotError, match="scales"):
+            load_captioner([card, (name, bomb)])
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused(tiny, monkeypatch, temporary):
