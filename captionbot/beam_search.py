@@ -111,7 +111,7 @@ def beam_search(
     constraints = Constraints(
         prefix, banned_ids, eos_id, options, batch=batch, vocabulary=log_probs.shape[1], device=device
     )
-    record = _Record(options, batch, alphas.shape[1], device)
+    record = _Record(options, batch)
     generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)
 
     for step in range(options.max_length + 1):
@@ -122,7 +122,7 @@ def beam_search(
         else:
             weighed = _best(log_probs, beams.totals, options, eos_id)
         weighed, finished = _finish(weighed, beams.finished, step, options)
-        record.write(step, beams, weighed, alphas)
+        record.write(beams, weighed, alphas)
         rows, beams = _follow(beams, weighed, finished, options, eos_id)
         staying = None
         if (step + 1) % STEPS_PER_CHECK[device.type] == 0 or step == options.max_length:
@@ -312,33 +312,46 @@ def _follow(
 class _Record:
     """All continuations of all steps, on the device until the search ends."""
 
-    def __init__(self, options: SearchOptions, batch: int, places: int, device: torch.device) -> None:
-        self.options = options
-        steps, width = options.max_length + 1, options.width
-        shape = (steps, batch, options.weighed)
-        floats, ints = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.long, device=device)
-        self.weighed = _Weighed(ints, ints.clone(), floats, floats.clone(), ints.clone())
-        self.slots = ints - 1
-        self.alphas = torch.zeros(steps, batch, width, places, device=device)
+    def __init__(self, options: SearchOptions, batch: int) -> None:
+        self.options, self.batch = options, batch
+        self.images: list[Tensor] = []  # (A,) of each step
+        self.weighed: list[_Weighed] = []
+        self.alphas: list[Tensor] = []  # (A, K, P), zeros where there is no beam yet
 
-    def write(self, step: int, beams: _Beams, weighed: _Weighed, alphas: Tensor) -> None:
+    def write(self, beams: _Beams, weighed: _Weighed, alphas: Tensor) -> None:
         """Enter what the images that are not done weighed; alphas: (A k, P)."""
-        for column, values in zip(self.weighed, weighed, strict=True):
-            column[step].index_copy_(0, beams.images, values.flatten(1))
-        kept = weighed.fates == Fate.KEPT
-        groups = torch.arange(kept.shape[1], device=kept.device)[:, None]
-        slots = (kept.cumsum(-1) - 1 + groups * (self.options.width // len(groups))).where(kept, -1)
-        self.slots[step].index_copy_(0, beams.images, slots.flatten(1))
-        seen = torch.where(alphas.isfinite().all(-1, keepdim=True), alphas.float(), 1 / alphas.shape[1])
-        rows = beams.totals.shape[1]
-        self.alphas[step, :, :rows].index_copy_(0, beams.images, seen.unflatten(0, (-1, rows)))
+        self.images.append(beams.images)
+        self.weighed.append(weighed)
+        alphas = alphas.unflatten(0, beams.totals.shape)
+        self.alphas.append(pad(alphas, (0, 0, 0, self.options.width - alphas.shape[1])))
 
     def search(self) -> Search:
         """The record on the CPU, without the steps in which nothing ran."""
-        arrays = [column.cpu().numpy() for column in (*self.weighed, self.slots, self.alphas)]
-        steps = int((arrays[4] != Fate.NONE).any((1, 2)).sum())
-        search = Search((), *(array[:steps] for array in arrays))
+        step = np.repeat(np.arange(len(self.images)), [len(images) for images in self.images])
+        image = _joined(self.images)
+
+        def laid_out(parts: list[Tensor]) -> np.ndarray:
+            """(A, ...) of each step -> (S, B, ...), zeros where an image is done."""
+            values = _joined(parts)
+            array = np.zeros((len(parts), self.batch, *values.shape[1:]), values.dtype)
+            array[step, image] = values
+            return array
+
+        columns = [laid_out(list(parts)) for parts in zip(*self.weighed, strict=True)]
+        alphas = laid_out(self.alphas)
+        alphas[~np.isfinite(alphas).all(-1)] = 1 / alphas.shape[-1]
+        kept = columns[-1] == Fate.KEPT  # (S, B, G, M / G)
+        groups = np.arange(kept.shape[2])[:, None] * (self.options.width // kept.shape[2])
+        columns.append(np.where(kept, kept.cumsum(-1) - 1 + groups, -1))
+        steps = int(columns[-2].any((1, 2, 3)).sum())  # `Fate.NONE` is 0
+        arrays = [column[:steps].reshape(steps, self.batch, -1) for column in columns]
+        search = Search((), *arrays, alphas[:steps])
         return replace(search, hypotheses=_hypotheses(search, self.options))
+
+
+def _joined(parts: list[Tensor]) -> np.ndarray:
+    joined = torch.cat(parts)
+    return (joined.float() if joined.is_floating_point() else joined).cpu().numpy()
 
 
 def _hypotheses(search: Search, options: SearchOptions) -> tuple[tuple[Hypothesis, ...], ...]:

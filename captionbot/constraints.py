@@ -62,8 +62,9 @@ class Constraints:
             _ban_repeats(log_probs, words, self.options.no_repeat_ngram_size)
         if step < self.options.min_length:
             log_probs[..., self.eos_id] = -inf
-            stuck = log_probs.amax(-1) == -inf  # never before the first word: one is left to say
-            log_probs[..., self.eos_id] = end.masked_fill(~stuck, -inf)
+            if self.options.no_repeat_ngram_size and step:  # bans alone leave a word to say
+                stuck = log_probs.amax(-1) == -inf
+                log_probs[..., self.eos_id] = end.masked_fill(~stuck, -inf)
         if forced is None:
             return log_probs
         return torch.where(forced.amax(-1, keepdim=True) > -inf, forced, log_probs)
