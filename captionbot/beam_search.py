@@ -1,9 +1,9 @@
 """One batched search over every decoder: beams, diverse beams, greedy (a beam of one) and sampling.
 
 It knows no images and no vocabulary, only `Decoder.start`, `Decoder.step` and `State.select`.
-Sentences are ranked by log_prob / (T + 1) ** length_penalty, arXiv 1609.08144 in its simple form;
-diverse groups are arXiv 1610.02424, the nucleus (top_p) arXiv 1904.09751, and the blocking of
-repeated n-grams arXiv 1705.04304.
+Sentences are ranked by log_prob / (T + 1) ** length_penalty, arXiv 1609.08144 in its simple form, and by what
+the photo says for their words, where the decoder has `decoders.WordEvidence`. Diverse groups are arXiv
+1610.02424, the nucleus (top_p) arXiv 1904.09751, and the blocking of repeated n-grams arXiv 1705.04304.
 
 Axes: A images that are not done, k beams an image (one before the first word, K after), V words,
 G groups of K / G beams, M continuations weighed in a step, S steps, B images, P places.
@@ -134,7 +134,8 @@ def beam_search(
                 rows, beams = rows[staying], _Beams(*(values[staying] for values in beams))
         state = state.select(rows.flatten(), staying)
         log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), state)
-    return record.search()
+    weigh = decoder.evidence if options.evidence else None
+    return record.search(None if weigh is None else weigh(features))
 
 
 def image_of(search: Search, image: int) -> Search:
@@ -325,8 +326,8 @@ class _Record:
         alphas = alphas.unflatten(0, beams.totals.shape)
         self.alphas.append(pad(alphas, (0, 0, 0, self.options.width - alphas.shape[1])))
 
-    def search(self) -> Search:
-        """The record on the CPU, without the steps in which nothing ran."""
+    def search(self, evidence: Tensor | None) -> Search:
+        """The record on the CPU, without the steps in which nothing ran. evidence: (B, V) of words."""
         step = np.repeat(np.arange(len(self.images)), [len(images) for images in self.images])
         image = _joined(self.images)
 
@@ -342,11 +343,12 @@ class _Record:
         alphas[~np.isfinite(alphas).all(-1)] = 1 / alphas.shape[-1]
         kept = columns[-1] == Fate.KEPT  # (S, B, G, M / G)
         groups = np.arange(kept.shape[2])[:, None] * (self.options.width // kept.shape[2])
-        columns.append(np.where(kept, kept.cumsum(-1) - 1 + groups, -1))
-        steps = int(columns[-2].any((1, 2, 3)).sum())  # `Fate.NONE` is 0
-        arrays = [column[:steps].reshape(steps, self.batch, -1) for column in columns]
-        search = Search((), *arrays, alphas[:steps])
-        return replace(search, hypotheses=_hypotheses(search, self.options))
+        slots = np.where(kept, kept.cumsum(-1) - 1 + groups, -1)
+        steps = int(columns[-1].any((1, 2, 3)).sum())  # `Fate.NONE` is 0
+        arrays = [array[:steps].reshape(steps, self.batch, -1) for array in (*columns, slots)]
+        search = Search((), *(*arrays, alphas[:steps]))
+        weights = None if evidence is None else np.nan_to_num(_joined([evidence]), posinf=0, neginf=0)
+        return replace(search, hypotheses=_hypotheses(search, self.options, weights))
 
 
 def _joined(parts: list[Tensor]) -> np.ndarray:
@@ -354,7 +356,9 @@ def _joined(parts: list[Tensor]) -> np.ndarray:
     return (joined.float() if joined.is_floating_point() else joined).cpu().numpy()
 
 
-def _hypotheses(search: Search, options: SearchOptions) -> tuple[tuple[Hypothesis, ...], ...]:
+def _hypotheses(
+    search: Search, options: SearchOptions, evidence: np.ndarray | None
+) -> tuple[tuple[Hypothesis, ...], ...]:
     """Every image's finished sentences, read back from their ends through the parents; E ends."""
     steps, batch, _ = search.fates.shape
     last, image, place = np.nonzero(search.fates == Fate.ENDED)  # (E,) each
@@ -370,13 +374,16 @@ def _hypotheses(search: Search, options: SearchOptions) -> tuple[tuple[Hypothesi
     found: list[list[Hypothesis]] = [[] for _ in range(batch)]
     for e, length in enumerate(last):
         log_prob = float(search.totals[length, image[e], place[e]])
+        words = token_ids[e, :length].tolist()
+        said = 0.0 if evidence is None else float(evidence[image[e], list(set(words))].sum())
         found[image[e]].append(
             Hypothesis(
-                token_ids=tuple(token_ids[e, :length].tolist()),
+                token_ids=tuple(words),
                 log_probs=log_probs[e, : length + 1],
                 alphas=search.alphas[np.arange(length + 1), image[e], beams[e, : length + 1]],
                 log_prob=log_prob,
-                score=log_prob / (length + 1) ** options.length_penalty,
+                score=(log_prob + said) / (length + 1) ** options.length_penalty,
+                evidence=said,
             )
         )
     ranked = [sorted(hypotheses, key=lambda found: -found.score) for hypotheses in found]

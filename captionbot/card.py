@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
 _SCALE = ".scale"
-BLOCK = 64  # numbers of a row that share a scale in int8: with one a row alone, a large one coarsens all others
+BLOCK = 64  # numbers of a row that share a scale in int8: in a whole row a large one would coarsen all others
 FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
 
 
@@ -35,6 +35,7 @@ class Card:
     search: the options of `SearchOptions` that it was chosen with.
     precision: what it computes in on a CPU unless told otherwise, as of `captionbot.arithmetic.choose`:
         "auto" where its scores were measured so.
+    evidence: how `decoders.WordEvidence` is built, {} where the captioner has none.
     largest: values that the CNN's layers give, for the scales of int8: `captionbot.int8.largest_values`.
     training: data, seed, commands, and the table of what was tried.
     scores: measured ones by name, with the split, beam size and command that give them again.
@@ -51,6 +52,7 @@ class Card:
     vocabulary: tuple[str, ...] | dict[str, str]
     search: dict[str, Any] = field(default_factory=dict)
     precision: str = "float32"
+    evidence: dict[str, int] = field(default_factory=dict)
     largest: dict[str, float] = field(default_factory=dict)
     description: str = ""
     training: dict[str, Any] = field(default_factory=dict)
@@ -142,7 +144,7 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     import torch
     from safetensors import SafetensorError
 
-    from captionbot.decoders import build_decoder
+    from captionbot.decoders import WordEvidence, build_decoder
     from captionbot.encoders import build_encoder
 
     card = Card.load(path)
@@ -154,6 +156,9 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
             tensors |= {card.shared["part"] + name: tensor for name, tensor in held.items()}
         with torch.device("meta"):  # no time is lost on random weights
             decoder = build_decoder(**_spec(card.decoder))
+            if card.evidence:
+                sizes = decoder.config.feature_size, decoder.config.vocabulary_size
+                decoder.evidence = WordEvidence(*sizes, **card.evidence)
         encoder = build_encoder(**_spec(card.encoder))
         encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
         _load_tied(decoder, _part(tensors, "decoder."))
@@ -212,7 +217,7 @@ def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: st
 
 
 def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
-    """Tensors as they are stored; int8 keeps round(x / scale), with a scale for each `BLOCK` numbers of a row.
+    """Tensors as they are stored; int8 keeps round(x / scale), a scale for each `BLOCK` numbers of a row.
 
     A row of a convolution's weights, which int8-all stores so too, is all that makes one output channel.
     Matrices of fewer than `FEW` numbers stay in float16.

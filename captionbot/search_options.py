@@ -41,6 +41,8 @@ class SearchOptions:
     exhaustive: go on until no beam could still reach the best num_return, however long it grew,
         instead of until none beats the finished ones at its present length.
     seed: of the samples; the same seed and batch give the same samples.
+    evidence: rank what was finished by what the photo as a whole says for its words too, where the captioner
+        has word evidence.
     """
 
     beam_size: int = 5
@@ -57,6 +59,7 @@ class SearchOptions:
     top_p: float = 1.0
     exhaustive: bool = False
     seed: int | None = None
+    evidence: bool = True
 
     def __post_init__(self) -> None:
         for name, (kind, low, high) in _ALLOWED.items():

@@ -71,8 +71,9 @@ class Hypothesis:
     log_probs: (T + 1,) natural log-probabilities of the ids and of the closing word after them.
     alphas: (T + 1, P), where the model looked for each of them; every row sums to 1.
     log_prob: sum of log_probs.
-    score: log_prob / (T + 1) ** length_penalty, what the search ranks by (arXiv 1609.08144, section 7,
-        in the simpler form of most captioners).
+    score: (log_prob + evidence) / (T + 1) ** length_penalty, what the search ranks by (arXiv 1609.08144,
+        section 7, in the simpler form of most captioners).
+    evidence: of its words, each counted once (`captionbot.decoders.evidence`); 0 without any.
     """
 
     token_ids: tuple[int, ...]
@@ -80,6 +81,7 @@ class Hypothesis:
     alphas: np.ndarray
     log_prob: float
     score: float
+    evidence: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card
+from training.captioners import load_to_train
 from training.config import TrainingConfig, load_config
 from training.distributed import World
 from training.features import BlankFeatures, PixelFeatures
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def average(members: Sequence[Path], out: Path, config: TrainingConfig, device: torch.device) -> Path:
     """Write the mean of captioners, given by their cards, with its scores on val; returns its card."""
-    loaded = [cards.load(member) for member in members]
+    loaded = [load_to_train(member) for member in members]
     card, encoder, decoder = loaded[0]
     for other, *_ in loaded[1:]:
         if _shape(other) != _shape(card):

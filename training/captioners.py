@@ -64,9 +64,16 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
     return card, Model(encoder, build_decoder(config.decoder, sizes))
 
 
+def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:
+    """A captioner without what was fitted to its weights as they are: its word evidence."""
+    card, encoder, decoder = cards.load(find_card(name))
+    decoder.evidence = None
+    return dataclasses.replace(card, evidence={}), encoder, decoder
+
+
 def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
     """The captioner of `init`; what its card says of it as it was, its scores above all, is left out."""
-    card, encoder, decoder = cards.load(find_card(config.init))
+    card, encoder, decoder = load_to_train(config.init)
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.decoders.from_scratch import ScratchRecurrentDecoder
 from captionbot.decoders.gpt2_prefix import GPT2PrefixConfig, GPT2PrefixDecoder
 from captionbot.decoders.recurrent import RecurrentConfig
@@ -13,7 +14,7 @@ from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentio
 from captionbot.decoders.top_down import TopDownConfig, TopDownDecoder
 from captionbot.decoders.transformer import TransformerConfig, TransformerDecoder
 
-__all__ = ["DECODERS", "Decoder", "State", "build_decoder"]
+__all__ = ["DECODERS", "Decoder", "State", "WordEvidence", "build_decoder"]
 
 DECODERS: dict[str, tuple[type[Decoder], type[Any]]] = {
     "gpt2-prefix": (GPT2PrefixDecoder, GPT2PrefixConfig),

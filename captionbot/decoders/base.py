@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.types import Features
 
 
@@ -46,12 +47,17 @@ class Decoder(nn.Module, ABC):
     sessions are threads that share one decoder.
 
     config: the frozen dataclass that it was built from.
+    evidence: what finished sentences are ranked with beside their probability, where it was fitted.
     attends: whether alphas are attention, which tells the places apart where there are several; else
         they are uniform, and what a word rests on has to be asked in another way.
     """
 
-    config: Any
     attends: bool = True
+
+    def __init__(self, config: Any = None) -> None:
+        super().__init__()
+        self.config = config
+        self.evidence: WordEvidence | None = None
 
     @abstractmethod
     def start(self, features: Features) -> State:

@@ -234,8 +234,7 @@ class GPT2PrefixDecoder(Decoder):
     """
 
     def __init__(self, config: GPT2PrefixConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.normalise = nn.LayerNorm(config.feature_size)
         self.image_tokens = IMAGE_TOKENS[config.image_tokens](config)
         self.wte = nn.Embedding(config.vocabulary_size, config.hidden_size)

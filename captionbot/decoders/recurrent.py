@@ -47,8 +47,7 @@ class RecurrentDecoder(Decoder):
     cells: ClassVar[dict[str, type[nn.Module]]]
 
     def __init__(self, config: RecurrentConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         if config.cell not in self.cells:
             raise CaptionBotError(f"'{config.cell}' is not a cell; choose one of {', '.join(self.cells)}.")
         self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()

@@ -59,8 +59,7 @@ class SoftAttentionDecoder(Decoder):
     word_gates: Tensor | None = None
 
     def __init__(self, config: SoftAttentionConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         annotation = config.annotation_size or config.feature_size
         self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None

@@ -49,8 +49,7 @@ class TopDownDecoder(Decoder):
     """The attention cell reads the word, the mean place and what was said; the language cell speaks."""
 
     def __init__(self, config: TopDownConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         if config.cell not in CELLS:
             raise CaptionBotError(f"'{config.cell}' is not a cell; choose one of {', '.join(CELLS)}.")
         cell, hidden, embedding = CELLS[config.cell], config.hidden_size, config.embedding_size

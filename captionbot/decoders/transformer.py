@@ -133,8 +133,7 @@ class TransformerDecoder(Decoder):
     """Words attend to the words before them, through one `Cache` a layer, and to the places."""
 
     def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         size = config.embedding_size
         self.normalise = ScratchLayerNorm(config.feature_size) if config.normalise else nn.Identity()
         self.image = nn.Linear(config.feature_size, size)
