@@ -636,9 +636,9 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
             cut = gr.Checkbox(False, label="Also what was cut at once")
             tree = gr.HTML(elem_id="beam")
             finished = gr.Dataframe(
-                headers=["sentence", "score", "log-prob", "lost because"],
-                label="The sentences that were finished; the score is the log-prob, divided by the length to "
-                "the power of the length penalty",
+                headers=["sentence", "score", "log-prob", "word evidence", "lost because"],
+                label="The sentences that were finished; the score is log-prob and word evidence (what the "
+                "photo as a whole says for the words), divided by the length to the power of its penalty",
                 interactive=False,
                 wrap=True,
             )

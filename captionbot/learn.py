@@ -10,7 +10,7 @@ import numpy as np
 from captionbot.explore import attention_entropy
 from captionbot.render import percent, plain
 from captionbot.search_options import SearchOptions
-from captionbot.types import Caption, Fate, Search
+from captionbot.types import Caption, Fate, Hypothesis, Search
 
 _SOFT = r"\alpha_{ti} = \frac{\exp e_{ti}}{\sum_k \exp e_{tk}}"
 _BALANCE = r"\mathcal{L} = -\log p(y) + \lambda \sum_i \Big(1 - \sum_t \alpha_{ti}\Big)^2"
@@ -111,8 +111,18 @@ def beam(search: Search, options: SearchOptions) -> Lesson:
         f"**{len(search.hypotheses[0])}** sentences.\n\n"
         "Every word makes a sentence less likely, so long ones would always lose. The log-probability is "
         f"therefore divided by the length to the power {options.length_penalty:g}: the winner's "
-        f"{best.log_prob:.2f} over {len(best.log_probs)} words, its end included, gives "
+        f"{_cost(best)} over {len(best.log_probs)} words, its end included, gives "
         f"**{best.score:.2f}**. Its chance of being said, word for word, is "
         f"{percent(math.exp(best.log_prob))}.",
-        r"\text{score}(y) = \frac{1}{|y|^{\,\ell}} \sum_t \log p(y_t \mid y_{<t}, \text{photo})",
+        r"\text{score}(y) = \frac{1}{|y|^{\,\ell}} \left( \sum_t \log p(y_t \mid y_{<t}, \text{photo}) + "
+        r"\sum_{w \in y} e_w(\text{photo}) \right)",
+    )
+
+
+def _cost(best: Hypothesis) -> str:
+    if not best.evidence:
+        return f"{best.log_prob:.2f}"
+    return (
+        f"{best.log_prob:.2f}, and {best.evidence:+.2f} of word evidence (what the photo as a whole says for "
+        "its words, by a layer that knows no sentences),"
     )

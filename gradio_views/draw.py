@@ -196,6 +196,7 @@ def finished(view: View) -> list[list[Any]]:
             sentence(vocabulary.text(h.token_ids)),
             round(h.score, 3),
             round(h.log_prob, 2),
+            round(h.evidence, 2),
             f"its score is {best - h.score:.2f} lower" if rank else "it won",
         ]
         for rank, h in enumerate(hypotheses)

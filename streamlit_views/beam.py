@@ -67,6 +67,7 @@ def show(view: View) -> None:
             "Words": [len(h.token_ids) for h in hypotheses],
             "Score": [f"{h.score:.3f}" for h in hypotheses],
             "Log-probability": [f"{h.log_prob:.2f}" for h in hypotheses],
+            "Word evidence": [f"{h.evidence:+.2f}" for h in hypotheses],
             "Lost because": [
                 "it won" if rank == 0 else f"its score is {hypotheses[0].score - h.score:.2f} lower"
                 for rank, h in enumerate(hypotheses)
@@ -76,5 +77,8 @@ def show(view: View) -> None:
         hide_index=True,
         alt=f"The {len(hypotheses)} sentences that the search finished, best first.",
     )
-    st.caption("Score: the log-probability divided by the length to the power of the length penalty.")
+    st.caption(
+        "Score: log-probability and word evidence, divided by the length to the power of the length penalty. "
+        "Word evidence: what the photo as a whole says for the words, apart from the sentence."
+    )
     learn.beam(view)

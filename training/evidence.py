@@ -37,7 +37,8 @@ from training.splits import Split, Words, read_splits, with_pixels
 from training.stages import search
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
-EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 16, 100, 2e-3, 0.1, 0.3
+EPOCHS, LEAST_STEPS, BATCH_SIZE = 16, 960, 100
+LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 0.1, 0.3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,9 +139,10 @@ def fit(means: Tensor, bags: Tensor, *, rank: int, min_count: int, seed: int) ->
     nn.init.zeros_(layer.reduce.bias)
     nn.init.zeros_(layer.words.bias)
     optimizer = torch.optim.AdamW(layer.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    steps = EPOCHS * -(-len(bags) // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
-    for _ in range(EPOCHS):
+    steps_an_epoch = math.ceil(len(bags) / BATCH_SIZE)
+    epochs = max(EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / (epochs * steps_an_epoch))
+    for _ in range(epochs):
         for batch in torch.randperm(len(bags)).split(BATCH_SIZE):
             logits = layer.words(layer.reduce(F.dropout(inputs[batch], DROPOUT))) + usual
             loss = F.binary_cross_entropy_with_logits(logits, targets[batch])
