@@ -183,6 +183,13 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentG
         "--sample", action="store_true", default=argparse.SUPPRESS, help="draw words instead of searching"
     )
     group.add_argument(
+        "--no-evidence",
+        dest="evidence",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="rank captions by their probability alone",
+    )
+    group.add_argument(
         "--ban",
         dest="banned_words",
         action="append",
@@ -200,7 +207,7 @@ def _positive(text: str) -> int:
 
 
 def _search_options(args: argparse.Namespace) -> dict[str, Any]:
-    known = {*_SEARCH_OPTIONS, "num_return", "sample", "banned_words"}
+    known = {*_SEARCH_OPTIONS, "num_return", "sample", "evidence", "banned_words"}
     return {name: value for name, value in vars(args).items() if name in known}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -20,7 +21,9 @@ from PIL import Image
 from tiny import build_tiny_captioner
 
 from captionbot import Captioner, images
+from captionbot import card as cards
 from captionbot.__main__ import _below, main
+from captionbot.decoders import WordEvidence
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("caption", "explain", "models", "download")
@@ -244,6 +247,33 @@ def test_options_reach_the_search(run, photos):
     assert len(words) in (5, 6)
     assert len(set(words)) == len(words)
     assert not {"plays", "jumps"} & set(words)
+
+
+def test_captions_can_be_ranked_by_their_probability_alone(run, photos, tmp_path):
+    card, encoder, decoder = cards.load(build_tiny_captioner(tmp_path))
+    decoder.evidence = WordEvidence(decoder.config.feature_size, decoder.config.vocabulary_size, 2)
+    decoder.evidence.words.bias.data += 100  # the more words, the better
+    path = cards.save(tmp_path / "with", dataclasses.replace(card, evidence={"rank": 2}), encoder, decoder)
+    arguments = (
+        "caption",
+        photos / "blue.png",
+        "--model",
+        path,
+        "--format",
+        "jsonl",
+        "--num-return",
+        5,
+        "--beam-size",
+        5,
+    )
+
+    def log_probs(*more):
+        (line,) = run(*arguments, *more).out.splitlines()
+        return [caption["log_prob"] for caption in json.loads(line)["captions"]]
+
+    alone = log_probs("--no-evidence", "--length-penalty", 0)
+    assert alone == sorted(alone, reverse=True)
+    assert log_probs("--length-penalty", 0) != alone
 
 
 def test_samples_repeat_with_their_seed_and_differ_without_it(run, photos):
