@@ -22,7 +22,10 @@ COLOURS = {
     "spotlight": "Spotlight",
 }
 HERO_HEIGHT = 540  # pixels: photo, caption and words fit on a laptop's screen together
-LOG_PROB_HELP = "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier."
+LOG_PROB_HELP = (
+    "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier. The best caption "
+    "need not be the likeliest: what the photo says for its words counts too (see Beam)."
+)
 
 
 def heroes(asked: Asked, shown: Image.Image, captioned: Captioned) -> View:
