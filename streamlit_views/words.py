@@ -23,8 +23,8 @@ COLOURS = {
 }
 HERO_HEIGHT = 540  # pixels: photo, caption and words fit on a laptop's screen together
 LOG_PROB_HELP = (
-    "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier. The best caption "
-    "need not be the likeliest: what the photo says for its words counts too (see Beam)."
+    "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier. The best "
+    "caption need not be the likeliest: what the photo says for its words counts too (see Beam)."
 )
 
 
