@@ -382,7 +382,7 @@ def _hypotheses(
                 log_probs=log_probs[e, : length + 1],
                 alphas=search.alphas[np.arange(length + 1), image[e], beams[e, : length + 1]],
                 log_prob=log_prob,
-                score=(log_prob + said) / (length + 1) ** options.length_penalty,
+                score=options.score(log_prob + said, len(words) + 1),
                 evidence=said,
             )
         )

@@ -99,6 +99,10 @@ class SearchOptions:
             if getattr(self, name) != getattr(SearchOptions, name):
                 raise CaptionBotError(f"{name} is {getattr(self, name)}, which only has a use in {remedy}.")
 
+    def score(self, total: float, length: int) -> float:
+        """What sentences are ranked by: log-probability and word evidence over the length, end included."""
+        return float(total / length**self.length_penalty)
+
     @property
     def width(self) -> int:
         """K, the beams or samples of an image."""

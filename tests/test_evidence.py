@@ -30,11 +30,17 @@ def random_evidence(vocabulary, seed=0, size=10.0):
     return layer
 
 
+def searched_without_evidence(features, beams):
+    """What a decoder finds, and the decoder, which has evidence from then on."""
+    decoder = TinyDecoder(vocabulary=12).eval()
+    plain = search(decoder, features, beam_size=beams, num_return=beams)
+    decoder.evidence = random_evidence(12)
+    return plain, decoder
+
+
 def test_finished_sentences_are_ranked_by_probability_and_evidence():
     features = some_features(8)
-    decoder = TinyDecoder(vocabulary=12).eval()
-    plain = search(decoder, features, beam_size=5, num_return=5)
-    decoder.evidence = random_evidence(12)
+    plain, decoder = searched_without_evidence(features, 5)
     weighed = search(decoder, features, beam_size=5, num_return=5)
     says = decoder.evidence(features).numpy()
     changed = 0
@@ -54,9 +60,7 @@ def test_finished_sentences_are_ranked_by_probability_and_evidence():
 
 def test_evidence_can_be_left_out_and_a_broken_one_ranks_nothing():
     features = some_features(2)
-    decoder = TinyDecoder(vocabulary=12).eval()
-    plain = search(decoder, features, beam_size=4, num_return=4)
-    decoder.evidence = random_evidence(12)
+    plain, decoder = searched_without_evidence(features, 4)
     for found in (search(decoder, features, beam_size=4, num_return=4, evidence=False), plain):
         assert [[(h.token_ids, h.score, h.evidence) for h in image] for image in found.hypotheses] == [
             [(h.token_ids, h.score, 0) for h in image] for image in plain.hypotheses

@@ -168,12 +168,11 @@ def score_weights(
     """CIDEr-D on val of the sentences that are best by each of `WEIGHTS`; their evidence has weight 1."""
     cider, scores = CiderD(references), {}
     for weight in WEIGHTS:
-
-        def score(h: Hypothesis, weight: float = weight) -> float:
-            return (h.log_prob + weight * h.evidence) / len(h.log_probs) ** options.length_penalty
-
-        best = [max(hypotheses, key=score) for hypotheses in found]
-        scores[weight] = float(np.mean(cider([vocabulary.decode(h.token_ids) for h in best])))
+        best = []
+        for hypotheses in found:
+            ranks = [options.score(h.log_prob + weight * h.evidence, len(h.log_probs)) for h in hypotheses]
+            best.append(vocabulary.decode(hypotheses[int(np.argmax(ranks))].token_ids))
+        scores[weight] = float(np.mean(cider(best)))
     return scores
 
 
