@@ -100,16 +100,13 @@ def test_fitting_finds_what_features_say_of_words_and_nothing_of_rare_ones():
         Features(means.unsqueeze(1), torch.zeros(1, 1, 4))), says)  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Plain photos of three colours, whose captions name the colour."""
-    folder = tmp_path_factory.mktemp("colours")
+def write_walls(folder, named):
+    """Plain photos of three colours, and captions that name the colour `named` says of a photo's number."""
     rng, images = np.random.default_rng(0), []
     for i in range(60):
-        name = list(COLOURS)[i % 3]
-        photo = np.clip(rng.normal(COLOURS[name], 12, (64, 64, 3)), 0, 255).astype(np.uint8)
+        photo = np.clip(rng.normal(COLOURS[list(COLOURS)[i % 3]], 12, (64, 64, 3)), 0, 255).astype(np.uint8)
         Image.fromarray(photo).save(folder / f"{i:02}.png")
-        sentences = [{"raw": f"a {name} wall"}, {"raw": f"the wall is {name}"}] * 2
+        sentences = [{"raw": f"a {named(i)} wall"}, {"raw": f"the wall is {named(i)}"}] * 2
         images.append(
             {"filename": f"{i:02}.png", "split": "train" if i < 48 else "val", "sentences": sentences}
         )
@@ -118,8 +115,15 @@ def data(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(data, tmp_path_factory):
-    """A captioner that has learnt the sentences and not yet the colours."""
+def data(tmp_path_factory):
+    return write_walls(tmp_path_factory.mktemp("colours"), lambda i: list(COLOURS)[i % 3])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A captioner of the sentences, learnt from captions whose colours have nothing to do with the photos."""
+    names = np.random.default_rng(1).choice(list(COLOURS), 60)
+    data = write_walls(tmp_path_factory.mktemp("names"), lambda i: names[i])
     out = tmp_path_factory.mktemp("run")
     flags = {
         "config": "overfit-20",
@@ -129,7 +133,7 @@ def run(data, tmp_path_factory):
         "encoder-config": "{architecture: mobilenet_v2, layer: features.4}",
         "encoder-weights": "",
         "image-size": 64,
-        "epochs": 1,
+        "epochs": 8,
         "limit": 0,
         "min-count": 1,
         "name": "walls",
@@ -146,14 +150,13 @@ def test_the_command_adds_evidence_to_a_captioner_that_keeps_it(run, data, tmp_p
     assert card.evidence == {"rank": 4}
     weight = card.training["evidence"]["weight"]
     scores = card.training["evidence"]["CIDEr on val"]
-    assert scores[f"{weight:g}"] == max(scores.values())
+    assert scores[f"{weight:g}"] == max(scores.values()) > scores["0"] + 0.5
     assert f"{weight:g}: {max(scores.values()):.4f}" in capsys.readouterr().out
     captioner = Captioner.from_pretrained(path, device="cpu")
     red = captioner.vocabulary.require(["red"])[0]
     blue = captioner.vocabulary.require(["blue"])[0]
     says = captioner.decoder.evidence(captioner.encode([load_image(data / f"{i:02}.png") for i in (48, 50)]))
-    if weight:
-        assert says[0, red] > says[0, blue] and says[1, blue] > says[1, red]
+    assert says[0, red] > says[0, blue] and says[1, blue] > says[1, red]
     stored = cards.save(tmp_path / "small", *cards.load(path), storage="int8-all")
     again = Captioner.from_pretrained(stored, device="cpu", precision="float32").decoder.evidence
     torch.testing.assert_close(
@@ -172,6 +175,14 @@ def test_training_on_and_averaging_leave_evidence_behind(run, data, tmp_path):
     config = ["--config", str(run / "config.yaml")]
     assert average([str(path), str(run / "walls.json"), "--out", str(tmp_path / "mean"), *config]) == 0
     assert cards.Card.load(next((tmp_path / "mean").glob("*.json"))).evidence == {}
+
+
+def test_evidence_that_helps_nothing_is_not_kept(run, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("training.evidence.WEIGHTS", (0.0,))
+    arguments = ["--out", str(tmp_path), "--data", str(data), "--cache", str(run / "cache")]
+    assert main([str(run), *arguments, "--min-count", "5"]) == 0
+    card, _, decoder = cards.load(tmp_path / "walls.json")
+    assert (card.evidence, decoder.evidence, card.training["evidence"]["weight"]) == ({}, None, 0)
 
 
 def test_no_word_that_is_said_often_enough_is_one_sentence(run, data, tmp_path, capsys):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from captionbot import CaptionBotError, Captioner, load_image
 from captionbot import card as cards
-from captionbot.decoders import DECODERS
+from captionbot.decoders import DECODERS, WordEvidence
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.encoders import build_encoder
 from captionbot.images import Preprocessing
@@ -694,14 +694,24 @@ def test_a_decoder_moves_to_the_encoder_of_another_captioner(tmp_path):
 def test_export_puts_another_cnn_under_a_captioner(tmp_path, capsys):
     start = build_tiny_captioner(tmp_path / "start")
     card, encoder, decoder = cards.load(start)
+    sizes = decoder.config.feature_size, decoder.config.vocabulary_size
+    decoder.evidence = WordEvidence(*sizes, rank=2)
+    cards.save(
+        tmp_path / "start",
+        dataclasses.replace(card, evidence={"rank": 2}, scores={"CIDEr": 1.0}),
+        encoder,
+        decoder,
+    )
+    decoder.evidence = None
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.add_(1)
     other = cards.save(tmp_path / "other", card, encoder, decoder)
     arguments = [str(start), "--name", "moved", "--out", str(tmp_path), "--storage", "float32"]
     assert export([*arguments, "--cnn", str(other)]) == 0
-    _, moved, _ = cards.load(tmp_path / "moved.json")
+    of_before, moved, speaker = cards.load(tmp_path / "moved.json")
     torch.testing.assert_close(dict(moved.state_dict()), dict(encoder.state_dict()))
+    assert (of_before.evidence, of_before.scores, speaker.evidence) == ({}, {}, None)
     another = build_tiny_captioner(tmp_path / "another", cnn=("squeezenet1_1", "features.6", 256))
     assert export([*arguments, "--cnn", str(another)]) == 2
     assert "does not fit" in capsys.readouterr().err

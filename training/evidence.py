@@ -2,7 +2,8 @@
 
 One linear layer learns from the encoder's mean feature of each training photo which words people say of
 it, in no order. Its weight beside the decoder's log-probabilities is the one with the best CIDEr-D on val,
-among a few. The captioner in DIR is that of RUN, with it; train RUN further, and it has to be fitted again.
+among a few. The captioner in DIR is that of RUN, with it, or without where that helps nothing; train RUN
+further, and it has to be fitted again.
 """
 
 from __future__ import annotations
@@ -100,12 +101,17 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
         found = [image for f in features for image in search(decoder, f, vocabulary, options)]
     scores = score_weights(found, val.captions, vocabulary, options)
     weight = max(scores, key=lambda weight: scores[weight])
-    with torch.no_grad():
-        for tensor in decoder.evidence.words.parameters():
-            tensor.mul_(weight)
+    if weight:
+        with torch.no_grad():
+            for tensor in decoder.evidence.words.parameters():
+                tensor.mul_(weight)
+    else:
+        decoder.evidence = None
     tried = {f"{weight:g}": score for weight, score in scores.items()}
     training = card.training | {"evidence": fitted | {"weight": weight, "CIDEr on val": tried}}
-    card = dataclasses.replace(card, evidence={"rank": given.rank}, training=training, scores={})
+    card = dataclasses.replace(
+        card, evidence={"rank": given.rank} if weight else {}, training=training, scores={}
+    )
     return cards.save(given.out, card, encoder, decoder), scores
 
 

@@ -53,7 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="keep the CNN in this file of the folder, for several captioners; made if it is not there",
     )
-    parser.add_argument("--cnn", metavar="RUN", help="captioner whose CNN to put in the place of its own")
+    parser.add_argument(
+        "--cnn",
+        metavar="RUN",
+        help="captioner whose CNN to put in the place of its own, without scores and word evidence of before",
+    )
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
@@ -85,7 +89,9 @@ def export(given: argparse.Namespace) -> Path:
         other, donor, _ = cards.load(find_card(given.cnn))
         try:
             _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
-            card = dataclasses.replace(card, largest=other.largest)
+            # word evidence was fitted to the CNN before, and scores were of it
+            card = dataclasses.replace(card, largest=other.largest, evidence={}, scores={})
+            decoder.evidence = None
         except RuntimeError:
             raise CaptionBotError(
                 f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
