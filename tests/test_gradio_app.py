@@ -21,7 +21,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from tiny import build_region_captioner, build_tiny_captioner
 
-from captionbot import explore, pages
+from captionbot import CaptionBotError, explore, pages
 from captionbot.types import Size
 
 
@@ -237,10 +237,10 @@ def test_a_caption_is_shown_word_by_word(page, view):
     app = page.app
     shown = app.show_caption(view)
     caption = view.captioned.captions[0]
-    assert caption.text.capitalize() in shown[app.headline].replace("\\", "")
-    assert [text for text, _ in shown[app.words]] == [word.text for word in caption.words]
-    assert shown[app.heatmap]["value"].size == view.photo.size
-    assert len(shown[app.gallery]) == len(caption.words)
+    assert caption.text.capitalize() in shown[app.heroes.headline].replace("\\", "")
+    assert [text for text, _ in shown[app.heroes.words]] == [word.text for word in caption.words]
+    assert shown[app.heroes.heatmap]["value"].size == view.photo.size
+    assert len(shown[app.every_word.gallery]) == len(caption.words)
 
 
 def test_a_word_is_shown_by_its_heatmap_its_places_and_its_rivals(page, view):
@@ -263,15 +263,17 @@ def test_a_word_is_shown_by_its_heatmap_its_places_and_its_rivals(page, view):
 
 
 def test_what_is_painted_becomes_a_mask_of_the_photo(page):
+    from gradio_views.ask import painted
+
     layer = Image.new("RGBA", (40, 30))
     layer.paste((1, 2, 3, 255), (0, 0, 20, 30))
-    mask = np.asarray(page.app.painted({"layers": [layer]}, (80, 60), others=False))
+    mask = np.asarray(painted({"layers": [layer]}, (80, 60), others=False))
     assert (mask[:, :38] == 255).all()
     assert (mask[:, 42:] == 0).all()
-    inverse = np.asarray(page.app.painted({"layers": [layer]}, (80, 60), others=True))
+    inverse = np.asarray(painted({"layers": [layer]}, (80, 60), others=True))
     assert (inverse == 255 - mask).all()
-    with pytest.raises(page.app.CaptionBotError, match="Nothing is painted"):
-        page.app.painted({"layers": []}, (80, 60), others=False)
+    with pytest.raises(CaptionBotError, match="Nothing is painted"):
+        painted({"layers": []}, (80, 60), others=False)
 
 
 def test_files_to_take_along(page, view):
@@ -293,15 +295,15 @@ def test_the_captioner_is_woken_before_a_gpu_is_lent_to_a_copy_of_this_process(p
 
 
 def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
-    app = page.app
+    app, regions = page.app, page.app.regions
     seen = looked_at(page, photo, "regions")
     caption, every = seen.caption, list(range(6))
-    shown = app.show_regions(seen)
-    assert shown[app.regions_tab]["visible"] is True
-    names = [name for name, _ in shown[app.kept]["choices"]]
+    shown = regions.show_caption(seen)
+    assert shown[regions.tab]["visible"] is True
+    names = [name for name, _ in shown[regions.kept]["choices"]]
     assert names == app.draw.box_names(caption)
     assert caption.labels[3] in names[3]
-    columns = np.array([row[1:] for row in shown[app.leaning]["value"]], float)
+    columns = np.array([row[1:] for row in shown[regions.leaning]["value"]], float)
     np.testing.assert_allclose(columns.sum(0), 100, atol=0.5)
 
     bot = app.work.captioner("regions")
@@ -313,28 +315,29 @@ def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
     ):
         left = explore.without_places(bot.encode([Image.open(photo)]), gone)
         (expected,) = bot.caption_features(left, [Size(120, 90)], seen.options)
-        answer = app.on_regions(seen, most, score, kept)
-        assert len(answer[app.leaning]["value"]) == 6 - len(gone)
-        drawn = [name for _, name in answer[app.region_picture][1]]
+        answer = regions.on_regions(seen, most, score, kept)
+        assert len(answer[regions.leaning]["value"]) == 6 - len(gone)
+        drawn = [name for _, name in answer[regions.picture][1]]
         assert len(drawn) == 5 - len(gone)  # the whole image would cover the others
         assert not any("whole image" in name for name in drawn)
-        said = [text.strip() for text, _ in answer[app.region_after]]
+        said = [text.strip() for text, _ in answer[regions.said.after]]
         assert said == [word.text for word in expected.captions[0].words]
-    assert "Nothing changed" in app.on_regions(seen, 6, 0, every)[app.region_note]["value"]
+    assert "Nothing changed" in regions.on_regions(seen, 6, 0, every)[regions.said.note]["value"]
     with pytest.raises(app.gr.Error, match="leave at least one"):
-        app.on_regions(seen, 6, 0, [])
+        regions.on_regions(seen, 6, 0, [])
 
 
 def test_captioners_without_a_detector_have_no_view_of_boxes(page, view):
-    assert page.app.show_regions(view)[page.app.regions_tab]["visible"] is False
+    regions = page.app.regions
+    assert regions.show_caption(view)[regions.tab]["visible"] is False
 
 
 def test_the_address_of_the_page_restores_what_was_set(page, view):
-    app = page.app
+    app, settings = page.app, page.app.settings
     sample, path = next(iter(app.SAMPLES.items()))
     values = {control: control.value for control in app.asking}
-    values |= {app.model: "other", app.prefix: "a dog", app.controls["max_length"]: 9}
-    values |= {app.controls["sample"]: True, app.controls["top_p"]: 0.35, app.link: ""}
+    values |= {settings.model: "other", settings.prefix: "a dog", settings.options["max_length"]: 9}
+    values |= {settings.options["sample"]: True, settings.options["top_p"]: 0.35, app.link: ""}
     values[app.view] = view._replace(file=str(path))
     query = app.on_address(values)
     shown = app.on_open(SimpleNamespace(query_params=dict(parse_qsl(query.removeprefix("?")))))
@@ -353,16 +356,16 @@ def test_an_address_that_cannot_be_changes_nothing(page, query):
 
 
 def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
-    app = page.app
-    values = {control: control.value for control in app.asking}
-    values[app.files] = [{"path": str(path)} for path in (photo, broken)]
-    *_, last = app.on_batch(values)
-    good, bad = last[app.batch_table]["value"]
+    batch = page.app.batch
+    values = {control: control.value for control in page.app.asking}
+    values[batch.files] = [{"path": str(path)} for path in (photo, broken)]
+    *_, last = batch.on_batch(values)
+    good, bad = last[batch.table]["value"]
     assert good[0].startswith('<img src="data:image/jpeg;base64,')
     assert good[1] == "photo.png"
     assert bad[:2] == ["", "broken.jpg"]
-    assert last[app.batch_note] == "1 captioned, 1 could not be read."
-    assert [Path(path).name for path in last[app.batch_files]] == [
+    assert last[batch.note] == "1 captioned, 1 could not be read."
+    assert [Path(path).name for path in last[batch.written]] == [
         *("captions.csv", "captions.jsonl", "captions.zip"),
     ]
 
@@ -439,13 +442,13 @@ def test_what_a_word_misses_is_worked_out_once_a_caption(page, view, monkeypatch
     asked: list[str] = []
     evidence = app.work.evidence
     monkeypatch.setattr(app.work, "evidence", lambda *args: asked.append(args[-1]) or evidence(*args))
-    first = app.on_test(view)
-    again = app.on_test(first[app.view]._replace(t=1))
+    first = app.truth.on_test(view)
+    again = app.truth.on_test(first[app.view]._replace(t=1))
     assert asked == ["occlusion"]
     for answer, t in ((first, 0), (again, 1)):
-        assert f"“{view.caption.words[t].text}”" in answer[app.truth_pictures][1][1]
-        assert "19 tries" in answer[app.verdict]["value"]
-    every = app.on_test_all(view)[app.verdicts]["value"]
+        assert f"“{view.caption.words[t].text}”" in answer[app.truth.pictures][1][1]
+        assert "19 tries" in answer[app.truth.verdict]["value"]
+    every = app.truth.on_test_all(view)[app.truth.verdicts]["value"]
     assert [row[0] for row in every] == [word.text for word in view.caption.words]
 
 
@@ -453,8 +456,8 @@ def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
     app = page.app
     shown = app.show_caption(view)
     assert [shown[answer]["visible"] for answer in app.answers] == [False] * len(app.answers)
-    steered = app.on_steer(view, "dog", False, "as it is")
-    assert steered[app.steer_said]["visible"] is True
+    steered = app.steer.on_steer(view, "dog", False, "as it is")
+    assert steered[app.steer.said.row]["visible"] is True
 
 
 def uploaded(folder: Path, name: str) -> list[str]:
@@ -467,19 +470,19 @@ def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_
     answer = app.on_own(files, "")
     own = answer[app.own_captioner]
     assert not any(Path(path).exists() for path in files)
-    assert ("mine (yours)", own) in answer[app.model]["choices"]
+    assert ("mine (yours)", own) in answer[app.settings.model]["choices"]
     seen = looked_at(page, photo, own)
     assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
     shared = "".join(Path(path).read_text(errors="ignore") for path in app.draw.share_files(seen))
     assert own not in shared  # its name is the session's secret
     assert "mine" in shared
     values = {control: control.value for control in app.asking}
-    values |= {app.model: own, app.view: seen, app.link: ""}
+    values |= {app.settings.model: own, app.view: seen, app.link: ""}
     assert "model" not in dict(parse_qsl(app.on_address(values).removeprefix("?")))
     with pytest.raises(AppError, match="choose one of other, regions, tiny"):
         page.client.predict(image=handle_file(photo), model="mine", api_name="/caption")
     app.work.let_go(own)
-    with pytest.raises(app.CaptionBotError, match="Your captioner 'mine' was let go"):
+    with pytest.raises(CaptionBotError, match="Your captioner 'mine' was let go"):
         app.work.captioner(own)
 
 
