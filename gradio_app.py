@@ -42,6 +42,7 @@ from gradio_views.work import told
 
 CACHE_SECONDS = 600
 SAMPLES = sample_photos()
+gr.set_static_paths([*SAMPLES.values()])  # wherever they are installed
 
 INTRODUCTION = """# CaptionBot
 Give it a photo. It says what it sees, and shows where it looked for every word."""

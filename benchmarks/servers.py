@@ -38,12 +38,14 @@ def served(page: str, protected: bool = False) -> Iterator[tuple[str, int]]:
             *(f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"),
             *([] if protected else ["--server.enableXsrfProtection=false"]),
         ],
-        "gradio": ["gradio_app.py"],
+        "gradio": [str(ROOT / "gradio_app.py")],
     }[page]
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
         environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": folder}
+        # In a container the packages lie outside the folder that the page is started in.
+        started_in = {"streamlit": str(ROOT), "gradio": folder}[page]
         server = subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=log
+            [sys.executable, *command], cwd=started_in, env=environment, stdout=log, stderr=log
         )
         try:
             if not _answers(f"http://127.0.0.1:{port}/", server):
