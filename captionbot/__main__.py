@@ -12,6 +12,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from io import TextIOWrapper
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -21,14 +22,14 @@ from urllib.parse import urlsplit
 from captionbot.batch import BATCH, caption_each, load_ahead, workers_for
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR, progress
-from captionbot.records import Result, as_written, free_name, records, write_csv, write_jsonl, written
+from captionbot.records import Result, as_written, free_name, record, records, write_csv, write_jsonl, written
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from captionbot.captioner import Captioner
     from captionbot.images import ImageSource
-    from captionbot.types import Captioned
+    from captionbot.types import Caption
 
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
@@ -228,6 +229,8 @@ def _caption(args: argparse.Namespace) -> int:
     from captionbot.images import count_images, find_images
 
     captioner = _captioner(args)
+    if args.out and args.out.is_file() and not args.resume:
+        _try_options(captioner, args)
     done, whole = _written(args, captioner.name)
     outcomes: Counter[str] = Counter()
     size = args.batch_size or BATCH[captioner.device.type]
@@ -237,7 +240,7 @@ def _caption(args: argparse.Namespace) -> int:
     if sys.stderr.isatty() and (args.out or not sys.stdout.isatty()):
         results = progress(results, count_images(args.paths), done.total())
     if args.format == "txt-files":
-        _write_files(results, args.paths, args.out or Path("captions"))
+        _write_files(results, args.paths, args.out or Path("captions"), outcomes)
     else:
         with _opened(args.out, whole) as out:
             if args.format == "csv":
@@ -255,6 +258,8 @@ def _check_caption(args: argparse.Namespace) -> None:
         raise CaptionBotError(
             f"--out is {args.out}, the name of an image; give another, such as captions.csv."
         )
+    if args.out is not None:
+        _check_spares(args.out, args.paths)
     ray = args.engine == "ray"
     args.format = args.format or ("parquet" if ray else "text")
     if ray and args.out is None:
@@ -269,6 +274,24 @@ def _check_caption(args: argparse.Namespace) -> None:
         raise CaptionBotError("--ray-address is of --engine ray; give both or neither.")
     if not ray and args.resume and (args.out is None or args.format not in ("jsonl", "csv")):
         raise CaptionBotError("--resume goes on with a file; give --out and --format jsonl or csv with it.")
+
+
+def _check_spares(out: Path, paths: list[str]) -> None:
+    """CaptionBotError where writing the file would cost a photo, or an archive of them."""
+    from captionbot.archives import is_archive
+
+    if not out.is_file():
+        return
+    asked = any(Path(path).is_file() and out.samefile(path) for path in paths if path)
+    if asked or is_archive(out):
+        raise CaptionBotError(f"--out is {out}, which holds photos and would be overwritten; give another.")
+
+
+def _try_options(captioner: Captioner, args: argparse.Namespace) -> None:
+    """CaptionBotError for options that do not work, before a file of earlier captions is overwritten."""
+    from PIL import Image
+
+    captioner.caption(Image.new("RGB", (64, 64)), **_search_options(args))
 
 
 def _caption_collection(args: argparse.Namespace) -> int:
@@ -327,7 +350,12 @@ def _write_text(results: Iterable[Result], model: str, out: TextIO) -> None:
     for name, result in results:
         if not isinstance(result, CaptionBotError):
             for caption in result.captions:
-                print(name, caption.text, sep="\t", file=out)
+                print(_on_one_line(name), caption.text, sep="\t", file=out)
+
+
+def _on_one_line(name: str) -> str:
+    """The name of a file, with escapes in the place of tabs and line breaks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def _write_json(results: Iterable[Result], model: str, out: TextIO) -> None:
@@ -344,15 +372,23 @@ _WRITERS: dict[str, Callable[[Iterable[Result], str, TextIO], None]] = {
 }
 
 
-def _write_files(results: Iterable[Result], paths: list[str], folder: Path) -> None:
-    """One text file an image at its relative path below the folder, a caption a line, best first."""
+def _write_files(results: Iterable[Result], paths: list[str], folder: Path, outcomes: Counter[str]) -> None:
+    """One text file an image at its relative path below the folder, a caption a line, best first.
+
+    None is overwritten: beside photos they may be what people wrote.
+    """
     taken: set[str] = set()
     for name, result in results:
         if isinstance(result, CaptionBotError):
             continue
         path = folder / free_name(_below(paths, name), taken)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{caption.text}\n" for caption in result.captions), encoding="utf-8")
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.writelines(f"{caption.text}\n" for caption in result.captions)
+        except FileExistsError:
+            _complain(f"{path} is there already and stays as it is; move it, or give another --out.")
+            outcomes.update(captioned=-1, failed=1)
 
 
 def _below(paths: list[str], name: str) -> PurePosixPath:
@@ -392,35 +428,40 @@ def _explain(args: argparse.Namespace) -> int:
     draw = _FIGURES.get(args.out.suffix.lower())
     if draw is None:
         raise CaptionBotError(f"--out is {args.out}; give a file name that ends in {', '.join(_FIGURES)}.")
+    from captionbot.explain import word_maps
     from captionbot.images import load_image
 
+    _check_spares(args.out, [args.image])
     image = load_image(args.image)
     captioner = _captioner(args)
     captioned = captioner.caption([image], **_search_options(args))[0]
-    args.out.write_bytes(draw(args.image, image, captioner.name, captioned))
+    maps = [word_maps(captioner, image, caption) for caption in captioned.captions]
+    looked = tuple(own.on(caption) for own, caption in zip(maps, captioned.captions, strict=True))
+    numbers = record(args.image, captioner.name, replace(captioned, captions=looked), with_alphas=True)
+    args.out.write_bytes(draw(image, looked[0], numbers | {"label": maps[0].label}))
+    if maps[0].method != "attention":
+        _complain(f"{captioner.name} looks at the photo as a whole; {args.out} shows {maps[0].label}.")
     print(captioned.captions[0].text)
     return 0
 
 
-def _sheet(name: str, image: Image, model: str, captioned: Captioned) -> bytes:
+def _sheet(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
     from captionbot.render import contact_sheet, png
 
-    return png(contact_sheet(image, captioned.captions[0]))
+    return png(contact_sheet(image, caption))
 
 
-def _animation(name: str, image: Image, model: str, captioned: Captioned) -> bytes:
+def _animation(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
     from captionbot.render import animation, gif
 
-    return gif(animation(image, captioned.captions[0]))
+    return gif(animation(image, caption))
 
 
-def _numbers(name: str, image: Image, model: str, captioned: Captioned) -> bytes:
-    from captionbot.records import record
-
-    return json.dumps(record(name, model, captioned, with_alphas=True), ensure_ascii=False).encode()
+def _json(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
+    return json.dumps(numbers, ensure_ascii=False).encode()
 
 
-_FIGURES = {".png": _sheet, ".gif": _animation, ".json": _numbers}
+_FIGURES = {".png": _sheet, ".gif": _animation, ".json": _json}
 
 
 # models, download and import

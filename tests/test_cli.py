@@ -112,6 +112,11 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         ["caption", "PHOTO", "--model", "nobody"],
         ["caption", "PHOTO", "--out", "no/such/folder/captions.csv"],
         ["caption", "PHOTO", "--out", "PHOTO"],
+        ["caption", "ARCHIVE", "--out", "ARCHIVE"],
+        ["caption", "PHOTO", "--out", "ARCHIVE"],
+        ["caption", "PHOTO", "--out", "EARLIER", "--prefix", "zebra"],
+        ["caption", "PHOTO", "--out", "EARLIER", "--num-return", "9"],
+        ["caption", "PHOTO", "--out", "EARLIER", "--prefix", "a " * 50],
         ["caption", "PHOTO", "--resume"],
         ["caption", "PHOTO", "--resume", "--out", "captions.json", "--format", "json"],
         ["caption", "PHOTO", "--format", "parquet", "--out", "captions.parquet"],
@@ -122,6 +127,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
         ["caption", "http://127.0.0.1/photo.jpg"],
         ["explain", "PHOTO"],
         ["explain", "PHOTO", "--out", "figure.bmp"],
+        ["explain", "PHOTO", "--out", "PHOTO"],
         ["explain", "BROKEN", "--out", "figure.png"],
         ["models", "--format", "csv"],
         ["download", "nothing-of-this-name"],
@@ -129,15 +135,18 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     ids=" ".join,
 )
 def test_a_mistake_is_one_line_on_stderr_and_exit_code_2(run, photos, args):
-    photo = photos / "blue.png"
-    before = photo.read_bytes()
-    paths = {"PHOTO": photo, "BROKEN": photos / "broken.jpg"}
+    photo, archive, earlier = photos / "blue.png", photos / "photos.zip", photos / "earlier.csv"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(photo, "blue.png")
+    earlier.write_text("captions of before")
+    paths = {"PHOTO": photo, "BROKEN": photos / "broken.jpg", "ARCHIVE": archive, "EARLIER": earlier}
+    before = {path: path.read_bytes() for path in paths.values()}
     code, out, err = run(*(paths.get(arg, arg) for arg in args))
     assert code == 2
     assert not out
     assert len(err.splitlines()) == 1
     assert "Traceback" not in err
-    assert photo.read_bytes() == before
+    assert {path: path.read_bytes() for path in before} == before  # nothing was lost
 
 
 def test_jsonl_has_a_line_for_every_image_in_order_and_reports_the_bad_one(run, photos):
@@ -188,6 +197,20 @@ def test_txt_files_keep_relative_paths_and_never_collide(run, photos, tmp_path):
     written = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.txt"))
     assert written == ["blue.txt", "sub/green.txt", "sub/red.jpg.txt", "sub/red.png.txt", "sub/red.txt"]
     assert all(path.read_text().strip() for path in out.rglob("*.txt"))
+
+
+def test_txt_files_leave_what_is_there(run, photos):
+    (photos / "blue.txt").write_text("what a person wrote")
+    code, _, err = run("caption", photos / "blue.png", "--format", "txt-files", "--out", photos)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "blue.txt is there already" in err
+    assert (photos / "blue.txt").read_text() == "what a person wrote"
+
+
+def test_text_keeps_to_one_line_a_caption(run, photos):
+    (photos / "blue.png").rename(photos / "a\tb\nc.png")
+    (line,) = run("caption", photos / "a\tb\nc.png").out.splitlines()
+    assert line.split("\t")[0] == str(photos / r"a\tb\nc.png")
 
 
 def test_txt_files_of_an_archive_stay_in_their_folder(run, photos, tmp_path):
@@ -302,6 +325,16 @@ def test_explain_draws_a_figure(run, photos, tmp_path):
     run("explain", photos / "blue.png", "--out", tmp_path / "figure.GIF")
     with Image.open(tmp_path / "figure.GIF") as figure:
         assert figure.n_frames == len(words) + 1
+
+
+def test_explain_says_what_it_shows_where_nothing_attends(run, photos, tmp_path):
+    out, whole = tmp_path / "figure.json", ROOT / "weights" / "show-and-tell-gru-flickr8k.json"
+    code, _, err = run("explain", photos / "sub/red.png", "--out", out, "--model", whole)
+    assert code == 0
+    assert "looks at the photo as a whole" in err
+    numbers = json.loads(out.read_text())
+    assert "where this place is hidden" in numbers["label"]
+    assert len(numbers["captions"][0]["words"][0]["alphas"]) > 1
 
 
 def test_explain_gives_the_numbers(run, photos, tmp_path):
