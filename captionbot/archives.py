@@ -11,7 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,8 +43,22 @@ _DAMAGE = (
 )
 
 
+def is_folder(path: Path) -> bool:
+    """Whether it is one, as far as it may be known; `Path` raises for names too long and locked folders."""
+    with suppress(OSError):
+        return path.is_dir()
+    return False
+
+
+def is_file(path: Path) -> bool:
+    """As `is_folder`."""
+    with suppress(OSError):
+        return path.is_file()
+    return False
+
+
 def is_archive(path: Path) -> bool:
-    return _NAMES.search(path.name) is not None and path.is_file()
+    return _NAMES.search(path.name) is not None and is_file(path)
 
 
 @dataclass(frozen=True)

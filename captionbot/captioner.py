@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from captionbot.beam_search import beam_search, image_of
 from captionbot.card import Card
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
-from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values
+from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
 from captionbot.search_options import SearchOptions
 from captionbot.tokenizer import tokenize
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
@@ -104,21 +105,25 @@ class Captioner:
     ) -> list[Captioned]:
         """One `Captioned` an image, in the order given, each with at least one caption of at least one word.
 
-        images: upright RGB images, as `captionbot.images.load_image` gives them.
+        images: as `captionbot.images.load_image` gives them; other PIL images are made so first.
         options: search options, or give them by name (beam_size=5, num_return=3, ...).
         prefix: words that every caption starts with.
-        banned_words: words that no caption has.
+        banned_words: words that no caption has, but for those of the prefix.
         batch_size: images captioned at once.
-        Raises CaptionBotError for options that make no sense and words outside the vocabulary.
+        Raises CaptionBotError for options that make no sense, words outside the vocabulary, and images that
+        are none.
         """
-        images = [images] if isinstance(images, Image.Image) else list(images)
+        one = isinstance(images, Image.Image | str | bytes) or not isinstance(images, Iterable)
+        images = [images] if one else list(images)  # type: ignore[list-item, arg-type]
+        if not isinstance(batch_size, Integral) or batch_size < 1:
+            raise CaptionBotError(f"batch_size is {batch_size!r}; give a whole number from 1.")
         if options is None:
             options = self.options(**search_options)
         elif search_options:
             raise CaptionBotError("Give search options as one record or by name, not both.")
         results: list[Captioned] = []
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+            batch = [upright_rgb(image) for image in images[start : start + batch_size]]
             results += self.caption_features(
                 self.encode(batch),
                 [Size(*image.size) for image in batch],
@@ -142,13 +147,21 @@ class Captioner:
         features: of `encode`, perhaps with places masked since.
         sizes: of the images that were encoded.
         """
+        if not isinstance(prefix, str):
+            raise CaptionBotError(
+                f"prefix is {prefix!r}; give the words that captions start with as one text."
+            )
+        words = banned_words if isinstance(banned_words, Iterable) else [banned_words]
+        banned_words = list(words)
+        if isinstance(words, str) or not all(isinstance(word, str) for word in banned_words):
+            raise CaptionBotError(f"banned_words is {words!r}; give a list of words.")
         forced = self.vocabulary.require(tokenize(prefix))
         banned = self.vocabulary.ban(word for text in banned_words for word in tokenize(text))
         search = self.search(features, options, forced, banned)
         return [self._captioned(search, features, i, size, options) for i, size in enumerate(sizes)]
 
     def encode(self, images: Sequence[Image.Image]) -> Features:
-        """Features of a batch of upright RGB images."""
+        """Features of a batch of images, as of `caption`."""
         return self.encode_pixels(to_pixel_values(images, self.preprocessing))
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> Features:

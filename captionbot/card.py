@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
-from captionbot.vocabulary import SubwordVocabulary
+from captionbot.search_options import SearchOptions
+from captionbot.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -148,6 +149,7 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     from captionbot.encoders import build_encoder
 
     card = Card.load(path)
+    _check(card, path)
     weights = path.with_suffix(".safetensors")
     try:
         _, tensors = _read(weights, card.sha256)
@@ -169,6 +171,28 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
 
 
+def _check(card: Card, path: Path) -> None:
+    """CaptionBotError where a captioner could be loaded by the card, and would fail at its first photo."""
+    from captionbot.images import Preprocessing  # here, as a list of cards needs no Pillow
+
+    try:
+        Preprocessing.from_json(card.preprocessing)
+        SearchOptions(**card.search)
+        if isinstance(card.vocabulary, dict):  # its tokenizer is read once, by the captioner
+            if card.vocabulary.get("kind") not in SUBWORDS:
+                raise ValueError(f"its vocabulary must be of a kind of {', '.join(SUBWORDS)}")
+        else:
+            words, known = len(Vocabulary(card.vocabulary)), card.decoder["vocabulary_size"]
+            if words != known:
+                raise ValueError(f"its vocabulary has {words} words, its decoder {known}")
+        if card.shared and Path(card.shared["file"]).name != card.shared["file"]:
+            raise ValueError(f"the shared file must lie beside it, not at {card.shared['file']}")
+    except (CaptionBotError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CaptionBotError(
+            f"{path} is a damaged card ({str(error).rstrip('.')}): put a good copy of it there."
+        ) from None
+
+
 def _tensors(encoder: nn.Module, decoder: nn.Module) -> dict[str, Tensor]:
     modules = {"encoder": encoder, "decoder": decoder}
     return {
@@ -177,11 +201,11 @@ def _tensors(encoder: nn.Module, decoder: nn.Module) -> dict[str, Tensor]:
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], storage: str) -> Path:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
-    save_file(pack(tensors, storage), partial)
+    partial.write_bytes(save(pack(tensors, storage)))  # `save_file` would let nobody else read it
     partial.replace(path)
     return path
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
+from numbers import Integral
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from captionbot.archives import Member, is_archive, members
+from captionbot.archives import Member, is_archive, is_folder, members
 from captionbot.errors import CaptionBotError
 from captionbot.urls import Address, fetch, is_public
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_PIXELS = 100_000_000
+# Pillow warns from 89 megapixels on, which here are allowed. Not silenced while a photo is read alone, as
+# `warnings.catch_warnings` holds for all threads.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _TURNS = {  # how to undo each of the EXIF orientations
@@ -68,6 +74,8 @@ def load_image(source: ImageLike, at_least: int | None = None) -> Image.Image:
         return _decode(io.BytesIO(source), "the image", at_least)
     if isinstance(source, str) and re.match(r"\w+://", source.strip()):
         return load_url(source.strip(), at_least=at_least)
+    if isinstance(source, str) and not source:  # to `Path` it is the present folder
+        raise CaptionBotError("The path is empty: give the path of an image.")
     if isinstance(source, str | PathLike):
         return _load_file(Path(source), at_least)
     if callable(getattr(source, "read", None)):
@@ -76,6 +84,17 @@ def load_image(source: ImageLike, at_least: int | None = None) -> Image.Image:
         f"An image cannot be made from {type(source).__name__}: "
         "give a path, an address, the bytes of a file, an open file or a PIL image."
     )
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """What `load_image` makes of an image: the same one, at no cost, where it made it already."""
+    if not isinstance(image, Image.Image):
+        raise CaptionBotError(
+            f"An image is given as {type(image).__name__}: give images as load_image returns them."
+        )
+    if type(image) is Image.Image and image.mode == "RGB" and not image.info and all(image.size):
+        return image  # not a file that is still to be read, and with no EXIF block
+    return load_image(image)
 
 
 def load_url(
@@ -190,7 +209,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         low, high = 0, 65535
     elif low >= 0 and high <= 65535:
         low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
-    return Image.fromarray(np.rint((values - low) * (255 / (high - low))).astype(np.uint8))
+    scale = 255 / (high - low) if high > low else 0.0
+    return Image.fromarray(np.rint((values - low) * scale).astype(np.uint8))
 
 
 @dataclass(frozen=True)
@@ -214,9 +234,9 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
     """
     for path in paths:
         name = str(path)
-        if re.match(r"\w+://", name):
+        if not name or re.match(r"\w+://", name):
             yield ImageSource(name, partial(load_image, name))
-        elif Path(name).is_dir():
+        elif is_folder(Path(name)):
             yield from _or_failure(_in_folder(Path(name)), name)
         elif is_archive(Path(name)):
             yield from _or_failure(images_in_archive(Path(name)), name)
@@ -227,9 +247,9 @@ def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
 def count_images(paths: Iterable[str | PathLike[str]]) -> int | None:
     """How many images `find_images` will give; None where a .tar, which has no index, is among them."""
     total = 0
-    for path in map(Path, paths):
-        found = 0
-        if path.is_dir():
+    for name in map(str, paths):
+        path, found = Path(name), 0
+        if name and is_folder(path):
             found = sum(1 for _ in _in_folder(path))
         elif is_archive(path):
             if path.suffix.lower() != ".zip":
@@ -272,7 +292,7 @@ def _in_folder(folder: Path) -> Iterator[ImageSource]:
         yield _failure(str(folder), f"{folder} cannot be read ({error.strerror}): check its permissions.")
         return
     for entry in entries:
-        if entry.is_dir():
+        if is_folder(entry):
             if not entry.is_symlink():  # a link may lead back up
                 yield from _in_folder(entry)
         elif _is_image_name(entry):
@@ -320,9 +340,10 @@ class Preprocessing:
     interpolation: str = "bicubic"
 
     def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
+        if len(self.size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in self.size):
             raise ValueError(f"size must be (height, width), not {self.size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
             raise ValueError(f"mean and std must be three numbers each: {self.mean}, {self.std}")
         if self.interpolation not in _INTERPOLATIONS:
             raise ValueError(
@@ -337,7 +358,7 @@ class Preprocessing:
 
 
 def to_pixel_values(images: Sequence[Image.Image], preprocessing: Preprocessing) -> Tensor:
-    """RGB images -> (B, 3, height, width) float32, channels last in memory, as convolutions like it."""
+    """Images -> (B, 3, height, width) float32, channels last in memory, as convolutions like it."""
     import torch
 
     pixels = np.empty((len(images), *preprocessing.size, 3), dtype=np.uint8)
@@ -348,7 +369,8 @@ def to_pixel_values(images: Sequence[Image.Image], preprocessing: Preprocessing)
 
 
 def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """(height, width, 3) uint8, an RGB image at the size that an encoder wants."""
+    """(height, width, 3) uint8, an image at the size that an encoder wants."""
+    image = upright_rgb(image)
     height, width = preprocessing.size
     # The gap lets Pillow shrink large photos by whole factors first: the difference is not seen.
     return np.asarray(

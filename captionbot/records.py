@@ -100,6 +100,8 @@ def _written_jsonl(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
         try:
             found = json.loads(line)
             name, by = found["image"], found.get("model", model)
+            if not isinstance(name, str):
+                raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError):
             if _is_torn(line, b'{"image": ') and not file.read(1):
                 break

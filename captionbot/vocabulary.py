@@ -31,6 +31,8 @@ class Vocabulary:
     tokens: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not all(isinstance(token, str) for token in self.tokens):
+            raise ValueError("a vocabulary is a list of words")
         if self.tokens[:4] != SPECIAL_TOKENS:
             raise ValueError(
                 f"a vocabulary starts with {' '.join(SPECIAL_TOKENS)}, not {' '.join(self.tokens[:4])}"

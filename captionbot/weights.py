@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from captionbot.archives import is_file, is_folder
 from captionbot.downloads import DELAYS, Progress, download_file, recorded_sha256
 from captionbot.errors import CaptionBotError
 
@@ -43,11 +44,15 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
     cards = {card.stem: card for card in list_cards()}
     if name_or_dir is None:
         return _default(list(cards.values()))
+    if not isinstance(name_or_dir, str | os.PathLike):
+        raise CaptionBotError(
+            f"A captioner cannot be found by {name_or_dir!r}: give its name, its folder or its card."
+        )
     path = Path(name_or_dir)
     cards = {card.stem: card for card in imported_cards()} | cards
     if str(name_or_dir) in cards:
         return cards[str(name_or_dir)]
-    if path.is_dir():
+    if str(name_or_dir) and is_folder(path):  # to `Path` an empty name is the present folder
         inside = _cards_in(path)
         if len(inside) != 1:
             raise CaptionBotError(
@@ -55,8 +60,8 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
                 "a NAME.json with its NAME.safetensors."
             )
         return inside[0]
-    if path.is_file() and path.suffix == ".json":
-        if not _weights_of(path).is_file():
+    if is_file(path) and path.suffix == ".json":
+        if not is_file(_weights_of(path)):
             raise CaptionBotError(f"{path} has no {_weights_of(path).name} beside it: put its weights there.")
         return path
     raise CaptionBotError(
@@ -78,10 +83,16 @@ def _weights_of(card: Path) -> Path:
 
 
 def _cards_in(folder: Path) -> list[Path]:
-    return sorted(card for card in folder.glob("*.json") if _weights_of(card).is_file())
+    return sorted(card for card in folder.glob("*.json") if is_file(_weights_of(card)))
 
 
 def _default(cards: Sequence[Path]) -> Path:
+    if not cards:
+        named = ", the folder that CAPTIONBOT_WEIGHTS names," if os.environ.get("CAPTIONBOT_WEIGHTS") else ""
+        raise CaptionBotError(
+            f"{weights_folder()}{named} holds no captioner, so none ships here: "
+            "give the folder of one, or its card."
+        )
     chosen = [card for card in cards if len(cards) == 1 or _read_json(card).get("default") is True]
     if len(chosen) != 1:
         raise CaptionBotError(

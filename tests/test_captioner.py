@@ -1,12 +1,13 @@
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from tiny import build_tiny_captioner
 
-from captionbot import CaptionBotError, Captioner, SearchOptions
+from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +79,48 @@ def test_forced_and_banned_words(captioner, images):
         ({"beam_sizes": 3}, "no search option 'beam_sizes'; choose from beam_size"),
         ({"beam_size": 0}, "beam_size"),
         ({"options": SearchOptions(), "beam_size": 3}, "not both"),
+        *(({"batch_size": n}, f"batch_size is {n}; give a whole number from 1") for n in (0, -1, 2.5)),
+        ({"prefix": 5}, "prefix is 5; give the words"),
+        *(({"banned_words": words}, "give a list of words") for words in (5, [5], "dog")),
     ],
 )
 def test_calls_that_make_no_sense_are_answered_in_a_sentence(captioner, images, call, sentence):
     with pytest.raises(CaptionBotError, match=sentence):
         captioner.caption(images, **call)
+
+
+@pytest.mark.parametrize(
+    ("images", "given"),
+    [
+        ("photo.jpg", "str"),
+        ("", "str"),
+        (["photo.jpg"], "str"),
+        (Path("photo.jpg"), "PosixPath"),
+        (None, "NoneType"),
+        ([None], "NoneType"),
+        (np.zeros((8, 8, 3), np.uint8), "ndarray"),
+    ],
+)
+def test_what_is_no_image_is_answered_in_a_sentence(captioner, images, given):
+    with pytest.raises(CaptionBotError, match=f"given as {given}: give images as load_image returns them"):
+        captioner.caption(images)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
+def test_images_of_every_mode_are_captioned_as_if_loaded(captioner, images, mode):
+    grey = images[0].convert("L")
+    image = Image.fromarray(np.asarray(grey, np.uint16) * 256) if mode == "I;16" else grey.convert(mode)
+    (given,), (loaded,) = captioner.caption(image), captioner.caption(load_image(image))
+    assert given.captions[0].words == loaded.captions[0].words
+
+
+def test_an_opened_photo_is_turned_as_its_exif_block_says(captioner, images, tmp_path):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    images[0].save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as image:
+        (captioned,) = captioner.caption(image)
+    assert captioned.captions[0].image_size == images[0].size[::-1]
 
 
 def test_devices_that_are_not_there(tmp_path):

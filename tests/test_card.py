@@ -7,6 +7,7 @@ from tiny import build_tiny_captioner
 
 from captionbot import CaptionBotError
 from captionbot import card as cards
+from captionbot.vocabulary import SPECIAL_TOKENS
 
 
 @pytest.fixture
@@ -104,6 +105,36 @@ def test_weights_that_do_not_fit_their_card(tiny):
     values["decoder"]["hidden_size"] = 8
     tiny.write_text(json.dumps(values))
     with pytest.raises(CaptionBotError, match="cannot be loaded"):
+        cards.load(tiny)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "sentence"),
+    [
+        ("preprocessing", {}, "missing"),
+        ("preprocessing", {"size": [0, 0]}, "size must be"),
+        ("preprocessing", {"size": "x"}, "size must be"),
+        ("preprocessing", {"size": [64.5, 64]}, "size must be"),
+        ("preprocessing", {"std": [0.2, 0, 0.2]}, "three numbers"),
+        ("preprocessing", {"mean": ["a", "b", "c"]}, "number"),
+        ("preprocessing", {"interpolation": "z"}, "interpolation must be"),
+        ("search", {"foo": 1}, "foo"),
+        ("search", {"beam_size": 0}, "beam_size is 0"),
+        ("search", [1], "mapping"),
+        ("vocabulary", list(SPECIAL_TOKENS), "has 4 words, its decoder"),
+        ("vocabulary", [*SPECIAL_TOKENS, 5], "a list of words"),
+        ("vocabulary", "abc", "starts with <pad>"),
+        ("vocabulary", {"kind": "gpt3", "source": "x"}, "a kind of gpt2"),
+        ("shared", {"file": "../../etc/passwd", "sha256": "", "part": ""}, "must lie beside it"),
+        ("decoder", {"kind": "soft-attention"}, "vocabulary_size"),
+    ],
+)
+def test_a_damaged_card_is_named(tiny, part, value, sentence):
+    values = json.loads(tiny.read_text())
+    if part == "preprocessing" and value:
+        value = values[part] | value
+    tiny.write_text(json.dumps(values | {part: value}))
+    with pytest.raises(CaptionBotError, match=rf"{tiny.name} is a damaged card \(.*{sentence}.*\): put"):
         cards.load(tiny)
 
 

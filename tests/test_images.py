@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
+import subprocess
+import sys
 import tarfile
 import threading
 import warnings
@@ -24,6 +27,7 @@ from captionbot.images import (
     ImageSource,
     Preprocessing,
     boxes_to_image,
+    count_images,
     find_images,
     load_image,
     load_url,
@@ -220,6 +224,11 @@ def test_floats_that_are_not_numbers() -> None:
     assert [load_image(Image.fromarray(values)).getpixel((x, 0))[0] for x in range(4)] == [0, 0, 0, 255]
 
 
+@pytest.mark.filterwarnings("error")
+def test_even_floats_below_zero() -> None:
+    assert load_image(Image.new("F", (2, 2), -5.5)).getpixel((0, 0)) == (0, 0, 0)
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_even_deep_grey(value: int) -> None:
     assert load_image(Image.new("I", (1, 1), value)).getpixel((0, 0)) == (value,) * 3
@@ -306,6 +315,7 @@ BAD_FILES = [
     pytest.param(lambda folder: folder / "a\0b.jpg", "cannot be read", id="null character"),
     pytest.param(lambda folder: folder / ("x" * 3000), "cannot be read", id="endless name"),
     pytest.param(write("page.png", b"<!doctype html><html></html>"), "not an image", id="HTML"),
+    pytest.param(lambda folder: "", "The path is empty", id="empty path"),
     pytest.param(fifo, "is a pipe or a device", id="pipe"),
 ]
 
@@ -371,6 +381,14 @@ def test_decompression_bombs(side: int, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(images, "_rgb", lambda image: pytest.fail("a bomb was decoded"))
     with pytest.raises(CaptionBotError, match="more than 100 megapixels"):
         load_image(png_of(side, side))
+
+
+def test_pillow_does_not_warn_of_sizes_that_are_allowed(tmp_path: Path) -> None:
+    path = write("large.png", png_of(9_800, 9_800))(tmp_path)  # pytest shows all warnings, hence a process
+    load = f"from captionbot import load_image; load_image({str(path)!r})"
+    stderr = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True).stderr
+    assert "large.png is a damaged image" in stderr  # not only refused: it was opened
+    assert "DecompressionBomb" not in stderr
 
 
 def test_pillows_own_limit_is_left_alone() -> None:
@@ -516,6 +534,35 @@ def test_a_long_archive_stays_flat_in_memory(tmp_path: Path) -> None:
     tracemalloc.stop()
     assert count == 300
     assert peak < 40 * len(photo) < archive.stat().st_size / 7
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".zip", "locked/a.jpg", "locked/a.zip", ""])
+def test_a_path_that_cannot_be_looked_at_is_one_failed_image(
+    album: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def refuse(path: object, *args: object, **options: object) -> os.stat_result:
+        if "locked" in str(path):  # as to anyone but root, who runs these tests
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    monkeypatch.chdir(album)
+    results = loaded(find_images([name, "a.jpg"]))
+    assert [found for found, _ in results] == [name, "a.jpg"]
+    assert re.search(r"cannot be read|does not exist|path is empty", results[0][1])
+    assert results[1][1] == "30 x 20"
+    assert count_images([name, "a.jpg"]) == 2
+
+
+def test_an_entry_that_cannot_be_looked_at_is_one_failed_image(
+    album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (album / "d.jpg").symlink_to("x" * 300)
+    results = loaded(find_images([album]))
+    assert_is_album(results[:-1], album)
+    assert "d.jpg cannot be read" in results[-1][1]
 
 
 def test_addresses_among_paths() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from captionbot.records import error_record, record
+from captionbot.errors import CaptionBotError
+from captionbot.records import error_record, record, written
 from captionbot.types import Caption, Captioned, Search, Size, Word
 
 CAPTION = Caption(
@@ -39,6 +42,14 @@ def test_a_record_with_alphas_says_where_the_model_looked() -> None:
     assert [word["alphas"] for word in caption["words"]] == [[0.75, 0.25], [0.5, 0.5]]
     assert caption["boxes"] == [[0, 0, 10, 20], [10, 0, 20, 20]]
     assert (caption["grid"], caption["image_size"]) == ([1, 2], [20, 20])
+
+
+@pytest.mark.parametrize("name", [5, ["x"], None, {}])
+def test_a_line_whose_image_has_no_name_is_not_gone_on_with(tmp_path: Path, name: object) -> None:
+    path = tmp_path / "captions.jsonl"
+    path.write_text("".join(json.dumps({"image": image}) + "\n" for image in (name, "a.jpg")))
+    with pytest.raises(CaptionBotError, match="line 1 is no record of captions"):
+        written(path, "tiny")
 
 
 def test_an_error_has_no_captions() -> None:

@@ -77,7 +77,7 @@ def test_a_name_comes_before_a_folder_of_the_same_name(
     assert find_card("./a-small").stem == "other"
 
 
-@pytest.mark.parametrize("unknown", ["gone", "gone.json", "", "table", "card-without-weights"])
+@pytest.mark.parametrize("unknown", ["gone", "gone.json", "", "x" * 300, "table", "card-without-weights"])
 def test_unknown_captioners(folder: Path, unknown: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     with pytest.raises(CaptionBotError) as caught:
@@ -116,6 +116,14 @@ def test_none_ship(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in (None, "gone"):
         with pytest.raises(CaptionBotError, match="none ships here"):
             find_card(name)
+    with pytest.raises(CaptionBotError, match="nowhere, the folder that CAPTIONBOT_WEIGHTS names, holds no"):
+        find_card()
+
+
+@pytest.mark.parametrize("name", [5, b"a-small", ["a-small"]])
+def test_what_cannot_be_a_name(folder: Path, name: object) -> None:
+    with pytest.raises(CaptionBotError, match="give its name, its folder or its card"):
+        find_card(name)
 
 
 def test_a_damaged_card(folder: Path) -> None:
