@@ -213,16 +213,97 @@ def test_results_whose_captions_were_overwritten_are_not_compared(data, tmp_path
         ),
         (["--annotations", "karpathy.json", "--predictions", "coco.json"], "is not a file of captions"),
         (["--annotations", "karpathy.json", "--predictions", "nothing.json"], "nothing.json"),
+        (["--annotations", "number.json"], "the image's name 5 is not text"),
+        (["--annotations", "karpathy.json", "--out", "folder"], "folder is a folder; give a file as --out"),
+        (["--annotations", "karpathy.json", "--out", "."], "is a folder; give a file as --out"),
+        (["--annotations", "karpathy.json", "--out", "/proc/x/r.json"], "/proc/x/r.json cannot be written"),
+        (["--annotations", "karpathy.json", "--out", "few.json/r.json"], "few.json/r.json cannot be written"),
+        (["--annotations", "karpathy.json", "--out", "predictions.json"], "also the name of a file that"),
+        (["--annotations", "karpathy.json", "--limit", "-1"], "limit is -1; give 0 or more."),
+        (["--annotations", "karpathy.json", "--batch-size", "0"], "batch_size is 0; give 1 or more."),
+        (["--annotations", "karpathy.json", "--seed", "-1"], "seed is -1; give 0 or more."),
     ],
 )
 def test_mistakes_are_one_sentence(data, flags, sentence, monkeypatch, capsys):
     monkeypatch.chdir(data)
     (data / "other.json").write_text('[{"image_id": "z", "caption": "a dog"}]')
     (data / "few.json").write_text('[{"image_id": "a", "caption": "a dog"}]')
+    (data / "number.json").write_text('{"images": [{"id": 1, "file_name": 5}], "annotations": []}')
+    (data / "folder").mkdir()
     assert run(*flags) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [evaluate, compare])
+@pytest.mark.parametrize("samples", ["0", "-5"])
+def test_samples_are_at_least_one(command, samples, data, monkeypatch, capsys):
+    monkeypatch.chdir(data)
+    files = ["x.json", "y.json"] if command is compare else []
+    assert command.main([*files, "--annotations", "karpathy.json", "--samples", samples]) == 2
+    assert capsys.readouterr().err == f"samples is {samples}; give 1 or more.\n"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--predictions", "predictions.json", "--annotations", "coco.json"],
+        ["--predictions", "link.json", "--annotations", "coco.json"],
+        ["--predictions", "p.json", "--annotations", "results.json"],
+        ["--predictions", "per_image.jsonl", "--annotations", "coco.json", "--per-image"],
+    ],
+    ids=lambda flags: flags[1],
+)
+def test_files_that_are_read_are_not_replaced(flags, data, monkeypatch, capsys):
+    monkeypatch.chdir(data)
+    captions = json.dumps({"a.jpg": "a dog", "b.jpg": "a man"})
+    for name in ("predictions.json", "p.json", "per_image.jsonl"):
+        (data / name).write_text(captions)
+    (data / "link.json").symlink_to(data / "predictions.json")
+    (data / "results.json").write_text((data / "coco.json").read_text())
+    before = {path: path.read_bytes() for path in data.iterdir()}
+    if flags[3] != "results.json":  # the default --out
+        before.pop(data / "results.json")
+        (data / "results.json").unlink()
+    assert run(*flags) == 2
+    assert "is read and would be replaced; give another --out" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in data.iterdir()} == before
+    assert compare_files("p.json", "predictions.json", "--annotations", "coco.json", "--out", "p.json") == 2
+    assert (data / "p.json").read_text() == captions
+
+
+def test_a_photo_that_cannot_be_read_is_named(data, tmp_path, capsys):
+    card = build_tiny_captioner(tmp_path / "tiny")
+    (data / "b.jpg").write_bytes(b"no image")
+    flags = ["--images", data, "--annotations", data / "coco.json", "--device", "cpu"]
+    assert run("--model", card, *flags, "--out", tmp_path / "r.json") == 2
+    assert "\nb.jpg: the image is empty or not an image" in "\n" + capsys.readouterr().err.replace("\r", "\n")
+
+
+@pytest.mark.parametrize("search", ["5", "{"])
+def test_search_options_are_an_object(search, data, capsys):
+    with pytest.raises(SystemExit):
+        run("--annotations", data / "coco.json", "--search", search)
+    assert f"'{search}' is not a JSON object; give search options" in capsys.readouterr().err
+
+
+def test_a_beam_size_among_the_search_options_counts(data, tmp_path):
+    card = build_tiny_captioner(tmp_path / "tiny")
+    flags = ["--images", data, "--annotations", data / "coco.json", "--device", "cpu"]
+    assert run("--model", card, *flags, "--search", '{"beam_size": 2}', "--out", tmp_path / "r.json") == 0
+    assert json.loads((tmp_path / "r.json").read_text())["beam_size"] == 2
+
+
+def test_what_cannot_run_is_said_once_for_both(data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("training.metrics.java._unavailable", lambda name: f"{name} is not here.")
+    (tmp_path / "p.json").write_text(json.dumps({"a.jpg": "a dog", "b.jpg": "a man"}))
+    files = [str(tmp_path / "p.json")] * 2
+    assert compare.main([*files, "--annotations", str(data / "coco.json"), "--samples", "50"]) == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "METEOR is left out. METEOR is not here.",
+        "SPICE is left out. SPICE is not here.",
+    ]
 
 
 def test_export_makes_a_compact_default_with_scores(tmp_path, data):

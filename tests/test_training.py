@@ -207,10 +207,21 @@ def test_the_configurations_that_ship_load(path):
             "decoder soft-attention has no 'hiden_size'; its fields",
         ),
         (["--data", "nowhere"], "There is no data set at nowhere"),
+        (["--epochs", "0"], "epochs is 0; give 1 or more."),
+        (["--epochs", "-1"], "epochs is -1; give 1 or more."),
+        (["--epochs", ".inf"], "epochs is inf; give a whole number."),
+        (["--patience", "0"], "patience is 0; give 1 or more."),
+        (["--batch-size", "0"], "batch_size is 0; give 1 or more."),
+        (["--captions-per-image", "0"], "captions_per_image is 0; give 1 or more."),
+        (["--limit", "-1"], "limit is -1; give 0 or more."),
+        (["--learning-rate", "-1"], "learning_rate is -1.0; give 0 or more."),
+        (["--learning-rate", ".nan"], "learning_rate is nan; give 0 or more."),
+        (["--device", "zz"], "The device 'zz' cannot be used"),
+        (["--out", "/proc/x/y"], "The folder /proc/x/y cannot be made"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, sentence, data, capsys, tmp_path):
-    assert main(["--data", str(data), *flags, "--out", str(tmp_path)]) == 2
+    assert main(["--data", str(data), "--out", str(tmp_path), *flags]) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
@@ -242,6 +253,20 @@ def test_seeds_give_the_same_numbers_twice(data, tmp_path):
     for run in "ab":
         assert main(train(data, tmp_path / run, "--epochs", "2")) == 0
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_a_run_is_replaced_only_where_that_is_said(data, tmp_path, capsys):
+    flags = train(data, tmp_path / "run", "--epochs", "1")
+    assert main(flags) == 0
+    before = weights(tmp_path / "run")
+    capsys.readouterr()
+    assert main([*flags, "--seed", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "has a run already" in error
+    assert error.count("\n") == 1
+    assert same(weights(tmp_path / "run"), before)
+    assert main([*flags, "--seed", "2", "--replace"]) == 0
+    assert not same(weights(tmp_path / "run"), before)
 
 
 @pytest.mark.parametrize(
@@ -286,6 +311,8 @@ def test_stages_build_on_each_other(data, tmp_path):
     assert len(moved) == sum(k.startswith("encoder.") for k in before)  # end to end: every tensor of the CNN
     (card,) = (tmp_path / "two").glob("show*.json")
     stages = json.loads(card.read_text())["training"]["stages"]
+    assert stages[0]["image_size"] and not {"image_size", "decoder"} & set(stages[1])  # taken over
+    assert (card.with_suffix(".safetensors").stat().st_mode ^ card.stat().st_mode) & 0o777 == 0
     assert [stage["train_encoder"] for stage in stages] == [False, True]
 
 
@@ -323,7 +350,9 @@ def test_a_photo_that_cannot_be_read_can_be_left_out_and_is_named_at_the_end(dat
     assert "3.jpg" in out and "9.jpg" in out
     (card,) = (tmp_path / "run").glob("show*.json")
     assert "7 training photos" in card.read_text()
-    assert main(train(copy, tmp_path / "run", "--epochs", "1")) == 2  # what was skipped once still stops
+    capsys.readouterr()
+    assert main(train(copy, tmp_path / "again", "--epochs", "1")) == 2  # what was skipped once still stops
+    assert "3.jpg" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_the_checkpoint_is_the_one_before(data, tmp_path, capsys):
@@ -556,7 +585,7 @@ def test_a_student_learns_from_teachers_with_other_eyes(data, tmp_path, capsys):
     assert main(train(data, tmp_path / "three", "--epochs", "1", "--max-size", "5")) == 0
     capsys.readouterr()
     flags = ["--epochs", "1", "--teachers", str(tmp_path / "three")]
-    assert main(train(data, tmp_path / "run", *flags)) == 2
+    assert main(train(data, tmp_path / "four", *flags)) == 2
     assert "another vocabulary than the student" in capsys.readouterr().err
 
 
@@ -577,7 +606,7 @@ def test_a_student_says_what_a_teacher_says(data, tmp_path, capsys):
     assert not same(weights(tmp_path / "run"), weights(tmp_path / "people"))
     (tmp_path / "said.json").write_text(json.dumps(said[:-1]))
     capsys.readouterr()
-    assert main(train(data, tmp_path / "run", *flags)) == 2
+    assert main(train(data, tmp_path / "lacking", *flags)) == 2
     assert "no caption of '7.jpg'" in capsys.readouterr().err
 
 

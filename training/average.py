@@ -25,7 +25,7 @@ from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card
 from training.captioners import load_to_train
 from training.config import TrainingConfig, load_config
-from training.distributed import World
+from training.distributed import World, device_of
 from training.features import BlankFeatures, PixelFeatures
 from training.splits import read_splits, with_pixels
 from training.train import KEPT
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         members = [path for run in given.runs for path in _members(run)]
         config = load_config(given.config or str(given.runs[0] / "config.yaml"))
-        path = average(members, given.out, config, torch.device(given.device))
+        path = average(members, given.out, config, device_of(given.device))
     except CaptionBotError as error:
         print(error, file=sys.stderr)
         return 2

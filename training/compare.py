@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from captionbot.errors import CaptionBotError
-from training.evaluate import PREDICTIONS, add_annotation_flags
+from training.config import check_least
+from training.evaluate import PREDICTIONS, add_annotation_flags, check_outputs
 from training.metrics import Measured, measure
 from training.metrics.significance import differences
 from training.predictions import captions_of, load_split, read_predictions
@@ -53,20 +54,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
     """Scores of both, their differences, and every image by how much its captions' scores differ."""
+    check_least(given, {"samples": 1, "seed": 0, "show": 0})
+    files = [find_captions(path) for path in (given.first, given.second)]
+    if given.out:
+        check_outputs([given.out], [given.first, given.second, *files, given.annotations])
     examples, _ = load_split(given.annotations, given.format, given.split)
-    first, second = (
-        captions_of(examples, read_predictions(find_captions(path)), given.subset)
-        for path in (given.first, given.second)
-    )
+    first, second = (captions_of(examples, read_predictions(file), given.subset) for file in files)
     common = [example for example in examples if example.name in first.keys() & second.keys()]
     if not common:
         raise CaptionBotError(f"{given.first} and {given.second} have captions of no image in common.")
     references = {example.name: example.captions for example in common}
-    a, b = (
-        measure(
-            {name: captions[name] for name in references}, references, not given.no_meteor, not given.no_spice
-        )
-        for captions in (first, second)
+    both = [{name: captions[name] for name in references} for captions in (first, second)]
+    meteor, spice = not given.no_meteor, not given.no_spice
+    a = measure(both[0], references, meteor, spice)
+    # what could not run for the first is not tried, and warned of, again
+    b = measure(
+        both[1], references, meteor and "METEOR" not in a.left_out, spice and "SPICE" not in a.left_out
     )
     found = differences(a.tallies, b.tallies, given.samples, given.seed)
     return {

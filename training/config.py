@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ CHOICES = {
     "baseline": ("mean", "greedy"),
     "amp": ("bf16", "fp16", "off"),
 }
+LEAST = {
+    **dict.fromkeys(("epochs", "patience", "batch_size", "captions_per_image", "max_words", "image_size"), 1),
+    **dict.fromkeys(("samples", "beam_size"), 1),
+    **dict.fromkeys(("limit", "min_count", "max_size", "warmup_steps", "keep", "sample_photos"), 0),
+    **dict.fromkeys(("learning_rate", "encoder_learning_rate", "final_learning_rate", "weight_decay"), 0),
+    **dict.fromkeys(("clip", "doubly_stochastic"), 0),
+    "temperature": 0.01,
+}
+# what a run with `init` takes over from it, so that these fields say nothing of the run
+INHERITED = ("family", "encoder", "encoder_config", "decoder", "image_size", "mean", "std", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -157,6 +168,7 @@ class TrainingConfig:
         for f in dataclasses.fields(self):
             if f.type in ("int", "float"):
                 object.__setattr__(self, f.name, _number(f.name, f.type, getattr(self, f.name)))
+        check_least(self, LEAST)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise CaptionBotError(f"{name} is '{value}'; choose one of {', '.join(allowed)}.")
@@ -172,6 +184,13 @@ class TrainingConfig:
             )
         if self.stage == "self-critical" and self.baseline == "mean" and self.samples < 2:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
+
+
+def check_least(values: object, least: Mapping[str, float]) -> None:
+    """Refuse numbers, of fields or of flags, that are below the least that is allowed."""
+    for name, low in least.items():
+        if not (value := getattr(values, name)) >= low:  # so that what is no number is refused too
+            raise CaptionBotError(f"{name} is {value}; give {low} or more.")
 
 
 def load_config(name_or_file: str, **overrides: Any) -> TrainingConfig:
@@ -226,6 +245,6 @@ def _number(name: str, kind: str, value: Any) -> int | float:
         number = float(value)
     except (TypeError, ValueError):
         raise CaptionBotError(f"{name} is '{value}'; give a number.") from None
-    if kind == "int" and number != int(number):
+    if kind == "int" and not number.is_integer():
         raise CaptionBotError(f"{name} is {value}; give a whole number.")
     return int(number) if kind == "int" else number

@@ -41,6 +41,7 @@ from training.detector_data import (
     open_teachers,
     read_boxes,
 )
+from training.distributed import device_of
 from training.features import autocast, cached_pixels
 
 CONFIGS = Path(__file__).parent / "configs" / "detectors"
@@ -317,7 +318,7 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
     cnn: a captioner whose grid encoder to take, by name, folder or card, or a safetensors of
         torchvision's names.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     own = detector.is_dir()
     prefix = "detector." if own else "detector.net."
@@ -331,7 +332,8 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
             raise CaptionBotError(f"{cnn} has no grid encoder; give a captioner with one, or a .safetensors.")
         tensors |= {f"grid.{name}": tensor for name, tensor in encoder.state_dict().items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, out)
+    data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    out.write_bytes(data)  # `save_file` would let nobody else read it
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -369,7 +371,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif given.command == "train":
             changes = {} if given.epochs is None else {"epochs": given.epochs}
             config = load_detector_config(given.config, **changes)
-            Trainer(config, given.out, torch.device(given.device)).run(given.resume)
+            Trainer(config, given.out, device_of(given.device)).run(given.resume)
         elif given.command == "evaluate":
             print(json.dumps(evaluate(given.run, given.split, given.out), indent=1))
         else:

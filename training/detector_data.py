@@ -18,7 +18,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from captionbot.errors import CaptionBotError
-from captionbot.images import load_image
 from training.data import ImageStore
 
 SIDE = 416
@@ -241,7 +240,7 @@ def label_images(
     write_boxes(path, done)
     rest = [name for name in splits if name not in {d.image for d in done}]
     labelled = (
-        Labelled(name, splits[name], label(load_image(store[name]), teachers, threshold))
+        Labelled(name, splits[name], label(store.load(name), teachers, threshold))
         for name in tqdm(rest, desc="boxes", unit="photo", mininterval=1)
     )
     write_boxes(path, labelled, "a")

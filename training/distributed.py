@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from captionbot.errors import CaptionBotError
+
 PATIENCE = timedelta(hours=6)  # the others wait so long for the first, which fills the caches
 
 
@@ -71,14 +73,27 @@ class World:
             dist.barrier()
 
 
+def device_of(name: str) -> torch.device:
+    """A device by its name; CaptionBotError where torch cannot use it here."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # of an unknown name, and of one that is not there
+        reason = str(error).splitlines()[0]
+        raise CaptionBotError(
+            f"The device '{name}' cannot be used ({reason}); give --device cpu, or cuda where there is a GPU."
+        ) from error
+    return device
+
+
 @contextmanager
 def join_world(device: str) -> Iterator[World]:
     """The world that `torchrun` started this process in (nccl on GPUs, else gloo), or a world of one."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World(torch.device(device))
+        yield World(device_of(device))
         return
-    own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
+    own = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if device == "cuda" else device_of(device)
     if own.type == "cuda":
         torch.cuda.set_device(own)
     dist.init_process_group("nccl" if own.type == "cuda" else "gloo", timeout=PATIENCE)

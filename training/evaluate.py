@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -22,9 +23,9 @@ from tqdm import tqdm
 
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
-from captionbot.images import load_image
 from captionbot.search_options import SearchOptions
 from captionbot.tokenizer import tokenize
+from training.config import check_least
 from training.data import Example, ImageStore, open_images
 from training.data.formats import FORMATS
 from training.metrics import Measured, measure
@@ -33,6 +34,7 @@ from training.metrics.significance import intervals
 from training.predictions import captions_of, load_split, read_predictions, write_predictions
 
 PREDICTIONS = "predictions.json"
+PER_IMAGE = "per_image.jsonl"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument(
         "--search",
-        type=json.loads,
+        type=search_options,
         default={},
         help="other search options as JSON (default: the captioner's own)",
     )
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         results = evaluate(given)
-    except CaptionBotError as error:
+    except (CaptionBotError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(results, indent=1))
@@ -77,8 +79,48 @@ def add_annotation_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-spice", action="store_true", help="leave out SPICE, which needs Java and more")
 
 
+def search_options(text: str) -> dict[str, Any]:
+    """The value of a flag `--search`."""
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a JSON object; give search options such as '{{\"max_length\": 12}}'."
+        )
+    return options
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Iterable[Path | None]) -> None:
+    """Refuse, before any work, files that cannot be written or that would replace what is read."""
+    if len(set(outputs)) < len(outputs):
+        raise CaptionBotError(
+            f"{outputs[0]} is also the name of a file that is left beside it; give another --out."
+        )
+    there = [path for path in inputs if path and path.exists()]
+    for path in outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            exists = path.exists()
+        except OSError as error:
+            raise CaptionBotError(
+                f"{path} cannot be written ({error.strerror}); give another --out."
+            ) from error
+        if path.is_dir():
+            raise CaptionBotError(f"{path} is a folder; give a file as --out.")
+        if exists and any(path.samefile(read) for read in there):
+            raise CaptionBotError(f"{path} is read and would be replaced; give another --out.")
+        if not os.access(path if exists else path.parent, os.W_OK):
+            raise CaptionBotError(f"{path} cannot be written (no permission); give another --out.")
+
+
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     """Caption (or read captions), score, and write all files."""
+    check_least(given, {"limit": 0, "batch_size": 1, "samples": 1, "seed": 0})
+    predictions, rows = given.out.parent / PREDICTIONS, given.out.parent / PER_IMAGE
+    outputs = [given.out, predictions, *[rows] * given.per_image]
+    check_outputs(outputs, [given.predictions, given.annotations])
     examples, training = load_split(given.annotations, given.format, given.split)
     examples = examples[: given.limit or None]
     results: dict[str, Any]
@@ -89,7 +131,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         if not given.images:
             raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
         captioner = Captioner.from_pretrained(given.model, given.device)
-        options = captioner.options(beam_size=given.beam_size, **given.search)
+        options = captioner.options(**{"beam_size": given.beam_size} | given.search)
         started = time.perf_counter()
         captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
         seconds = time.perf_counter() - started
@@ -97,7 +139,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             "model": captioner.name,
             "split": given.split,
             "images": len(captions),
-            "beam_size": given.beam_size,
+            "beam_size": options.beam_size,
             "seconds": round(seconds, 2),
             "images_per_second": round(len(captions) / seconds, 2),
         }
@@ -111,14 +153,12 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         "captions": describe(measured.captions, known),
         "people": describe([humans[0] for humans in measured.references], known),
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    predictions = given.out.with_name(PREDICTIONS)
     write_predictions(predictions, examples, captions)
     results["predictions_sha256"] = hashlib.sha256(predictions.read_bytes()).hexdigest()
     given.out.write_text(json.dumps(results, indent=1) + "\n")
     if given.per_image:
         lines = (json.dumps(row, ensure_ascii=False) for row in per_image(measured, captions))
-        given.out.with_name("per_image.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return results
 
 
@@ -141,7 +181,7 @@ def caption_all(
     captions: dict[str, str] = {}
     names = iter(tqdm([example.name for example in examples], desc="captions", unit="image"))
     while batch := list(islice(names, batch_size)):
-        found = captioner.caption([load_image(store[name]) for name in batch], options)
+        found = captioner.caption([store.load(name) for name in batch], options)
         captions |= {name: f.captions[0].text for name, f in zip(batch, found, strict=True)}
     return captions
 

@@ -31,7 +31,7 @@ from captionbot.types import Features, Hypothesis
 from captionbot.vocabulary import Vocabulary, load_vocabulary
 from training.captioners import load_to_train
 from training.config import TrainingConfig
-from training.distributed import World
+from training.distributed import World, device_of
 from training.features import BATCH, PixelFeatures, autocast
 from training.metrics import CiderD
 from training.splits import Split, Words, read_splits, with_pixels
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Path, dict[float, float]]:
     """The card of the captioner with evidence, and what each weight scores on val."""
     card, encoder, decoder = load_to_train(given.captioner)
-    device, vocabulary = torch.device(given.device), load_vocabulary(card.vocabulary)
+    device, vocabulary = device_of(given.device), load_vocabulary(card.vocabulary)
     preprocessing, world = Preprocessing.from_json(card.preprocessing), World(device)
     encoder, decoder = encoder.to(device).eval(), decoder.to(device).eval()
 

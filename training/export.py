@@ -20,10 +20,11 @@ from captionbot import card as cards
 from captionbot.arithmetic import PRECISIONS
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
-from captionbot.images import Preprocessing, load_image, squash
+from captionbot.images import Preprocessing, squash
 from captionbot.int8 import largest_values
 from captionbot.weights import find_card, weights_folder
 from training.data import open_images
+from training.evaluate import search_options
 from training.features import normalise
 
 INT8_PHOTOS = 64
@@ -61,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
-    parser.add_argument("--search", type=json.loads, default={}, help="search options to start with, as JSON")
+    parser.add_argument(
+        "--search", type=search_options, default={}, help="search options to start with, as JSON"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, help="to compute in on a CPU, if its scores hold")
     parser.add_argument(
         "--int8-photos",
@@ -131,7 +134,7 @@ def _largest(encoder: nn.Module, card: cards.Card, path: Path) -> dict[str, floa
     """What the CNN's layers give at most of some photos, three digits each."""
     store, preprocessing = open_images(path), Preprocessing.from_json(card.preprocessing)
     names = store.names()[:INT8_PHOTOS]
-    pixels = (squash(load_image(store[name]), preprocessing) for name in names)
+    pixels = (squash(store.load(name), preprocessing) for name in names)
     batches = (normalise(photo[None], preprocessing, torch.device("cpu")) for photo in pixels)
     return {
         name: float(f"{value:.3g}") for name, value in largest_values(_cnn(encoder, card), batches).items()

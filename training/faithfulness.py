@@ -22,7 +22,7 @@ from tqdm import tqdm
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Faithfulness, Share, by_part_of_speech, faithfulness, random_maps
-from captionbot.images import load_image
+from training.config import check_least
 from training.data import ImageStore, open_images
 from training.data.files import read_json
 
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
+        check_least(given, {"limit": 0, "seed": 0})
         captioner = Captioner.from_pretrained(given.captioner, given.device)
         store = open_images(given.images)
         names = store.names()[: given.limit or None]
@@ -61,7 +62,7 @@ def test_photos(
     """Every word of every photo's best caption, tested."""
     tested = []
     for i, name in enumerate(tqdm(names, desc="photos", unit="photo")):
-        image = load_image(store[name])
+        image = store.load(name)
         caption = captioner.caption([image])[0].captions[0]
         # Other seeds than the test's own, or its random orders would be tested against themselves.
         maps = random_maps(caption, seed + 1 + i) if by_chance else None

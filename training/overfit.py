@@ -17,7 +17,6 @@ from PIL import Image
 
 from captionbot import Captioner
 from captionbot.errors import CaptionBotError
-from captionbot.images import load_image
 from captionbot.render import sentence
 from training import train
 from training.config import TrainingConfig, load_config
@@ -127,7 +126,7 @@ def _two_of(config: TrainingConfig, split: str) -> tuple[list[str], list[Image.I
     """Names, photos and first captions of a split's first two photos."""
     examples = [e for e in load_dataset(config.data, config.format) if e.captions and e.split == split][:2]
     store = photos_of(config)
-    photos = [load_image(store[e.name]) for e in examples]
+    photos = [store.load(e.name) for e in examples]
     return [e.name for e in examples], photos, [e.captions[0].strip(" .") for e in examples]
 
 

@@ -24,6 +24,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
 from training.config import TrainingConfig
+from training.distributed import device_of
 from training.features import BATCH, autocast, cached_pixels, normalise
 from training.splits import photos_of, read_splits
 
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         pixels, _ = cached_pixels(
             photos_of(config), read_splits(config)[0].names, preprocessing, Path(config.cache)
         )
-        device = torch.device(given.device)
+        device = device_of(given.device)
         encoder, explained = fit(grid.to(device), pixels, preprocessing, given.components, device)
         cards.save_part(given.out, encoder, "float32")
     except CaptionBotError as error:

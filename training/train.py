@@ -28,11 +28,11 @@ from captionbot.captioner import Captioner
 from captionbot.card import Card
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
-from captionbot.images import Preprocessing, load_image
+from captionbot.images import Preprocessing
 from captionbot.vocabulary import load_vocabulary
 from training.captioners import Model, build_captioner, new_words
 from training.checkpoints import load_checkpoint, save_checkpoint, written
-from training.config import TrainingConfig, add_flags, given_flags, load_config, save_config
+from training.config import INHERITED, TrainingConfig, add_flags, given_flags, load_config, save_config
 from training.distributed import World, join_world
 from training.features import BlankFeatures, FeatureSource, PixelFeatures, autocast, cached_features
 from training.losses import Term
@@ -52,8 +52,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--config", default="show-attend-tell-flickr8k", help="name in training/configs, or YAML file"
     )
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/CONFIG)")
-    parser.add_argument(
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint in the folder of the run"
+    )
+    earlier.add_argument(
+        "--replace", action="store_true", help="begin anew in a folder that has a run already"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_flags(parser)
@@ -61,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load_config(given.config, **given_flags(given))
         out = given.out or Path("runs") / Path(given.config).stem
+        prepare_folder(out, given.resume or given.replace)
         with join_world(given.device) as world:
             Run(config, out, world).go(resume=given.resume)
     except CaptionBotError as error:
@@ -72,6 +77,21 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"The disk is full ({error.filename}); make room and go on with --resume.", file=sys.stderr)
         return 2
     return 0
+
+
+def prepare_folder(out: Path, used: bool) -> None:
+    """Make the folder of a run before any work; `used` where it may have an earlier run."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaptionBotError(
+            f"The folder {out} cannot be made ({error.strerror}); give another --out."
+        ) from error
+    if not used and (out / CHECKPOINT).exists():
+        raise CaptionBotError(
+            f"{out} has a run already; go on with it by --resume, give another --out, or put a new run in "
+            "its place by --replace."
+        )
 
 
 class Run:
@@ -164,7 +184,6 @@ class Run:
     # The loop
 
     def go(self, resume: bool = False) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
         if resume and (self.out / CHECKPOINT).exists():
             self._restore(load_checkpoint(self.out / CHECKPOINT, self.world.device))
         if self.world.main:
@@ -311,6 +330,8 @@ class Run:
         """The card of the captioner as it stands."""
         config = self.config
         stage = {**dataclasses.asdict(config), "best": self.best}
+        for name in INHERITED if config.init else ():
+            del stage[name]
         return dataclasses.replace(
             self.card,
             name=config.name,
@@ -342,7 +363,7 @@ class Run:
     def _show_samples(self, card: Card, encoder: nn.Module, decoder: Decoder) -> None:
         if self.sample_names:
             store = photos_of(self.config)
-            photos = [load_image(store[name]) for name in self.sample_names]
+            photos = [store.load(name) for name in self.sample_names]
             captioner = Captioner(card, encoder, decoder, self.world.device)
             self.monitor.samples(captioner, self.sample_names, photos, self.epoch + 1)
 

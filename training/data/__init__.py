@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from captionbot.errors import CaptionBotError
+from captionbot.images import load_image
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -30,6 +33,10 @@ class Example:
     captions: tuple[str, ...]
     split: str
     image_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):  # as a number in JSON would be
+            raise TypeError(f"the image's name {self.name!r} is not text")
 
 
 class Span(NamedTuple):
@@ -77,6 +84,14 @@ class ImageStore:
         if len(data) != size:
             raise CaptionBotError(f"{path} has changed since it was opened: image '{name}' is cut off.")
         return data
+
+    def load(self, name: str) -> Image.Image:
+        """The image, upright and RGB. Raises CaptionBotError that names it where it cannot be read."""
+        data = self[name]
+        try:
+            return load_image(data)
+        except CaptionBotError as error:
+            raise CaptionBotError(f"{name}: {error}") from error
 
 
 def open_images(path: str | Path) -> ImageStore:

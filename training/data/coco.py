@@ -19,12 +19,12 @@ def read_coco(path: Path, split: str = "val") -> list[Example]:
         captions: dict[int, list[str]] = {number: [] for number in ids.values()}
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"].strip())
+        return [Example(name, tuple(captions[ids[name]]), split, ids[name]) for name in sorted(ids)]
     except (KeyError, TypeError, AttributeError) as error:
         raise CaptionBotError(
             f"{path} is not in COCO's format (images with id and file_name, annotations with image_id "
             f"and caption): {error!r}."
         ) from error
-    return [Example(name, tuple(captions[ids[name]]), split, ids[name]) for name in sorted(ids)]
 
 
 def read_coco_splits(paths: Sequence[Path]) -> list[Example]:
