@@ -254,11 +254,11 @@ def _check_caption(args: argparse.Namespace) -> None:
     """CaptionBotError for options that do not go together; a format where none was given."""
     from captionbot.images import image_extensions
 
-    if args.out is not None and args.out.suffix.lower() in image_extensions():
-        raise CaptionBotError(
-            f"--out is {args.out}, the name of an image; give another, such as captions.csv."
-        )
     if args.out is not None:
+        if args.out.suffix.lower() in image_extensions():
+            raise CaptionBotError(
+                f"--out is {args.out}, the name of an image; give another, such as captions.csv."
+            )
         _check_spares(args.out, args.paths)
     ray = args.engine == "ray"
     args.format = args.format or ("parquet" if ray else "text")
@@ -278,11 +278,11 @@ def _check_caption(args: argparse.Namespace) -> None:
 
 def _check_spares(out: Path, paths: list[str]) -> None:
     """CaptionBotError where writing the file would cost a photo, or an archive of them."""
-    from captionbot.archives import is_archive
+    from captionbot.archives import is_archive, is_file
 
-    if not out.is_file():
+    if not is_file(out):
         return
-    asked = any(Path(path).is_file() and out.samefile(path) for path in paths if path)
+    asked = any(is_file(Path(path)) and out.samefile(path) for path in paths)
     if asked or is_archive(out):
         raise CaptionBotError(f"--out is {out}, which holds photos and would be overwritten; give another.")
 

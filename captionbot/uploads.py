@@ -85,6 +85,7 @@ def _load(folder: Path) -> Captioner:
     from captionbot.captioner import Captioner
 
     captioner = Captioner.from_pretrained(card)
+    # of subwords: a list of words was counted as the card was loaded
     known, said = len(captioner.vocabulary), values["decoder"]["vocabulary_size"]
     if known != said:
         raise ValueError(f"its vocabulary has {known} words, its decoder {said}")

@@ -199,6 +199,15 @@ def test_txt_files_keep_relative_paths_and_never_collide(run, photos, tmp_path):
     assert all(path.read_text().strip() for path in out.rglob("*.txt"))
 
 
+def test_a_path_that_cannot_be_costs_the_others_nothing(run, photos, tmp_path):
+    (tmp_path / "captions.csv").write_text("captions of before")
+    arguments = ("--format", "csv", "--out", tmp_path / "captions.csv")
+    code, _, err = run("caption", f"{'x' * 300}.jpg", photos / "blue.png", *arguments)
+    assert (code, len(err.splitlines())) == (0, 1)
+    rows = list(csv.reader((tmp_path / "captions.csv").read_text().splitlines()))
+    assert [row[0] for row in rows[1:]] == [f"{'x' * 300}.jpg", str(photos / "blue.png")]
+
+
 def test_txt_files_leave_what_is_there(run, photos):
     (photos / "blue.txt").write_text("what a person wrote")
     code, _, err = run("caption", photos / "blue.png", "--format", "txt-files", "--out", photos)

@@ -65,14 +65,14 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
 
 
 def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:
-    """A captioner without what was fitted to its weights as they are: its word evidence."""
+    """A captioner without what is of its weights as they are: its scores and its word evidence."""
     card, encoder, decoder = cards.load(find_card(name))
     decoder.evidence = None
-    return dataclasses.replace(card, evidence={}), encoder, decoder
+    return dataclasses.replace(card, evidence={}, scores={}), encoder, decoder
 
 
 def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
-    """The captioner of `init`; what its card says of it as it was, its scores above all, is left out."""
+    """The captioner of `init`; what its card says of it as it was is left out."""
     card, encoder, decoder = load_to_train(config.init)
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
@@ -86,7 +86,7 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
             "can be another."
         )
     decoder.config = dataclasses.replace(decoder.config, **changes)
-    card = dataclasses.replace(card, decoder=card.decoder | changes, scores={}, description="", default=False)
+    card = dataclasses.replace(card, decoder=card.decoder | changes, description="", default=False)
     if config.extend_vocabulary:
         card, decoder = _extended(card, decoder, new_words(card, captions, config.min_count))
     return card, Model(encoder, decoder)

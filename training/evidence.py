@@ -109,9 +109,7 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
         decoder.evidence = None
     tried = {f"{weight:g}": score for weight, score in scores.items()}
     training = card.training | {"evidence": fitted | {"weight": weight, "CIDEr on val": tried}}
-    card = dataclasses.replace(
-        card, evidence={"rank": given.rank} if weight else {}, training=training, scores={}
-    )
+    card = dataclasses.replace(card, evidence={"rank": given.rank} if weight else {}, training=training)
     return cards.save(given.out, card, encoder, decoder), scores
 
 

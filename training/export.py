@@ -23,6 +23,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing, squash
 from captionbot.int8 import largest_values
 from captionbot.weights import find_card, weights_folder
+from training.captioners import load_to_train
 from training.data import open_images
 from training.evaluate import search_options
 from training.features import normalise
@@ -87,14 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def export(given: argparse.Namespace) -> Path:
-    card, encoder, decoder = cards.load(find_card(given.run))
+    card, encoder, decoder = load_to_train(given.run) if given.cnn else cards.load(find_card(given.run))
     if given.cnn:
         other, donor, _ = cards.load(find_card(given.cnn))
         try:
             _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
-            # word evidence was fitted to the CNN before, and scores were of it
-            card = dataclasses.replace(card, largest=other.largest, evidence={}, scores={})
-            decoder.evidence = None
+            card = dataclasses.replace(card, largest=other.largest)
         except RuntimeError:
             raise CaptionBotError(
                 f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
