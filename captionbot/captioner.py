@@ -73,7 +73,7 @@ class Captioner:
         if chosen.int8 and not self.card.largest:
             raise CaptionBotError(
                 f"{self.name} cannot encode in int8: its card does not say how large the CNN's values get; "
-                "export it with --int8-photos, or choose another precision."
+                "export it with --photos, or choose another precision."
             )
         if chosen.encoder:
             largest = self.card.largest if chosen.int8 else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
 _SCALE = ".scale"
-BLOCK = 64  # numbers of a row that share a scale in int8: in a whole row a large one would coarsen all others
+BLOCK = 64  # numbers of a convolution that share a scale in int8: a large one coarsens all others
 FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
 
 
@@ -230,7 +230,7 @@ def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: st
         if name != part and all(
             part + n in tensors
             and tensors[part + n].shape == t.shape
-            and bool((tensors[part + n].detach().cpu() - t).abs().max() <= 0.01 * t.abs().max())
+            and bool((tensors[part + n].detach().cpu() - t).norm() <= 0.02 * t.norm())
             for n, t in held.items()
         ):
             return part
@@ -241,10 +241,9 @@ def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: st
 
 
 def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
-    """Tensors as they are stored; int8 keeps round(x / scale), a scale for each `BLOCK` numbers of a row.
+    """Tensors as they are stored; int8 keeps round(x / scale), as of `scales`.
 
-    A row of a convolution's weights, which int8-all stores so too, is all that makes one output channel.
-    Matrices of fewer than `FEW` numbers stay in float16.
+    Tensors of fewer than `FEW` numbers stay in float16, and so do convolutions but in int8-all.
     """
     import torch
 
@@ -253,12 +252,10 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     packed: dict[str, Tensor] = {}
     for name, value in tensors.items():
         tensor = value.detach().cpu().float().contiguous()
-        rounds = tensor.ndim == 2 if storage == "int8" else storage == "int8-all" and tensor.ndim > 1
-        if rounds and tensor.shape[0] > 1 and tensor.numel() >= FEW:
+        if is_rounded(tensor, storage):
+            scale = scales(tensor)
             rows = tensor.flatten(1)
-            blocks = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
-            scale = (blocks.abs().amax(-1) / 127).clamp(min=1e-7).half()
-            whole = (rows / _by_row(scale.float(), rows)).round().clamp(-127, 127)
+            whole = (rows / by_number(scale.float(), rows)).round().clamp(-127, 127)
             packed[name] = whole.to(torch.int8).view_as(tensor)
             packed[name + _SCALE] = scale
         else:
@@ -270,7 +267,7 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors from stored ones."""
     scales = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
     return {
-        name: (value.flatten(1) * _by_row(packed[name + _SCALE].float(), value.flatten(1))).view_as(value)
+        name: (value.flatten(1) * by_number(packed[name + _SCALE].float(), value.flatten(1))).view_as(value)
         if name + _SCALE in scales
         else value.float()
         for name, value in packed.items()
@@ -278,13 +275,33 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def is_rounded(tensor: Tensor, storage: str) -> bool:
+    """Whether `pack` keeps a tensor in 8-bit integers."""
+    rounds = tensor.ndim == 2 if storage == "int8" else storage == "int8-all" and tensor.ndim > 1
+    return rounds and tensor.shape[0] > 1 and tensor.numel() >= FEW
+
+
+def scales(tensor: Tensor) -> Tensor:
+    """float16 scales of a tensor in int8, which bring the largest number of each row or block to 127.
+
+    A matrix has one a row, (rows,), so that its integers can be multiplied as they are; a convolution, which
+    would suffer, one for each `BLOCK` numbers of what makes an output channel, (rows, blocks).
+    """
+    import torch
+
+    rows = tensor.flatten(1)
+    if tensor.ndim > 2:
+        rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    return (rows.abs().amax(-1) / 127).clamp(min=1e-7).half()
+
+
 def scale_shapes(shape: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The shapes that scales of a tensor may have: one a block, or one a row as in files of before."""
+    """The shapes that scales of a tensor may have: one a block, or one a row."""
     rows = list(shape[:1])
     return [*rows, math.ceil(math.prod(shape[1:]) / BLOCK)], rows
 
 
-def _by_row(scale: Tensor, rows: Tensor) -> Tensor:
+def by_number(scale: Tensor, rows: Tensor) -> Tensor:
     """Scales of blocks, or of whole rows, as a tensor that multiplies (rows, N)."""
     if scale.ndim == 1:
         return scale.unsqueeze(1)

@@ -2,7 +2,7 @@
 
 Weights have one scale a channel, -127..127, and what lies between layers has one a tensor, 0..255: behind a
 ReLU nothing is negative (arXiv 1806.08342, sections 2.1 and 3.1). Scales come from the largest values that
-some photos gave, measured once (`training.export --int8-photos`) and kept in the captioner's card.
+some photos gave, measured once (`training.export --photos`) and kept in the captioner's card.
 """
 
 from __future__ import annotations

@@ -52,15 +52,16 @@ def of_many_sizes(rows, rest):
     return (torch.randn(rows, rest.numel()) * sizes).view(rows, *rest)
 
 
-def test_int8_rounds_to_half_a_step_of_its_block():
+def test_int8_rounds_to_half_a_step_of_its_row_or_block():
     torch.manual_seed(0)
-    for shape, storage in ((torch.Size((300, 330)), "int8"), (torch.Size((128, 64, 3, 3)), "int8-all")):
+    matrix, convolution = torch.Size((300, 330)), torch.Size((128, 64, 3, 3))
+    for shape, storage, size in ((matrix, "int8", 330), (convolution, "int8-all", cards.BLOCK)):
         weight = of_many_sizes(shape[0], shape[1:])
         packed = cards.pack({"w": weight}, storage)
         assert packed["w"].dtype == torch.int8
         assert list(packed["w.scale"].shape) in cards.scale_shapes(shape)
-        errors = (cards.unpack(packed)["w"] - weight).flatten(1).abs().split(cards.BLOCK, 1)
-        for error, block in zip(errors, weight.flatten(1).split(cards.BLOCK, 1), strict=True):
+        errors = (cards.unpack(packed)["w"] - weight).flatten(1).abs().split(size, 1)
+        for error, block in zip(errors, weight.flatten(1).split(size, 1), strict=True):
             assert (error <= block.abs().amax(1, keepdim=True) / 127 / 2 * 1.002 + 1e-7).all()
     assert cards.pack({"w": weight}, "int8")["w"].dtype == torch.float16  # a convolution
 
@@ -70,11 +71,14 @@ def test_int8_leaves_small_matrices_and_vectors_in_half_precision():
     assert {name: tensor.dtype for name, tensor in packed.items()} == dict.fromkeys("wb", torch.float16)
 
 
-def test_files_with_one_scale_a_row_are_still_read():
-    whole = torch.randint(-127, 128, (4, 3, 100)).to(torch.int8)
-    scale = torch.tensor([0.5, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("blocks", [None, 5])
+def test_files_with_scales_of_rows_or_of_blocks_are_read(blocks):
+    """Whatever the tensor: matrices had one a block until they got one a row."""
+    whole = torch.randint(-127, 128, (4, 300)).to(torch.int8)
+    scale = torch.rand((4,) if blocks is None else (4, blocks))
     weight = cards.unpack({"w": whole, "w.scale": scale})["w"]
-    torch.testing.assert_close(weight, whole * scale.view(4, 1, 1), rtol=0, atol=0)
+    each = scale.unsqueeze(1) if blocks is None else scale.repeat_interleave(cards.BLOCK, 1)[:, :300]
+    torch.testing.assert_close(weight, whole * each, rtol=0, atol=0)
     assert list(scale.shape) in cards.scale_shapes(whole.shape)
 
 

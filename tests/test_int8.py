@@ -54,14 +54,14 @@ def test_what_is_concatenated_and_pooled_stays_in_8_bits():
 
 def test_a_captioner_says_when_it_cannot_encode_in_8_bits_and_export_lets_it(tmp_path, capsys):
     card = build_tiny_captioner(tmp_path / "tiny", cnn=("squeezenet1_1", "features.6", 256))
-    with pytest.raises(CaptionBotError, match=r"cannot encode in int8: .* --int8-photos"):
+    with pytest.raises(CaptionBotError, match=r"cannot encode in int8: .* --photos"):
         Captioner.from_pretrained(card, "cpu", "int8")
     photos = tmp_path / "photos"
     photos.mkdir()
     random = np.random.default_rng(0)
     for i in range(3):
         Image.fromarray(random.integers(0, 255, (70, 90, 3), dtype=np.uint8)).save(photos / f"{i}.png")
-    arguments = [str(card), "--name", "small", "--out", str(tmp_path / "out"), "--int8-photos", str(photos)]
+    arguments = [str(card), "--name", "small", "--out", str(tmp_path / "out"), "--photos", str(photos)]
     assert export([*arguments, "--precision", "int8"]) == 0, capsys.readouterr().err
     captioner = Captioner.from_pretrained(tmp_path / "out" / "small.json", "cpu")
     picture = Image.open(photos / "0.png")

@@ -10,11 +10,11 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from captionbot import card as cards
 from captionbot.arithmetic import PRECISIONS
@@ -27,8 +27,9 @@ from training.captioners import load_to_train
 from training.data import open_images
 from training.evaluate import search_options
 from training.features import normalise
+from training.rounding import round_cnn
 
-INT8_PHOTOS = 64
+PHOTOS = 64  # that the CNN is looked at with
 SCORES = (
     "split",
     "images",
@@ -68,10 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="to compute in on a CPU, if its scores hold")
     parser.add_argument(
-        "--int8-photos",
+        "--photos",
         type=Path,
         metavar="PATH",
-        help=f"folder or tar of photos, {INT8_PHOTOS} of which show how large the CNN's values get, for int8",
+        help=f"folder or tar of training photos: {PHOTOS} of them choose the CNN's 8-bit weights, "
+        "and show how large its values get, which --precision int8 needs",
     )
     parser.add_argument("--mirror", action="store_true", help="average features with the mirrored photo's")
     parser.add_argument("--description", help="one sentence for the pages")
@@ -113,10 +115,13 @@ def export(given: argparse.Namespace) -> Path:
         search=card.search | given.search,
         precision=given.precision or card.precision,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
-        largest=_largest(encoder, card, given.int8_photos) if given.int8_photos else card.largest,
+        largest=_largest(encoder, card, given.photos) if given.photos else card.largest,
     )
     folder = given.out or weights_folder()
-    if given.shared and not (folder / given.shared).exists():
+    held = bool(given.shared) and (folder / given.shared).exists()
+    if given.photos and not held:
+        round_cnn(_cnn(encoder, card), _photos(card, given.photos), given.storage)
+    if given.shared and not held:
         cards.save_part(folder / given.shared, encoder, given.storage)
     return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
 
@@ -126,18 +131,21 @@ def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:
     for module in encoder.modules():
         if isinstance(module, GridEncoder):
             return module.cnn
-    raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --int8-photos are for.")
+    raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --photos are for.")
 
 
 def _largest(encoder: nn.Module, card: cards.Card, path: Path) -> dict[str, float]:
     """What the CNN's layers give at most of some photos, three digits each."""
+    largest = largest_values(_cnn(encoder, card), _photos(card, path))
+    return {name: float(f"{value:.3g}") for name, value in largest.items()}
+
+
+def _photos(card: cards.Card, path: Path) -> Iterator[Tensor]:
+    """(1, 3, H, W) pixel values of the first photos of a folder or tar."""
     store, preprocessing = open_images(path), Preprocessing.from_json(card.preprocessing)
-    names = store.names()[:INT8_PHOTOS]
-    pixels = (squash(store.load(name), preprocessing) for name in names)
-    batches = (normalise(photo[None], preprocessing, torch.device("cpu")) for photo in pixels)
-    return {
-        name: float(f"{value:.3g}") for name, value in largest_values(_cnn(encoder, card), batches).items()
-    }
+    for name in store.names()[:PHOTOS]:
+        photo = squash(store.load(name), preprocessing)
+        yield normalise(photo[None], preprocessing, torch.device("cpu"))
 
 
 if __name__ == "__main__":
