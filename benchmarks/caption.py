@@ -2,8 +2,9 @@
 
 "plain" runs one hypothesis at a time, and "tutorial" works out what depends on the image alone before every
 word as well, as tutorials do. Both have the decoder as PyTorch runs it; ours has it as a captioner loads it,
-in fp32 and, where the CPU multiplies in it, in half precision. One thread, and its processor's time: other
-work on the machine hardly matters.
+in fp32 and, where the CPU multiplies in it, in half precision. All have the same weights, those of matrices
+rounded to 8 bits, as in the captioners that ship; "fp32 weights" are not rounded, as in those that others
+train and import. One thread, and its processor's time: other work on the machine hardly matters.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks import floor
 from benchmarks.plain_search import plain_search
 from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
 from captionbot import SearchOptions, arithmetic
+from captionbot import card as cards
 from captionbot.beam_search import beam_search
 from captionbot.decoders import Decoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
@@ -30,6 +32,8 @@ BATCHES = (1, 8, 32)
 VOCABULARY, GRID, CHANNELS, WORDS, BEAMS = 7500, 14, 1024, 20, 5
 PLAIN = 4  # images at most that the plain searches, which go image by image, are timed on
 PRECISIONS = {"fp32": "float32"} | ({"half": "half"} if arithmetic.half() else {})
+UNROUNDED = "fp32 weights"
+OURS = (*PRECISIONS, UNROUNDED)
 
 
 def measure(rounds: int, quick: bool) -> list[Row]:
@@ -37,11 +41,12 @@ def measure(rounds: int, quick: bool) -> list[Row]:
     torch.manual_seed(0)
     vocabulary, grid, channels, words = (500, 4, 64, 4) if quick else (VOCABULARY, GRID, CHANNELS, WORDS)
     config = SoftAttentionConfig(vocabulary, channels)
-    decoder = SoftAttentionDecoder(config).eval().requires_grad_(False)
+    unrounded = SoftAttentionDecoder(config).eval().requires_grad_(False)
+    decoder = as_stored(unrounded)
     options = SearchOptions(beam_size=BEAMS, min_length=words, max_length=words)
     asked: dict[str, Any] = {"bos_id": 1, "eos_id": 2, "options": options}
     searches: dict[str, Callable] = {
-        **{name: partial(beam_search, as_loaded(decoder, how), **asked) for name, how in PRECISIONS.items()},
+        **{name: partial(beam_search, packed, **asked) for name, packed in all_loaded(unrounded).items()},
         "plain": partial(plain_search, decoder, **asked),
         "tutorial": partial(plain_search, decoder, **asked, once_an_image=False),
     }
@@ -59,10 +64,10 @@ def measure(rounds: int, quick: bool) -> list[Row]:
             theirs = searches["plain"](few)
             same.append(sum(a[0].token_ids == b[0].token_ids for a, b in zip(ours, theirs, strict=True)))
             same[-1] /= len(few)
-            runs = {name: partial(search, features if name in PRECISIONS else few)
+            runs = {name: partial(search, features if name in OURS else few)
                     for name, search in searches.items()}  # fmt: skip
             taken = in_turns(runs, rounds, time.process_time)
-            images = {name: len(features if name in PRECISIONS else few) for name in runs}
+            images = {name: len(features if name in OURS else few) for name in runs}
             times.append({name: [1000 * t / images[name] for t in row] for name, row in taken.items()})
     what = f"search, beam {BEAMS}, batch {', '.join(map(str, batches))}"
     rows = [
@@ -71,7 +76,7 @@ def measure(rounds: int, quick: bool) -> list[Row]:
             ("plain", "one hypothesis at a time"),
             ("tutorial", "one at a time, the image's part again for every word"),
         )
-        for ours in PRECISIONS
+        for ours in OURS
     ]
     rows.append(Row(f"{what}: share of captions, fp32, that one at a time gives too", same, ""))
     for name, peak in peaks.items():
@@ -92,6 +97,20 @@ def measure(rounds: int, quick: bool) -> list[Row]:
 def _features(images: int, grid: int, channels: int) -> Features:
     values = torch.randn(images, grid**2, channels, generator=torch.Generator().manual_seed(0))
     return Features(values, torch.zeros(1, grid**2, 4), (grid, grid))
+
+
+def as_stored(decoder: Decoder) -> Decoder:
+    """A copy of a decoder with the weights that are read back after they were stored in int8."""
+    decoder = copy.deepcopy(decoder)
+    decoder.load_state_dict(cards.unpack(cards.pack(decoder.state_dict(), "int8")))
+    return decoder
+
+
+def all_loaded(decoder: Decoder) -> dict[str, Decoder]:
+    """The searches' decoders by name: from 8 bits in each of the precisions, and unrounded."""
+    stored = as_stored(decoder)
+    rounded = {name: as_loaded(stored, precision) for name, precision in PRECISIONS.items()}
+    return {**rounded, UNROUNDED: as_loaded(decoder, "float32")}
 
 
 def as_loaded(decoder: Decoder, precision: str) -> Decoder:

@@ -1,5 +1,5 @@
-"""How a loaded captioner multiplies: oneDNN's own layouts, and half precision, where a measurement shows
-that they pay.
+"""How a loaded captioner multiplies: oneDNN's own layouts, integers, and half precision, where a measurement
+shows that they pay.
 
 Layers are swapped for others that give the same numbers, and all equations stay where they are, in the
 decoders and encoders. Nothing here is for training: packed weights learn nothing. torch's oneDNN operators
@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -27,6 +28,7 @@ from captionbot.decoders.soft_attention import SoftAttentionDecoder
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.int8 import convolution_before, int8_cnn
+from captionbot.slices import Sliced, stored_integers
 from captionbot.types import Features
 
 _Module = TypeVar("_Module", bound=nn.Module)
@@ -70,7 +72,7 @@ def choose(precision: str) -> Arithmetic:
             )
         return Arithmetic(dtype, dtype)
     cnn_gains, linear_gains = _gains(dtype)
-    decoder = torch.float32 if linear_gains > 1 else None
+    decoder = torch.float32 if linear_gains > 1 or slices_pay() else None
     if precision == "int8":
         return Arithmetic(dtype or torch.float32, decoder, int8=True)
     return Arithmetic(dtype if precision == "auto" and cnn_gains > _HALF_PAYS else None, decoder)
@@ -119,6 +121,26 @@ def _gains(half: torch.dtype | None) -> tuple[float, float]:
             return 0.0, 0.0
 
 
+@cache
+def slices_pay() -> bool:
+    """Whether weights that are stored in 8 bits are multiplied faster as integers, and as exactly as in fp32.
+
+    Older CPUs add products of 8 bits in 16, which is too little for the largest ones.
+    """
+    with torch.inference_mode():
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(5, 512, generator=generator).clamp(max=1)  # many of the largest
+        whole = torch.randint(-127, 128, (4096, 512), generator=generator).clamp(min=100).to(torch.int8)
+        try:
+            sliced = Sliced(whole, torch.ones(len(whole)), None)
+            exact = rows.double() @ whole.double().T
+            if (sliced(rows) - exact).abs().max() > 1e-6 * exact.abs().max():
+                return False
+            return _seconds(sliced, rows) < _seconds(PackedLinear(sliced.weight), rows)
+        except (AttributeError, RuntimeError):
+            return False
+
+
 def _seconds(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
     taken = []
     for _ in range(6):
@@ -128,8 +150,42 @@ def _seconds(run: Callable[[Tensor], Tensor], x: Tensor) -> float:
     return min(taken[1:])  # the first one sets things up
 
 
-class PackedLinear(nn.Module):
-    """x W^T + b with W in oneDNN's layout; fp32 in and out, whatever it multiplies in."""
+class _Linear(nn.Module, ABC):
+    """x W^T + b of weights that are no parameters, with the gradient of x."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """(E, D) fp32, made anew each time."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., E)."""
+        if x.requires_grad and torch.is_grad_enabled():
+            return _WithGradient.apply(x, self)
+        return self.product(x)
+
+    @abstractmethod
+    def product(self, x: Tensor) -> Tensor:
+        """`forward` without a gradient."""
+
+
+class SlicedLinear(_Linear):
+    """A linear layer by the integers that its weights are stored as: `slices.Sliced`."""
+
+    def __init__(self, whole: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        self.sliced = Sliced(whole, scale, bias)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.sliced.weight
+
+    def product(self, x: Tensor) -> Tensor:
+        return self.sliced(x.float()).to(x.dtype)
+
+
+class PackedLinear(_Linear):
+    """A linear layer with W in oneDNN's layout; fp32 in and out, whatever it multiplies in."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None = None, dtype: torch.dtype = torch.float32
@@ -140,15 +196,8 @@ class PackedLinear(nn.Module):
             self.bias = None if bias is None else bias.detach().to(dtype)
             self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., E)."""
-        if x.requires_grad and torch.is_grad_enabled():
-            return _WithGradient.apply(x, self)
-        return self.product(x)
-
     @property
     def weight(self) -> Tensor:
-        """(E, D), unpacked anew each time."""
         return self.packed.to_dense().float()
 
     def product(self, x: Tensor) -> Tensor:
@@ -158,10 +207,10 @@ class PackedLinear(nn.Module):
 
 
 class _WithGradient(torch.autograd.Function):
-    """The product of a `PackedLinear`, with the gradient of what goes in: explanations ask for it."""
+    """The product of a `_Linear`, with the gradient of what goes in: explanations ask for it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: PackedLinear) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: _Linear) -> Tensor:
         ctx.layer = layer
         return layer.product(x)
 
@@ -200,16 +249,30 @@ class PackedConv2d(nn.Module):
         return y
 
 
-class _PackedCell(nn.Module):
-    """W_x x + W_h h + b of a recurrent cell as one product."""
+def linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype, start: int = 0) -> _Linear:
+    """A linear layer in the fastest form for its weights.
 
-    def __init__(self, cell: nn.Module, dtype: torch.dtype) -> None:
+    start: the column of (E, D) weights from which on they are its own.
+    """
+    weight = weight.detach()
+    stored = stored_integers(weight) if dtype == torch.float32 and slices_pay() else None
+    if stored is None:
+        return PackedLinear(weight[:, start:], bias, dtype)
+    whole, scale = stored
+    return SlicedLinear(whole[:, start:].contiguous(), scale, None if bias is None else bias.detach())
+
+
+class _PackedCell(nn.Module):
+    """W_x x + W_h h + b of a recurrent cell."""
+
+    def __init__(self, cell: nn.Module, dtype: torch.dtype, start: int = 0) -> None:
+        """start: the place in x from which on the cell is given it."""
         nn.Module.__init__(self)  # the scratch cell would make weights of its own
-        weights, bias = _affine(cell)
-        self.both = PackedLinear(torch.cat(weights, 1), bias, dtype)
+        (of_x, of_hidden), bias = _affine(cell)
+        self.of_x, self.of_hidden = linear(of_x, bias, dtype, start), linear(of_hidden, None, dtype)
 
     def affine(self, x: Tensor, hidden: Tensor) -> Tensor:
-        return self.both(torch.cat([x, hidden], -1))
+        return self.of_x(x).add_(self.of_hidden(hidden))
 
 
 class PackedRNNCell(_PackedCell, ScratchRNNCell):
@@ -237,8 +300,8 @@ class PackedGRUCell(nn.Module):
 
     def __init__(self, cell: nn.GRUCell, dtype: torch.dtype) -> None:
         super().__init__()
-        self.of_x = PackedLinear(cell.weight_ih, cell.bias_ih, dtype)
-        self.of_hidden = PackedLinear(cell.weight_hh, cell.bias_hh, dtype)
+        self.of_x = linear(cell.weight_ih, cell.bias_ih, dtype)
+        self.of_hidden = linear(cell.weight_hh, cell.bias_hh, dtype)
 
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         """(N, D), (N, H) -> (N, H)."""
@@ -262,28 +325,30 @@ def pack(module: _Module, dtype: torch.dtype) -> _Module:
     What multiplies by a single row (the scores of attention) stays, and so does a module on other devices.
     """
     if isinstance(module, SoftAttentionDecoder):
-        _tabulate_words(module)
+        _tabulate_words(module, dtype)
     for name, child in list(module.named_children()):
         setattr(module, name, _packed(child, dtype) or pack(child, dtype))
     return module
 
 
-def _tabulate_words(decoder: SoftAttentionDecoder) -> None:
+def _tabulate_words(decoder: SoftAttentionDecoder, dtype: torch.dtype) -> None:
     """Work out what each word adds to the LSTM's gates, and leave it the rest of its input, the context.
 
     A step then reads a row a hypothesis instead of the embedding's share of the weights.
     """
-    lstm, words = decoder.lstm, decoder.embedding.weight.detach()
-    of_word, of_context = lstm.weight_ih.detach().tensor_split([words.shape[1]], 1)
-    decoder.word_gates = F.linear(words, of_word)
-    lstm.weight_ih = nn.Parameter(of_context, requires_grad=False)  # until the cell is packed
+    words = decoder.embedding.weight.detach()
+    size = words.shape[1]
+    decoder.word_gates = F.linear(words, decoder.lstm.weight_ih.detach()[:, :size])
+    decoder.lstm = PackedLSTMCell(decoder.lstm, dtype, size)  # type: ignore[assignment]
 
 
 def _packed(layer: nn.Module, dtype: torch.dtype) -> nn.Module | None:
+    if isinstance(layer, _PackedCell):  # is a scratch cell too
+        return layer
     if isinstance(layer, nn.Linear):
-        return PackedLinear(layer.weight, layer.bias, dtype) if layer.out_features > 1 else None
+        return linear(layer.weight, layer.bias, dtype) if layer.out_features > 1 else None
     if isinstance(layer, Unembedding):
-        return PackedLinear(layer.weight, None, dtype)
+        return linear(layer.weight, None, dtype)
     if isinstance(layer, (nn.LSTMCell, ScratchLSTMCell)):
         return PackedLSTMCell(layer, dtype)
     if isinstance(layer, (nn.RNNCell, ScratchRNNCell)):

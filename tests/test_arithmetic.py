@@ -9,10 +9,12 @@ from tiny import build_tiny_captioner
 from torch import nn
 
 from captionbot import CaptionBotError, Captioner, arithmetic
+from captionbot import card as cards
 from captionbot.beam_search import beam_search
 from captionbot.decoders import DECODERS, build_decoder
 from captionbot.encoders import GridEncoder, build_encoder
 from captionbot.search_options import SearchOptions
+from captionbot.slices import stored_integers
 from captionbot.types import Features
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
@@ -36,7 +38,8 @@ OTHERS = [  # beside every kind as it comes
 ]
 
 
-def decoder_of(kind, changes):
+def decoder_of(kind, changes, stored=False):
+    """stored: with weights that are whole multiples of a scale a row, as they ship."""
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 40, "prefix_length": 4}
     sizes |= {"embedding_size": 16, "attention_size": 8, "feedforward_size": 32}
@@ -45,13 +48,26 @@ def decoder_of(kind, changes):
     decoder = build_decoder(kind, config).eval().requires_grad_(False)
     for parameter in decoder.parameters():  # words that differ
         parameter.mul_(4 if parameter.ndim > 1 else 1).add_(0.1 * torch.randn_like(parameter))
+        if stored and parameter.ndim == 2:
+            parameter.copy_((parameter / cards.scales(parameter)[:, None]).round().clamp(-127, 127))
+            parameter.mul_(cards.scales(parameter)[:, None] / 127)
     return decoder
 
 
+@pytest.fixture(params=[False, True], ids=["fp32", "8-bit"])
+def stored(request, monkeypatch):
+    """Weights as they ship, multiplied in slices wherever the CPU does so exactly, or any fp32 ones."""
+    if request.param and not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    return request.param
+
+
 @pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in DECODERS] + OTHERS)
-def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes):
-    decoder = decoder_of(kind, changes)
+def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
+    decoder = decoder_of(kind, changes, stored)
     packed = arithmetic.pack(copy.deepcopy(decoder), torch.float32)
+    kinds = {type(m) for m in packed.modules() if isinstance(m, arithmetic._Linear)}
+    assert kinds == {arithmetic.SlicedLinear if stored else arithmetic.PackedLinear}
     left = [m for m in packed.modules() if isinstance(m, nn.RNNCellBase)]
     left += [m for m in packed.modules() if isinstance(m, nn.Linear) and m.out_features > 1]
     assert not left
@@ -79,6 +95,61 @@ def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
     packed(one).square().sum().backward()
     layer(other).square().sum().backward()
     torch.testing.assert_close(one.grad, other.grad, atol=10 * near["atol"], rtol=10 * near["rtol"])
+
+
+def stored_weight(rows, columns):
+    scale = torch.rand(rows, 1) + 0.01
+    whole = torch.randint(-127, 128, (rows, columns))
+    whole[:, 0] = 127
+    return whole * scale
+
+
+@pytest.mark.parametrize("rows", [1, 5, 64, 65, 300])
+@pytest.mark.parametrize("bias", [None, torch.linspace(-3, 3, 96)])
+def test_slices_are_as_exact_as_fp32(rows, bias):
+    if not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    torch.manual_seed(0)
+    weight = stored_weight(96, 512)
+    layer = arithmetic.linear(weight, bias, torch.float32)
+    assert isinstance(layer, arithmetic.SlicedLinear)
+    torch.testing.assert_close(layer.weight, weight, atol=0, rtol=1e-6)
+    x = torch.randn(rows, 1024)[:, ::2] * torch.logspace(-6, 6, rows)[:, None]  # rows of all sizes
+    exact = x.double() @ weight.double().T
+    error = (layer(x) - exact - (0 if bias is None else bias)).abs() / exact.abs().amax(1, keepdim=True)
+    fp32 = (x @ weight.T - exact).abs() / exact.abs().amax(1, keepdim=True)
+    rounding = 0 if bias is None else 3 * 2**-24 / exact.abs().amax(1)  # of the sum with a bias
+    assert (error.amax(1) <= 2 * fp32.max() + rounding).all()
+
+
+def test_slices_of_nothing_and_of_what_is_no_number():
+    if not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    torch.manual_seed(0)
+    weight = stored_weight(96, 512)
+    layer = arithmetic.linear(weight, None, torch.float32)
+    x = torch.randn(4, 512)
+    x[1], x[2, 7] = 0, torch.nan
+    y = layer(x)
+    assert not y[1].any()
+    assert y[2].isnan().all()
+    torch.testing.assert_close(y[[0, 3]], x[[0, 3]] @ weight.T, atol=1e-3, rtol=1e-6)  # nobody else notices
+    x = torch.randn(2, 3, 512, requires_grad=True)
+    layer(x).square().sum().backward()
+    expected = 2 * (x @ weight.T) @ weight
+    assert (x.grad - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_integers_are_found_in_weights_that_are_stored_so():
+    torch.manual_seed(0)
+    weight = torch.randn(300, 400)
+    assert stored_integers(weight) is None
+    weight[5] = 0
+    packed = cards.pack({"w": weight}, "int8")
+    whole, scale = stored_integers(cards.unpack(packed)["w"])
+    assert torch.equal(whole, packed["w"])
+    rows = torch.arange(300) != 5
+    torch.testing.assert_close(scale[rows], packed["w.scale"].float()[rows], atol=0, rtol=1e-6)
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
@@ -116,7 +187,9 @@ def test_precisions(monkeypatch):
         assert arithmetic.choose("auto") == arithmetic.Arithmetic(half, torch.float32)
         assert arithmetic.choose("half") == arithmetic.Arithmetic(half, half)
         monkeypatch.setattr(arithmetic, "_gains", lambda half: (1.2, 0.9))
-        assert arithmetic.choose("auto") == arithmetic.Arithmetic()
+        for pay in (True, False):
+            monkeypatch.setattr(arithmetic, "slices_pay", lambda pay=pay: pay)
+            assert arithmetic.choose("auto") == arithmetic.Arithmetic(None, torch.float32 if pay else None)
     monkeypatch.setattr(arithmetic, "_knows_float16", lambda: False)
     monkeypatch.setattr(arithmetic, "half", lambda: None)
     for precision in ("float16", "half"):
