@@ -46,6 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.publish and (args.quick or len(args.parts) < len(PARTS)):
         parser.error("--publish is of a whole run, without --quick and --parts")
+    if args.rounds is not None and args.rounds < 1:
+        parser.error(f"--rounds is {args.rounds}; give 1 or more")
+    for file in filter(None, (args.json, args.readme)):
+        if not file.absolute().parent.is_dir():
+            parser.error(f"there is no folder {file.parent} for {file.name}; make it first")
     into = args.json or (RESULTS if args.publish else None)
     page = args.readme or (README if args.publish else None)
     rounds, quick = args.rounds or (1 if args.quick else 3), args.quick

@@ -486,15 +486,19 @@ def _models(args: argparse.Namespace) -> int:
 
 
 def _here() -> Iterator[dict[str, Any]]:
-    """The captioners that ship, then those that were imported."""
+    """The captioners that ship, then those that were imported; a damaged card hides its own alone."""
     from captionbot.card import Card
     from captionbot.weights import imported_cards, list_cards
 
     told = ("name", "family", "default", "parameters", "size_bytes", "scores")
     for ships, paths in ((True, list_cards()), (False, imported_cards())):
         for path in paths:
-            card = Card.load(path)
-            yield {"ships": ships, **{name: getattr(card, name) for name in told}}
+            try:
+                card = Card.load(path)
+            except CaptionBotError as error:
+                _complain(str(error))
+            else:
+                yield {"ships": ships, **{name: getattr(card, name) for name in told}}
 
 
 def _downloadable() -> Iterator[dict[str, Any]]:

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from captionbot.archives import is_file
 from captionbot.errors import CaptionBotError
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def import_captioner(kind: str, files: Sequence[str | Path], folder: Path, name:
     from captionbot import card as cards
 
     paths = [Path(file) for file in files]
+    if missing := [path for path in paths if not is_file(path)]:
+        raise CaptionBotError(f"There is no file {missing[0]}: give the files of that project.")
     try:
         imported = IMPORTERS[kind](paths)
     except KeyError as error:

@@ -46,6 +46,21 @@ def test_a_quick_run_prints_and_writes_one_table(weights, tmp_path, capsys, part
     assert all(share == 1 for shares in same for share in shares)
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--rounds", "-1"], "--rounds is -1; give 1 or more"),
+        (["--json", "nowhere/found.json"], "there is no folder nowhere for found.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(flags, sentence, capsys):
+    with pytest.raises(SystemExit):
+        main([*flags, "--quick", "--parts", "search"])
+    found = capsys.readouterr()
+    assert sentence in found.err
+    assert not found.out
+
+
 def test_only_a_whole_run_is_published(capsys):
     for flags in (["--quick"], ["--parts", "search"]):
         with pytest.raises(SystemExit) as stop:

@@ -370,6 +370,18 @@ def test_models_lists_what_ships_and_the_captioners_that_download(run):
     assert [line.split()[0] for line in text.splitlines()] == [model["name"] for model in listed]
 
 
+def test_models_lists_the_others_where_a_card_is_damaged(run, weights, tmp_path, monkeypatch):
+    imported = tmp_path / "cache" / "torn"
+    imported.mkdir(parents=True)
+    (imported / "torn.json").write_text("{")
+    (imported / "torn.safetensors").write_bytes(b"")
+    monkeypatch.setenv("CAPTIONBOT_CACHE", str(imported.parent))
+    code, out, err = run("models", "--format", "json")
+    assert (code, json.loads(out)[0]["name"]) == (0, "tiny")
+    assert "torn.json is not the card of a captioner" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_download_prints_where_the_file_lies(run, weights, tmp_path, monkeypatch):
     with local_server() as server:
         line = json.loads((weights / "table.json").read_text())[0] | {

@@ -722,5 +722,6 @@ def test_wrong_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.Captur
     assert main(["import", "seed004", *files, "--out", str(tmp_path / "out")]) == 2
     assert "size mismatch for conv1.weight" in capsys.readouterr().err
     assert main(["import", "seed004", files[0], str(tmp_path / "gone.pth"), "--out", f"{tmp_path}/out"]) == 2
-    assert "gone.pth cannot be read (No such file or directory)" in capsys.readouterr().err
+    assert "There is no file " in (error := capsys.readouterr().err)
+    assert "gone.pth: give the files of that project" in error
     assert not (tmp_path / "out").exists()

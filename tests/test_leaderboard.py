@@ -141,6 +141,7 @@ def test_a_try_writes_only_what_it_is_asked_to(weights, run, tmp_path, capsys, m
         (["--models", "three"], "There is no captioner 'three': give one of one, two"),
         (["--split", "test"], "has no split 'test'; choose one of val"),
         (["--out", "page.json"], "page.json is not a leaderboard"),
+        (["--limit", "-1"], "limit is -1; give 0 or more"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, sentence, weights, run, tmp_path, capsys):

@@ -37,7 +37,7 @@ from training.metrics import CiderD
 from training.splits import Split, Words, read_splits, with_pixels
 from training.stages import search
 
-WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
+WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 EPOCHS, LEAST_STEPS, BATCH_SIZE = 16, 960, 100
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 0.1, 0.3
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
+from training.config import check_least
 from training.data import open_images
 from training.data.formats import FORMATS
 from training.evaluate import caption_all
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def gallery(given: argparse.Namespace) -> dict[str, Any]:
     """Caption and score; the captioner with the best CIDEr comes first."""
+    check_least(given, {"limit": 0})
     examples, _ = load_split(given.annotations, given.format, given.split)
     examples = examples[: given.limit or None]
     images = given.images or photos_beside(given.annotations)

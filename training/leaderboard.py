@@ -27,6 +27,7 @@ from captionbot.captioner import Captioner
 from captionbot.card import Card
 from captionbot.errors import CaptionBotError
 from captionbot.weights import find_card, list_cards, weights_folder
+from training.config import check_least
 from training.data import Example, ImageStore, open_images
 from training.data.files import read_json
 from training.evaluate import caption_all
@@ -90,6 +91,7 @@ def photos_beside(annotations: Path) -> Path:
 
 def leaderboard(given: argparse.Namespace) -> list[Row]:
     """The rows of all captioners, best first; files are written anew as each captioner is done."""
+    check_least(given, {"limit": 0})
     examples, _ = load_split(given.data, "auto", given.split)
     examples = examples[: given.limit or None]
     store = open_images(given.images or photos_beside(given.data))
