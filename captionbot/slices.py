@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 _SLICES, _BASE, _LARGEST = 3, 254, 127  # the half of a base is again at most the largest
-_FEW = 64  # rows up to which all slices are one product; with more, one is added to the other
+_FEW = 2**18  # numbers of a result up to which all slices are one product, and with more one after the other
 
 
 def stored_integers(weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -62,7 +62,7 @@ class Sliced:
     def _product(self, slices: Tensor) -> Tensor:
         """(S, N, D) int8 -> (N, E)."""
         count, rows, _ = slices.shape
-        if rows <= _FEW:
+        if rows * len(self.whole) <= _FEW:
             parts = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
             y = parts[0]
             for i in range(1, count):
