@@ -4,11 +4,14 @@ import copy
 
 import pytest
 import torch
+from tiny import build_tiny_captioner
 from torch import nn
 from torch.nn import functional as F
+from torchvision.transforms.functional import to_pil_image
 
 from captionbot import card as cards
 from captionbot.encoders import build_encoder
+from training.export import main as export
 from training.rounding import round_cnn, rounded
 
 
@@ -48,6 +51,30 @@ def test_a_rounded_cnn_is_stored_as_it_is_and_sees_better_than_one_rounded_weigh
         photos = torch.cat(pictures(12, seed=2))  # others
         before, plain, ours = (one(photos) for one in (cnn, stored(cnn), again))
     assert (ours - before).norm() < 0.7 * (plain - before).norm()
+
+
+def test_captioners_that_share_a_cnn_share_the_rounded_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(cards, "FEW", 2**10)
+    card = build_tiny_captioner(tmp_path / "tiny", cnn=("squeezenet1_1", "features.6", 256))
+    (tmp_path / "photos").mkdir()
+    for i, picture in enumerate(pictures(2, seed=3)):
+        to_pil_image(picture[0].clamp(0, 1)).save(tmp_path / "photos" / f"{i}.png")
+    arguments = [str(card), "--out", str(tmp_path), "--storage", "int8-all", "--shared", "cnn.safetensors"]
+    found = {}
+    for name, more in (("one", ["--photos", str(tmp_path / "photos")]), ("two", [])):
+        assert export([*arguments, "--name", name, *more]) == 0, capsys.readouterr().err
+        found[name] = cards.load(tmp_path / f"{name}.json")
+    (one, encoder, _), (two, twin, _) = found["one"], found["two"]
+    assert one.shared == two.shared
+    assert one.largest
+    changed = False
+    for ours, theirs, before in zip(
+        encoder.parameters(), twin.parameters(), cards.load(card)[1].parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+        plain = cards.unpack(cards.pack({"w": before}, "int8-all"))["w"]
+        changed = changed or not torch.equal(ours, plain)
+    assert changed
 
 
 def test_without_storage_in_8_bits_nothing_is_rounded(cnn):
