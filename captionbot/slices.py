@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _SLICES, _BASE, _LARGEST = 3, 254, 127  # the half of a base is again at most the largest
+_ROWS = 256  # at a time, whose slices a core's own cache holds
 _FEW = 2**18  # numbers of a result up to which all slices are one product, and with more one after the other
 
 
@@ -47,6 +48,15 @@ class Sliced:
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., E)."""
         rows = x.reshape(-1, x.shape[-1])
+        y = (
+            self._of(rows)
+            if len(rows) <= _ROWS
+            else torch.cat([self._of(some) for some in rows.split(_ROWS)])
+        )
+        return y.view(*x.shape[:-1], -1)
+
+    def _of(self, rows: Tensor) -> Tensor:
+        """(N, D) -> (N, E)."""
         size = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30)
         left = rows * (_LARGEST / size)
         slices = left.new_empty(_SLICES, *left.shape)
@@ -56,8 +66,7 @@ class Sliced:
             torch.round(left, out=slices[i])
         y = self._product(slices.to(torch.int8))
         size /= _LARGEST
-        y = y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
-        return y.view(*x.shape[:-1], -1)
+        return y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
 
     def _product(self, slices: Tensor) -> Tensor:
         """(S, N, D) int8 -> (N, E)."""

@@ -104,13 +104,14 @@ def stored_weight(rows, columns):
     return whole * scale
 
 
-@pytest.mark.parametrize("rows", [1, 5, 256, 257])  # the last as one product a slice
-@pytest.mark.parametrize("bias", [None, torch.linspace(-3, 3, 1024)])
-def test_slices_are_as_exact_as_fp32(rows, bias):
+@pytest.mark.parametrize("rows", [1, 5, 200, 600])  # the last in parts
+@pytest.mark.parametrize("size", [1024, 1600])  # of 200 rows: one product a slice
+@pytest.mark.parametrize("biased", [False, True])
+def test_slices_are_as_exact_as_fp32(rows, size, biased):
     if not arithmetic.slices_pay():
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
     torch.manual_seed(0)
-    weight = stored_weight(1024, 512)
+    weight, bias = stored_weight(size, 512), torch.linspace(-3, 3, size) if biased else None
     layer = arithmetic.linear(weight, bias, torch.float32)
     assert isinstance(layer, arithmetic.SlicedLinear)
     torch.testing.assert_close(layer.weight, weight, atol=0, rtol=1e-6)
