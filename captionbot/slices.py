@@ -48,11 +48,8 @@ class Sliced:
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., E)."""
         rows = x.reshape(-1, x.shape[-1])
-        y = (
-            self._of(rows)
-            if len(rows) <= _ROWS
-            else torch.cat([self._of(some) for some in rows.split(_ROWS)])
-        )
+        parts = [self._of(some) for some in rows.split(_ROWS)]
+        y = parts[0] if len(parts) == 1 else torch.cat(parts)
         return y.view(*x.shape[:-1], -1)
 
     def _of(self, rows: Tensor) -> Tensor:
