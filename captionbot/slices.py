@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 _SLICES, _BASE, _LARGEST = 3, 254, 127  # the half of a base is again at most the largest
+_ZERO = 128  # what stands for 0: without AMX, oneDNN is fast for unsigned integers alone
 _ROWS = 256  # at a time, whose slices a core's own cache holds
 _FEW = 2**18  # numbers of a result up to which all slices are one product, and with more one after the other
 
@@ -61,12 +62,12 @@ class Sliced:
         for i in range(1, _SLICES):
             left.sub_(slices[i - 1]).mul_(_BASE)
             torch.round(left, out=slices[i])
-        y = self._product(slices.to(torch.int8))
+        y = self._product(slices.add_(_ZERO).to(torch.uint8))
         size /= _LARGEST
         return y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
 
     def _product(self, slices: Tensor) -> Tensor:
-        """(S, N, D) int8 -> (N, E)."""
+        """(S, N, D) uint8 -> (N, E)."""
         count, rows, _ = slices.shape
         if rows * len(self.whole) <= _FEW:
             parts = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
@@ -80,9 +81,9 @@ class Sliced:
         return y
 
     def _multiply(self, whole: Tensor, factor: float, added: Tensor | None = None) -> Tensor:
-        """(N, D) int8 -> (N, E): times W and a factor, into what it is added to, if anything."""
+        """(N, D) uint8 -> (N, E): times W and a factor, into what it is added to, if anything."""
         operator = torch.ops.onednn.qlinear_pointwise
-        given = (whole, factor, 0, self.packed, self.scale, self.zeros)
+        given = (whole, factor, _ZERO, self.packed, self.scale, self.zeros)
         form = (1.0, 0, torch.float32)
         if added is None:
             return operator.default(*given, None, *form, "none", [], "")  # type: ignore[no-any-return]
