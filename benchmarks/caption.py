@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +28,7 @@ from captionbot.decoders import Decoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.types import Features
 
+_Decoder = TypeVar("_Decoder", bound=Decoder)
 BATCHES = (1, 8, 32)
 VOCABULARY, GRID, CHANNELS, WORDS, BEAMS = 7500, 14, 1024, 20, 5
 PLAIN = 4  # images at most that the plain searches, which go image by image, are timed on
@@ -46,7 +47,10 @@ def measure(rounds: int, quick: bool) -> list[Row]:
     options = SearchOptions(beam_size=BEAMS, min_length=words, max_length=words)
     asked: dict[str, Any] = {"bos_id": 1, "eos_id": 2, "options": options}
     searches: dict[str, Callable] = {
-        **{name: partial(beam_search, packed, **asked) for name, packed in all_loaded(unrounded).items()},
+        **{
+            name: partial(beam_search, packed, **asked)
+            for name, packed in all_loaded(unrounded, decoder).items()
+        },
         "plain": partial(plain_search, decoder, **asked),
         "tutorial": partial(plain_search, decoder, **asked, once_an_image=False),
     }
@@ -99,18 +103,17 @@ def _features(images: int, grid: int, channels: int) -> Features:
     return Features(values, torch.zeros(1, grid**2, 4), (grid, grid))
 
 
-def as_stored(decoder: Decoder) -> Decoder:
+def as_stored(decoder: _Decoder) -> _Decoder:
     """A copy of a decoder with the weights that are read back after they were stored in int8."""
     decoder = copy.deepcopy(decoder)
     decoder.load_state_dict(cards.unpack(cards.pack(decoder.state_dict(), "int8")))
     return decoder
 
 
-def all_loaded(decoder: Decoder) -> dict[str, Decoder]:
+def all_loaded(unrounded: Decoder, stored: Decoder) -> dict[str, Decoder]:
     """The searches' decoders by name: from 8 bits in each of the precisions, and unrounded."""
-    stored = as_stored(decoder)
     rounded = {name: as_loaded(stored, precision) for name, precision in PRECISIONS.items()}
-    return {**rounded, UNROUNDED: as_loaded(decoder, "float32")}
+    return {**rounded, UNROUNDED: as_loaded(unrounded, "float32")}
 
 
 def as_loaded(decoder: Decoder, precision: str) -> Decoder:

@@ -37,9 +37,8 @@ def measure(rounds: int, quick: bool) -> list[Row]:
     vocabulary, layers, width, words = (1000, 2, 128, 4) if quick else (50261, 12, 768, WORDS)
     config = GPT2PrefixConfig(vocabulary, 1280, layers=layers, hidden_size=width, heads=width // 64)
     unrounded = GPT2PrefixDecoder(config).eval().requires_grad_(False)
-    ours = all_loaded(unrounded)
     decoder = as_stored(unrounded)
-    assert isinstance(decoder, GPT2PrefixDecoder)
+    ours = all_loaded(unrounded, decoder)
     twin = as_transformers(decoder)
     times: list[dict[str, list[float]]] = []
     same: dict[str, list[float]] = {name: [] for name in ours if name != UNROUNDED}

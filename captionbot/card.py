@@ -265,13 +265,13 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors from stored ones."""
-    scales = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
+    held = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
     return {
         name: (value.flatten(1) * by_number(packed[name + _SCALE].float(), value.flatten(1))).view_as(value)
-        if name + _SCALE in scales
+        if name + _SCALE in held
         else value.float()
         for name, value in packed.items()
-        if name not in scales
+        if name not in held
     }
 
 

@@ -101,6 +101,7 @@ def export(given: argparse.Namespace) -> Path:
                 f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
                 f"{card.encoder}; give a captioner with the same architecture and layer."
             ) from None
+    photos = list(_photos(card, given.photos)) if given.photos else []
     results = json.loads(given.scores.read_text()) if given.scores else {}
     training = card.training | ({"tried": json.loads(given.tried.read_text())} if given.tried else {})
     training |= {"cnn": given.cnn} if given.cnn else {}
@@ -115,12 +116,12 @@ def export(given: argparse.Namespace) -> Path:
         search=card.search | given.search,
         precision=given.precision or card.precision,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
-        largest=_largest(encoder, card, given.photos) if given.photos else card.largest,
+        largest=_largest(_cnn(encoder, card), photos) if photos else card.largest,
     )
     folder = given.out or weights_folder()
     held = bool(given.shared) and (folder / given.shared).exists()
-    if given.photos and not held:
-        round_cnn(_cnn(encoder, card), _photos(card, given.photos), given.storage)
+    if photos and not held:
+        round_cnn(_cnn(encoder, card), photos, given.storage)
     if given.shared and not held:
         cards.save_part(folder / given.shared, encoder, given.storage)
     return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
@@ -134,10 +135,9 @@ def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:
     raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --photos are for.")
 
 
-def _largest(encoder: nn.Module, card: cards.Card, path: Path) -> dict[str, float]:
+def _largest(cnn: fx.GraphModule, photos: Sequence[Tensor]) -> dict[str, float]:
     """What the CNN's layers give at most of some photos, three digits each."""
-    largest = largest_values(_cnn(encoder, card), _photos(card, path))
-    return {name: float(f"{value:.3g}") for name, value in largest.items()}
+    return {name: float(f"{value:.3g}") for name, value in largest_values(cnn, photos).items()}
 
 
 def _photos(card: cards.Card, path: Path) -> Iterator[Tensor]:
