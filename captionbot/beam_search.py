@@ -199,22 +199,21 @@ def _best(log_probs: Tensor, totals: Tensor, options: SearchOptions, eos_id: int
         keys = log_probs[:, own]
         if group and taken is not None:
             keys = keys - options.diversity_penalty * taken[:, None]
-        keys, token_ids = _top(keys, 2 * width)  # (A, k / G, 2 K / G), of each beam
-        keys, best = (keys + totals[:, own, None]).flatten(1).topk(2 * width)  # (A, 2 K / G), of the group
-        token_ids = token_ids.flatten(1).gather(1, best)
+        keys, places = _top((keys + totals[:, own, None]).flatten(1), 2 * width)  # (A, 2 K / G)
+        token_ids = places % vocabulary
         fates = _fates(keys, token_ids, width, eos_id)
         if taken is not None:
             taken.scatter_add_(1, token_ids, (fates == Fate.KEPT).float())
-        groups.append((token_ids, first + best // (2 * width), fates))
-    token_ids, parents, fates = (torch.stack(parts, 1) for parts in zip(*groups, strict=True))
-    return _weigh(token_ids, parents, fates, log_probs, totals)
+        groups.append((first * vocabulary + places, fates))
+    places, fates = (torch.stack(parts, 1) for parts in zip(*groups, strict=True))
+    return _weigh(places, fates, log_probs, totals)
 
 
 def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """What `values.topk(count)` gives of (..., V), in half the time on a CPU where V is large.
+    """What `values.topk(count)` gives of (..., M), in half the time on a CPU where M is large.
 
-    Words lie in a table of 16 rows. No more than `count` of its columns hold the best, those with the
-    greatest maxima, and the last words, which do not fill a row, are looked at one by one.
+    They lie in a table of 16 rows. No more than `count` of its columns hold the best, those with the
+    greatest maxima, and the last ones, which do not fill a row, are looked at one by one.
     """
     rows, columns = 16, values.shape[-1] // 16
     if columns < 8 * count:
@@ -251,30 +250,30 @@ def _draw(
     token_ids = token_ids.mT  # (A, 1, K)
     parents = torch.arange(options.width, device=scores.device).clamp(max=rows - 1).expand_as(token_ids)
     keys = totals.gather(1, parents.flatten(1))[:, None]
-    return _weigh(token_ids, parents, _fates(keys, token_ids, options.width, eos_id), log_probs, totals)
+    fates = _fates(keys, token_ids, options.width, eos_id)
+    return _weigh(parents * vocabulary + token_ids, fates, log_probs, totals)
 
 
 def _fates(keys: Tensor, token_ids: Tensor, width: int, eos_id: int) -> Tensor:
     """Fates of (..., M) continuations, best first: ends among the first `width` end, the first `width`
     others are kept."""
-    possible = keys > -inf
-    ends = possible & (token_ids == eos_id)
-    words = possible & ~ends
+    ends = token_ids == eos_id
     rank = torch.arange(keys.shape[-1], device=keys.device)
-    kept = words & (words.cumsum(-1) <= width)
+    kept = ends.logical_not().cumsum(-1) <= width  # where it is no end; what cannot happen comes last
     if width == 1:  # greedy: no second best goes on where the sentence ended
         kept &= rank == 0
-    fates = possible * Fate.PRUNED
-    return fates.masked_fill_(ends & (rank < width), Fate.ENDED).masked_fill_(kept, Fate.KEPT)
+    ended = torch.where(rank < width, int(Fate.ENDED), int(Fate.PRUNED))
+    going_on = torch.where(kept, int(Fate.KEPT), int(Fate.PRUNED))
+    return torch.where(ends, ended, going_on) * (keys > -inf)
 
 
-def _weigh(token_ids: Tensor, parents: Tensor, fates: Tensor, log_probs: Tensor, totals: Tensor) -> _Weighed:
-    """(A, G, M / G) choices with what they cost, zeros in the empty slots."""
+def _weigh(places: Tensor, fates: Tensor, log_probs: Tensor, totals: Tensor) -> _Weighed:
+    """(A, G, M / G) choices, by places in an image's (k, V), with what they cost; zeros in empty slots."""
     empty = fates == Fate.NONE
-    token_ids, parents = token_ids.masked_fill(empty, 0), parents.masked_fill(empty, 0)
-    place = parents * log_probs.shape[-1] + token_ids
-    gained = log_probs.flatten(1).gather(1, place.flatten(1)).view_as(place).masked_fill(empty, 0)
-    before = totals.gather(1, parents.flatten(1)).view_as(place).masked_fill(empty, 0)
+    places = places.masked_fill(empty, 0)
+    token_ids, parents = places % log_probs.shape[-1], places // log_probs.shape[-1]
+    gained = log_probs.flatten(1).gather(1, places.flatten(1)).view_as(places).masked_fill(empty, 0)
+    before = totals.gather(1, parents.flatten(1)).view_as(places).masked_fill(empty, 0)
     return _Weighed(token_ids, parents, gained, before + gained, fates)
 
 
@@ -303,7 +302,8 @@ def _follow(
     order = kept.byte().argsort(dim=-1, descending=True, stable=True)  # the kept first, in their order
     order = order[..., : options.width // options.num_groups]  # (A, G, K / G)
     alive = kept.gather(-1, order).flatten(1)
-    token_ids, parents, _, totals, _ = (values.gather(-1, order).flatten(1) for values in weighed)
+    followed = (weighed.token_ids, weighed.parents, weighed.totals)
+    token_ids, parents, totals = (values.gather(-1, order).flatten(1) for values in followed)
     before = beams.words.gather(1, parents[..., None].expand(-1, -1, beams.words.shape[-1]))
     words = torch.cat([before, token_ids.where(alive, eos_id)[..., None]], -1)
     sources = parents + rows * torch.arange(images, device=parents.device)[:, None]

@@ -10,8 +10,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_SLICES, _BASE, _LARGEST = 3, 254, 127  # the half of a base is again at most the largest
-_ZERO = 128  # what stands for 0: without AMX, oneDNN is fast for unsigned integers alone
+from captionbot.linear import Product
+
+_LARGEST = 127
+_ZERO = 64  # what stands for 0 in a slice: without AMX, oneDNN is fast for unsigned integers alone
+_STEPS = 4_177_000  # that a row's largest number is cut into: with the shift, 2**23 to 2**24 holds them all
+_SHIFT = torch.tensor(float(2**23 + _ZERO * (1 + 256 + 256**2)))
 _ROWS = 256  # at a time, whose slices a core's own cache holds
 _FEW = 2**18  # numbers of a result up to which all slices are one product, and with more one after the other
 
@@ -29,55 +33,55 @@ def stored_integers(weight: Tensor) -> tuple[Tensor, Tensor] | None:
     return whole.to(torch.int8), scale.squeeze(1)
 
 
-class Sliced:
-    """x W^T + b by oneDNN's products of 8-bit integers, which it has on CPUs with VNNI or AMX.
+def cut(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, D) -> slices (3, N, D) uint8, the finest first, and (N, 1) what the coarsest counts in.
+
+    Numbers between 2**23 and 2**24 in fp32 are whole, and their lower three bytes are the digits of what they
+    have more than 2**23. So adding is all that cuts.
+    """
+    size = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30)
+    digits = torch.addcmul(_SHIFT, rows, _STEPS / size)
+    slices = digits.view(torch.uint8).unflatten(1, (-1, 4))[..., :3].permute(2, 0, 1).contiguous()
+    return slices, size.mul_(2**16 / _STEPS)
+
+
+class SlicedLinear(Product):
+    """A product by the integers that its weights are stored as; oneDNN has such where CPUs have VNNI or AMX.
 
     Raises AttributeError or RuntimeError where torch has no such product.
     """
 
     def __init__(self, whole: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         """whole: (E, D) int8. scale: (E,) fp32. bias: (E,)."""
+        super().__init__()
         self.whole, self.scale, self.bias = whole, scale, bias
         self.packed: Tensor = torch.ops.onednn.qlinear_prepack(whole, None)
         self.zeros = torch.zeros(len(whole), dtype=torch.int32)
 
-    @property
-    def weight(self) -> Tensor:
-        """(E, D) fp32."""
-        return self.whole * self.scale.unsqueeze(1)
+    def weight_rows(self, rows: slice) -> Tensor:
+        return self.whole[rows] * self.scale[rows].unsqueeze(1)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., E)."""
-        rows = x.reshape(-1, x.shape[-1])
+    def product(self, x: Tensor) -> Tensor:
+        rows = x.float().reshape(-1, x.shape[-1])
         parts = [self._of(some) for some in rows.split(_ROWS)]
         y = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return y.view(*x.shape[:-1], -1)
+        return y.view(*x.shape[:-1], -1).to(x.dtype)
 
     def _of(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, E)."""
-        size = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30)
-        left = rows * (_LARGEST / size)
-        slices = left.new_empty(_SLICES, *left.shape)
-        torch.round(left, out=slices[0])
-        for i in range(1, _SLICES):
-            left.sub_(slices[i - 1]).mul_(_BASE)
-            torch.round(left, out=slices[i])
-        y = self._product(slices.add_(_ZERO).to(torch.uint8))
-        size /= _LARGEST
+        slices, size = cut(rows)
+        y = self._product(slices)
         return y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
 
     def _product(self, slices: Tensor) -> Tensor:
         """(S, N, D) uint8 -> (N, E)."""
         count, rows, _ = slices.shape
         if rows * len(self.whole) <= _FEW:
-            parts = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
-            y = parts[0]
-            for i in range(1, count):
-                y = y.add(parts[i], alpha=_BASE**-i)
-            return y
-        y = self._multiply(slices[-1], _BASE ** -(count - 1))  # the smallest first
-        for i in reversed(range(count - 1)):
-            y = self._multiply(slices[i], float(_BASE**-i), y)
+            least, middle, most = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
+            return most.add_(middle, alpha=2**-8).add_(least, alpha=2**-16)
+        y = self._multiply(slices[0], 2.0**-16)  # the smallest first
+        for i in range(1, count):
+            y = self._multiply(slices[i], 2.0 ** (8 * (i - count + 1)), y)
         return y
 
     def _multiply(self, whole: Tensor, factor: float, added: Tensor | None = None) -> Tensor:

@@ -8,13 +8,13 @@ import torch
 from tiny import build_tiny_captioner
 from torch import nn
 
-from captionbot import CaptionBotError, Captioner, arithmetic
+from captionbot import CaptionBotError, Captioner, arithmetic, linear, packed_cnn
 from captionbot import card as cards
 from captionbot.beam_search import beam_search
 from captionbot.decoders import DECODERS, build_decoder
 from captionbot.encoders import GridEncoder, build_encoder
 from captionbot.search_options import SearchOptions
-from captionbot.slices import stored_integers
+from captionbot.slices import SlicedLinear, stored_integers
 from captionbot.types import Features
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
@@ -66,8 +66,8 @@ def stored(request, monkeypatch):
 def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
     decoder = decoder_of(kind, changes, stored)
     packed = arithmetic.pack(copy.deepcopy(decoder), torch.float32)
-    kinds = {type(m) for m in packed.modules() if isinstance(m, arithmetic._Linear)}
-    assert kinds == {arithmetic.SlicedLinear if stored else arithmetic.PackedLinear}
+    kinds = {type(m) for m in packed.modules() if isinstance(m, linear.Product)}
+    assert kinds - {linear.Part} == {SlicedLinear if stored else linear.PackedLinear}
     left = [m for m in packed.modules() if isinstance(m, nn.RNNCellBase)]
     left += [m for m in packed.modules() if isinstance(m, nn.Linear) and m.out_features > 1]
     assert not left
@@ -86,7 +86,7 @@ def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
 def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
     torch.manual_seed(0)
     layer = nn.Linear(24, 40, bias=bias).requires_grad_(False)
-    packed = arithmetic.PackedLinear(layer.weight, layer.bias, dtype)
+    packed = linear.PackedLinear(layer.weight, layer.bias, dtype)
     near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.03, "rtol": 0.03}
     x = torch.randn(3, 5, 48)[..., ::2]  # many rows of many images, not contiguous
     torch.testing.assert_close(packed(x), layer(x), **near)
@@ -95,6 +95,30 @@ def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
     packed(one).square().sum().backward()
     layer(other).square().sum().backward()
     torch.testing.assert_close(one.grad, other.grad, atol=10 * near["atol"], rtol=10 * near["rtol"])
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_layers_that_are_given_the_same_share_one_product(inference, monkeypatch):
+    torch.manual_seed(0)
+    layers = [nn.Linear(24, size, bias=size > 8).requires_grad_(False) for size in (40, 8, 16)]
+    parts = arithmetic.together(*map(arithmetic.Matrix.of, layers), dtype=torch.float32)
+    whole, calls = parts[0].whole, []
+    multiply = whole.product
+    monkeypatch.setattr(whole, "product", lambda x: calls.append(x) or multiply(x))
+    with torch.inference_mode(inference):
+        for x in (torch.randn(3, 24), torch.randn(2, 5, 24)):
+            calls.clear()
+            for layer, part in zip(layers, parts, strict=True):
+                torch.testing.assert_close(part(x), layer(x))
+                torch.testing.assert_close(part.weight, layer.weight)
+                assert layer.bias is None or part.bias.equal(layer.bias)
+            assert len(calls) == 1
+    if not inference:
+        x.mul_(2)  # what was left with it is no longer true
+        torch.testing.assert_close(parts[1](x), layers[1](x))
+        x = x.clone().requires_grad_()
+        sum(part(x).sum() for part in parts).backward()
+        torch.testing.assert_close(x.grad, sum(layer.weight.sum(0) for layer in layers).expand_as(x))
 
 
 def stored_weight(rows, columns):
@@ -112,8 +136,8 @@ def test_slices_are_as_exact_as_fp32(rows, size, biased):
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
     torch.manual_seed(0)
     weight, bias = stored_weight(size, 512), torch.linspace(-3, 3, size) if biased else None
-    layer = arithmetic.linear(weight, bias, torch.float32)
-    assert isinstance(layer, arithmetic.SlicedLinear)
+    layer = arithmetic.product(arithmetic.Matrix(weight, bias), dtype=torch.float32)
+    assert isinstance(layer, SlicedLinear)
     torch.testing.assert_close(layer.weight, weight, atol=0, rtol=1e-6)
     x = torch.randn(rows, 1024)[:, ::2] * torch.logspace(-6, 6, rows)[:, None]  # rows of all sizes
     exact = x.double() @ weight.double().T
@@ -128,7 +152,7 @@ def test_slices_of_nothing_and_of_what_is_no_number():
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
     torch.manual_seed(0)
     weight = stored_weight(96, 512)
-    layer = arithmetic.linear(weight, None, torch.float32)
+    layer = arithmetic.product(arithmetic.Matrix(weight), dtype=torch.float32)
     x = torch.randn(4, 512)
     x[1], x[2, 7] = 0, torch.nan
     y = layer(x)
@@ -161,11 +185,11 @@ def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
     encoder = build_encoder("grid", {"architecture": architecture, "layer": layer}).eval()
     encoder.requires_grad_(False)
     photos = torch.randn(2, 3, 64, 64)
-    packed = arithmetic.packed_encoder(encoder, dtype, photos[:1])
+    packed = packed_cnn.packed_encoder(encoder, dtype, photos[:1])
     assert isinstance(packed, GridEncoder)
     assert packed is not encoder
-    assert any(isinstance(module, arithmetic.PackedConv2d) for module in packed.modules())
-    assert not any(isinstance(module, arithmetic.PackedConv2d) for module in encoder.modules())
+    assert any(isinstance(module, packed_cnn.PackedConv2d) for module in packed.modules())
+    assert not any(isinstance(module, packed_cnn.PackedConv2d) for module in encoder.modules())
     with torch.inference_mode():
         seen, expected = packed(photos).values, encoder(photos).values
     assert seen.dtype == torch.float32
@@ -176,7 +200,7 @@ def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
 def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
     encoder = build_encoder("grid", {"architecture": "resnet18", "layer": "layer1"}).eval()
     encoder.cnn.forward = None  # calling it is a TypeError
-    assert arithmetic.packed_encoder(encoder, torch.float32, torch.zeros(1, 2, 8, 8)) is encoder
+    assert packed_cnn.packed_encoder(encoder, torch.float32, torch.zeros(1, 2, 8, 8)) is encoder
 
 
 def test_precisions(monkeypatch):
@@ -220,7 +244,7 @@ def test_who_chooses_the_precision(monkeypatch, tmp_path):
 
 def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
     encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
-    half = arithmetic.PackedEncoder(encoder, torch.bfloat16)
+    half = packed_cnn.PackedEncoder(encoder, torch.bfloat16)
     pixels = torch.randn(2, 3, 64, 64)
     with torch.inference_mode():
         expected = encoder(pixels).values
@@ -234,7 +258,7 @@ def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
 
 def test_one_photo_and_many_have_layouts_of_their_own(tmp_path):
     encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
-    half, threads = arithmetic.PackedEncoder(encoder, torch.bfloat16), torch.get_num_threads()
+    half, threads = packed_cnn.PackedEncoder(encoder, torch.bfloat16), torch.get_num_threads()
     photos = torch.randn(9, 3, 64, 64)
     with torch.inference_mode():
         many = half(photos).values

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from captionbot import CaptionBotError, Captioner, arithmetic
+from captionbot import CaptionBotError, Captioner, packed_cnn
 from captionbot.encoders import build_encoder
 from captionbot.int8 import Int8Conv2d, int8_cnn, largest_values
 from tests.tiny import build_tiny_captioner
@@ -28,7 +28,7 @@ def test_a_cnn_in_8_bits_sees_nearly_what_it_sees_in_fp32(encoder):
     photos = torch.rand(6, 3, SIZE, SIZE) * 2 - 1
     largest = largest_values(encoder.cnn, photos.split(2))
     assert largest["x"] == pytest.approx(photos.abs().max().item())
-    packed = arithmetic.packed_encoder(encoder, torch.float32, photos[:1], 2, largest)
+    packed = packed_cnn.packed_encoder(encoder, torch.float32, photos[:1], 2, largest)
     parts = [module for module in packed.modules() if isinstance(module, Int8Conv2d)]
     assert len(parts) >= 2
     assert packed.training == encoder.training
@@ -44,7 +44,7 @@ def test_a_cnn_in_8_bits_sees_nearly_what_it_sees_in_fp32(encoder):
 def test_what_is_concatenated_and_pooled_stays_in_8_bits():
     encoder = build_encoder("grid", {"architecture": "inception_v3", "layer": "Mixed_5b"}).eval()
     photo = torch.rand(1, 3, SIZE, SIZE)
-    sizes = arithmetic._input_sizes(encoder, photo, 1)
+    sizes = packed_cnn._input_sizes(encoder, photo, 1)
     small = int8_cnn(encoder.cnn, largest_values(encoder.cnn, [photo]), sizes)
     kinds = [type(module).__name__ for module in small.children()]
     convolutions = sum(isinstance(module, torch.nn.Conv2d) for module in encoder.cnn.modules())

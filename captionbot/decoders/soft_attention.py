@@ -104,7 +104,7 @@ class SoftAttentionDecoder(Decoder):
         if self.word_gates is None:
             hidden, cell = self.lstm(torch.cat([word, context], -1), (hidden, cell))
         else:
-            hidden, cell = self.lstm(context, (hidden, cell), self.word_gates[token_ids])
+            hidden, cell = self.lstm(context, (hidden, cell), F.embedding(token_ids, self.word_gates))
         output = hidden
         if self.config.deep_output:
             output = word + self.output_hidden(hidden) + self.output_context(context)  # equation 7
