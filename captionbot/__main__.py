@@ -151,7 +151,9 @@ def _parser() -> argparse.ArgumentParser:
     download = command(
         "download", _download, "Fetch weights, import those of captioners, and print where they lie."
     )
-    download.add_argument("name", metavar="NAME", help="a name that `models` lists")
+    download.add_argument(
+        "name", metavar="NAME", help="a name of weights/table.json; for any other they are listed"
+    )
     download.add_argument("--folder", type=Path, metavar="DIR", help="where to (default: the cache folder)")
 
     imported = command("import", _import, "Make a captioner of another project's weights.")

@@ -20,6 +20,7 @@ from captionbot.card import Card
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
+from captionbot.packed_cnn import PackedEncoder
 from captionbot.search_options import SearchOptions
 from captionbot.tokenizer import tokenize
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
@@ -77,7 +78,7 @@ class Captioner:
             )
         if chosen.encoder:
             largest = self.card.largest if chosen.int8 else None
-            self._encode = arithmetic.PackedEncoder(self.encoder, chosen.encoder, largest)
+            self._encode = PackedEncoder(self.encoder, chosen.encoder, largest)
 
     @property
     def name(self) -> str:

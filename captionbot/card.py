@@ -38,8 +38,8 @@ class Card:
         "auto" where its scores were measured so.
     evidence: how `decoders.WordEvidence` is built, {} where the captioner has none.
     largest: values that the CNN's layers give, for the scales of int8: `captionbot.int8.largest_values`.
-    training: data, seed, commands, and the table of what was tried.
-    scores: measured ones by name, with the split, beam size and command that give them again.
+    training: data, seed, settings, and the table of what was tried.
+    scores: measured ones by name, with the split and beam size.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
         own beside the card: {"file": its name, "sha256": ..., "part": the prefix of its tensors}.
     parameters: of the whole captioner; size_bytes, sha256: of its own weights. Filled in as they are saved.
@@ -103,8 +103,8 @@ def save(
 
     The card comes last, so that a half is never taken for a whole.
 
-    storage: float32, float16, int8 (matrices in blocks with a scale each, everything else float16), or
-        int8-all (convolutions like matrices).
+    storage: float32, float16, int8 (matrices with a scale a row, everything else float16), or int8-all
+        (convolutions too, with a scale for each 64 numbers).
     shared: name of a file in the folder, written by `save_part`, whose tensors are not written again.
     """
     tensors = _tensors(encoder, decoder)

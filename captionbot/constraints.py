@@ -57,7 +57,8 @@ class Constraints:
         # Forced words keep their own log-probability whatever the rules below take away.
         forced = self._only_forced(log_probs, images, step) if self.forced_steps[step] else None
         end = log_probs[..., self.eos_id].clone()
-        log_probs.index_fill_(-1, self.banned, -inf)
+        if len(self.banned):
+            log_probs.index_fill_(-1, self.banned, -inf)
         if self.options.no_repeat_ngram_size:
             _ban_repeats(log_probs, words, self.options.no_repeat_ngram_size)
         if step < self.options.min_length:

@@ -77,7 +77,7 @@ class SearchOptions:
         if self.sample:
             self._refuse(("exhaustive", "num_groups", "diversity_penalty"), "a beam search; leave sample out")
             return
-        self._refuse(("temperature", "top_k", "top_p", "seed"), "sampling; set sample=True with it")
+        self._refuse(("temperature", "top_k", "top_p", "seed"), "sampling; switch sample on with it")
         if self.num_return > self.beam_size:
             raise CaptionBotError(
                 f"num_return is {self.num_return} and beam_size {self.beam_size}; "

@@ -2,7 +2,7 @@
 
 The field scores captions on the tokens of Stanford's PTBTokenizer, lower-cased and without
 punctuation (https://github.com/tylin/coco-caption). This is that tokenizer as one regular expression,
-without Java. Of the 60,014 captions of Flickr8k (train and val) and COCO val2017, 60,009 come out word
+without Java. Of the 60,014 captions of Flickr8k (train and val) and COCO val2017, 60,010 come out word
 for word the same, and of 145,614 of Flickr30k all but 7; most of these end in a single letter and a dot,
 where the Java tokenizer lets the next caption of its file decide. `tests/test_tokenizer.py` measures it.
 """

@@ -13,15 +13,24 @@ from captionbot.archives import is_file, is_folder
 from captionbot.downloads import DELAYS, Progress, download_file, recorded_sha256
 from captionbot.errors import CaptionBotError
 
+_SHIPPED = Path(__file__).resolve().parents[1] / "weights"
+
 
 def weights_folder() -> Path:
     """The folder of the weights that ship; CAPTIONBOT_WEIGHTS names another."""
-    return Path(os.environ.get("CAPTIONBOT_WEIGHTS") or Path(__file__).resolve().parents[1] / "weights")
+    return Path(os.environ.get("CAPTIONBOT_WEIGHTS") or _SHIPPED)
 
 
 def cache_folder() -> Path:
     """The folder of what was downloaded: CAPTIONBOT_CACHE, else ~/.cache/captionbot."""
     return Path(os.environ.get("CAPTIONBOT_CACHE") or Path.home() / ".cache" / "captionbot")
+
+
+def _table() -> list[dict[str, Any]]:
+    """The lines of table.json, of the weights that ship where another folder has none."""
+    tables = (folder / "table.json" for folder in (weights_folder(), _SHIPPED))
+    table = next((table for table in tables if table.is_file()), None)
+    return _read_json(table) if table else []
 
 
 def list_cards() -> list[Path]:
@@ -72,10 +81,7 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
 
 
 def _is_importable(name: Path) -> bool:
-    table = weights_folder() / "table.json"
-    return table.is_file() and any(
-        line["name"] == str(name) and line.get("importer") for line in _read_json(table)
-    )
+    return any(line["name"] == str(name) and line.get("importer") for line in _table())
 
 
 def _weights_of(card: Path) -> Path:
@@ -149,7 +155,7 @@ class WeightFile:
 
 def weight_files(name: str | None = None) -> list[WeightFile]:
     """The files of the table, or those of one name; CaptionBotError with the names where it has none."""
-    table = [WeightFile(**line) for line in _read_json(weights_folder() / "table.json")]
+    table = [WeightFile(**line) for line in _table()]
     files = [entry for entry in table if name in (None, entry.name)]
     if not files:
         names = dict.fromkeys(entry.name for entry in table)

@@ -69,7 +69,7 @@ def explain(
     with told():
         photo = read(image)
         captioned, evidence = work.look(model, photo, replace(work.usual(model), beam_size=beam_size), "", "")
-        said, maps = captioned.captions[0], evidence.maps
+        said = captioned.captions[0]
         if method != "auto":
             evidence = work.evidence(model, photo, said, method)
         best = replace(captioned, captions=(evidence.looked,))
@@ -78,7 +78,7 @@ def explain(
         for word, rivals in zip(words, evidence.rivals, strict=False):  # the end has rivals too
             word["rivals"] = [{"text": rival.text, "log_prob": rival.log_prob} for rival in rivals]
         if test:
-            tested = work.test(model, photo, said, maps, range(len(said.words)))
+            tested = work.test(model, photo, said, evidence.maps, range(len(said.words)))
             for word, result in zip(words, tested, strict=True):
                 word |= {"holds": result.holds, "effect": result.effect, "threshold": result.threshold}
         return found
@@ -182,7 +182,7 @@ def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[st
 
     Args:
         image: the photo.
-        models: the captioners' names; by default the default one and up to three others.
+        models: the captioners' names; by default the default one and up to two others.
     """
     with told():
         names = work.compared(models or work.first_compared())

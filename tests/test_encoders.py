@@ -112,3 +112,14 @@ def test_every_parameter_can_be_fine_tuned():
     encoder = GridEncoder(GridConfig("mobilenet_v2", "features.4"))
     encoder(torch.randn(2, 3, 32, 32)).values.square().sum().backward()
     assert all(p.grad is not None for p in encoder.parameters())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer"), [("squeezenet1_1", "features.2"), ("vgg11", "features.20")]
+)
+def test_a_photo_size_that_a_cnn_shrinks_to_nothing_is_one_sentence(architecture, layer):
+    encoder = GridEncoder(GridConfig(architecture, layer))
+    with pytest.raises(CaptionBotError, match=f"Photos of 2 x 1 pixels are too small for {architecture}"):
+        encoder(torch.zeros(1, 3, 1, 2))
+    with pytest.raises(RuntimeError, match="channels"):  # another mistake keeps its own words
+        encoder(torch.zeros(1, 4, 32, 32))

@@ -103,7 +103,7 @@ def test_the_endpoints_are_those_that_are_documented(page):
     assert public == {"/caption", "/explain", "/beam", "/steer", "/ask", "/compare", "/batch"}
 
 
-def test_explain_says_what_every_word_rests_on(page, photo, view):
+def test_explain_says_what_every_word_rests_on(page, photo, view, monkeypatch):
     answer = page.client.predict(image=handle_file(photo), test=True, api_name="/explain")
     (caption,) = answer["captions"]
     assert caption["text"] == view.captioned.captions[0].text
@@ -113,9 +113,14 @@ def test_explain_says_what_every_word_rests_on(page, photo, view):
         assert len(word["rivals"]) == 5
         assert word["text"] not in {rival["text"] for rival in word["rivals"]}
         assert word["holds"] == (word["effect"] > word["threshold"])
-    occluded = page.client.predict(image=handle_file(photo), method="occlusion", api_name="/explain")
+    tested, test = [], page.app.work.test
+    monkeypatch.setattr(page.app.work, "test", lambda *asked: tested.append(asked[3].method) or test(*asked))
+    occluded = page.client.predict(
+        image=handle_file(photo), method="occlusion", test=True, api_name="/explain"
+    )
     assert len(occluded["captions"][0]["boxes"]) == 64
     assert "hidden" in occluded["label"]
+    assert tested == ["occlusion"]  # the maps that it hands out, no others
 
 
 def test_beam_hands_out_all_that_was_weighed(page, photo):

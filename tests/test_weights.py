@@ -216,9 +216,9 @@ def test_unknown_downloads_list_the_known_ones(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_folder_without_a_table(folder: Path) -> None:
+    """Downloads are those of the weights that ship."""
     (folder / "table.json").unlink()
-    with pytest.raises(CaptionBotError, match=r"table\.json cannot be read"):
-        weight_files()
+    assert {file.name for file in weight_files()} >= {"captionbot-v1-flickr8k", "inception_v3-imagenet"}
 
 
 def test_the_cache_can_be_chosen(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

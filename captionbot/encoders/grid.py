@@ -19,6 +19,7 @@ _BUILD_OPTIONS: dict[str, dict[str, bool]] = {
     "inception_v3": {"aux_logits": False, "transform_input": False, "init_weights": False},
     "googlenet": {"aux_logits": False, "transform_input": False, "init_weights": False},
 }
+_TOO_SMALL = ("too small", "Kernel size can't be greater")  # what torch says of maps that shrank to nothing
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,16 @@ class GridEncoder(nn.Module):
 
     def _grid(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, rows, columns), 1 x 1 behind a layer that sees the image as a whole."""
-        cells = self.cnn(pixel_values.contiguous(memory_format=torch.channels_last))
+        try:
+            cells = self.cnn(pixel_values.contiguous(memory_format=torch.channels_last))
+        except RuntimeError as error:
+            if not any(said in str(error) for said in _TOO_SMALL):
+                raise
+            height, width = pixel_values.shape[-2:]
+            raise CaptionBotError(
+                f"Photos of {width} x {height} pixels are too small for {self.config.architecture} to "
+                f"{self.config.layer}; give the captioner a larger photo size, as 224."
+            ) from None
         if not torch.is_autocast_enabled(cells.device.type):
             cells = cells.float()  # of a CNN that computes in bf16 by itself
         return self.pool(cells if cells.ndim == 4 else cells[..., None, None])
