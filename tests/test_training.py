@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from captionbot import CaptionBotError, Captioner, load_image
 from captionbot import card as cards
@@ -29,6 +30,7 @@ from captionbot.vocabulary import Vocabulary
 from tests.tiny import build_tiny_captioner
 from training.average import main as average
 from training.captioners import build_captioner
+from training.checkpoints import read_weights
 from training.config import TrainingConfig, load_config, save_config
 from training.data import open_images
 from training.export import main as export
@@ -744,3 +746,30 @@ def test_export_puts_another_cnn_under_a_captioner(tmp_path, capsys):
     another = build_tiny_captioner(tmp_path / "another", cnn=("squeezenet1_1", "features.6", 256))
     assert export([*arguments, "--cnn", str(another)]) == 2
     assert "does not fit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_a_cnns_weights_come_as_torchvision_has_them_or_as_safetensors(tmp_path, ending):
+    path, cnn = tmp_path / f"squeezenet{ending}", torchvision.models.squeezenet1_1()
+    if ending == ".pth":
+        torch.save(cnn.state_dict(), path)
+    else:
+        save_file(cnn.state_dict(), path)
+    options = {"encoder_config": {"architecture": "squeezenet1_1", "layer": "features.3"}, "image_size": 32}
+    config = TrainingConfig(encoder_weights=str(path), **options)
+    _, model = build_captioner(config, [["a", "dog"]] * 9)
+    torch.testing.assert_close(model.encoder.cnn.get_submodule("features.0").weight, cnn.features[0].weight)
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_what_holds_no_weights_is_one_sentence(tmp_path, ending):
+    path = tmp_path / f"odd{ending}"
+    with pytest.raises(CaptionBotError, match="There are no weights at"):
+        read_weights(path)
+    path.write_bytes(b"no weights at all")
+    with pytest.raises(CaptionBotError, match=r"odd.* holds no weights"):
+        read_weights(path)
+    if ending == ".pth":
+        torch.save(["nothing", 3], path)
+        with pytest.raises(CaptionBotError, match=r"odd.* holds no weights"):
+            read_weights(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from captionbot import card as cards
 from captionbot.card import Card
@@ -18,6 +18,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import SubwordVocabulary, Vocabulary
 from captionbot.weights import find_card
+from training.checkpoints import read_weights
 from training.config import TrainingConfig
 
 
@@ -132,10 +133,11 @@ def _new_encoder(config: TrainingConfig) -> nn.Module:
         return build_encoder(config.encoder, config.encoder_config)
     if not weights.exists():
         raise CaptionBotError(
-            f"There are no weights at {weights}; give --encoder-weights FILE.safetensors, or a run's folder."
+            f"There are no weights at {weights}; give --encoder-weights FILE, a .safetensors or a .pth as "
+            "`python -m captionbot download inception_v3-imagenet` fetches it, or a run's folder."
         )
     if weights.is_file() and not weights.with_suffix(".json").is_file():
-        return build_encoder(config.encoder, config.encoder_config, _read_weights(weights))
+        return build_encoder(config.encoder, config.encoder_config, read_weights(weights))
     card, trained, _ = cards.load(find_card(weights.with_suffix(".json") if weights.is_file() else weights))
     encoder = build_encoder(config.encoder, config.encoder_config)
     try:
@@ -146,9 +148,3 @@ def _new_encoder(config: TrainingConfig) -> nn.Module:
             f"{config.encoder} {config.encoder_config}; give the same --encoder-config."
         ) from None
     return encoder
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)

@@ -1,4 +1,4 @@
-"""Files of a run that must survive a kill and a full disk: written aside, then moved into place."""
+"""Weights to begin with, and files of a run, which must survive a kill and a full disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from captionbot.card import unpack
 from captionbot.errors import CaptionBotError
 
 
@@ -42,8 +44,27 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises whatever its zip reader and unpickler raise
-        reason = str(error).splitlines()[0]
         raise CaptionBotError(
-            f"{path} is not a checkpoint that can be read ({reason}); take it away and start again without "
-            "--resume."
+            f"{path} is not a checkpoint that can be read ({_reason(error)}); take it away and start again "
+            "without --resume."
         ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """fp32 tensors of a .safetensors file, as they were before packing, or of a .pth of torchvision."""
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise CaptionBotError(f"There are no weights at {path}; give a .safetensors or .pth file.")
+    try:
+        pickled = path.suffix in (".pth", ".pt")
+        found = torch.load(path, map_location="cpu", weights_only=True) if pickled else load_file(path)
+        return unpack(found)
+    except Exception as error:  # torch raises whatever its zip reader and unpickler raise
+        raise CaptionBotError(
+            f"{path} holds no weights ({_reason(error)}); give a .safetensors or .pth file of tensors."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -29,7 +29,7 @@ from captionbot.encoders.regions import Detector
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
-from training.checkpoints import load_checkpoint, save_checkpoint
+from training.checkpoints import load_checkpoint, read_weights, save_checkpoint
 from training.config import read_config
 from training.data import open_images
 from training.data.formats import load_dataset
@@ -106,9 +106,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 def load_backbone(detector: Detector, path: Path) -> None:
     """torchvision's MobileNetV2 into timm's: the same layers in the same order under other names."""
-    from safetensors.torch import load_file
-
-    given = {k: t.float() for k, t in load_file(path).items()}
+    given = read_weights(path)
     layers = [m for m in detector.net.backbone.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
     prefixes = [k.removesuffix("weight") for k in given if k.endswith("weight")]
     prefixes.sort(key=lambda p: [int(n) if n.isdecimal() else -1 for n in p.split(".")[1:]])
@@ -247,19 +245,8 @@ def load_detector(run: Path) -> tuple[DetectorConfig, Detector]:
     """The detector of a run, in evaluation mode."""
     config = load_detector_config(str(run / "detector.json"))
     detector = build_detector(config)
-    detector.load_state_dict(read_tensors(run / "detector.safetensors"))
+    detector.load_state_dict(read_weights(run / "detector.safetensors"))
     return config, detector.eval().requires_grad_(False)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file as they were before packing; of effdet's own .pth files too."""
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise CaptionBotError(f"There are no weights at {path}; give a .safetensors or .pth file.")
-    if path.suffix == ".pth":
-        return torch.load(path, map_location="cpu", weights_only=True)
-    return cards.unpack(load_file(path))
 
 
 def find_boxes(detector: Detector, pixels: np.ndarray, threshold: float, batch: int = 32) -> list[Boxes]:
@@ -322,10 +309,10 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
 
     own = detector.is_dir()
     prefix = "detector." if own else "detector.net."
-    tensors = read_tensors(detector / "detector.safetensors" if own else detector)
+    tensors = read_weights(detector / "detector.safetensors" if own else detector)
     tensors = {prefix + name: tensor for name, tensor in tensors.items()}
     if cnn.endswith(".safetensors"):
-        tensors |= read_tensors(Path(cnn))
+        tensors |= read_weights(Path(cnn))
     else:
         _, encoder, _ = cards.load(find_card(cnn))
         if not isinstance(encoder, GridEncoder):

@@ -6,7 +6,7 @@
 
 It writes weights/leaderboard.json and, between the lines `<!-- leaderboard -->` and
 `<!-- /leaderboard -->`, the table in README.md and docs/families.md. What was measured of other captioners
-stays, as long as they are what they were then. A try with --limit prints the table and writes nothing.
+stays, as long as they are what they were then. A try with --limit prints the table, and writes --out alone.
 
 Everything is as users get it, from a photo's bytes to its caption: the precision that a card asks for too.
 """

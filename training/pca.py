@@ -52,9 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
             defaults, data=given.data, images=given.images, limit=given.limit, cache=given.cache
         )
         grid, preprocessing = _grid_encoder(given.encoder)
-        pixels, _ = cached_pixels(
-            photos_of(config), read_splits(config)[0].names, preprocessing, Path(config.cache)
-        )
+        train, _ = read_splits(config)
+        pixels, _ = cached_pixels(photos_of(config), train.names, preprocessing, Path(config.cache))
         device = device_of(given.device)
         encoder, explained = fit(grid.to(device), pixels, preprocessing, given.components, device)
         cards.save_part(given.out, encoder, "float32")

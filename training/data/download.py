@@ -104,6 +104,7 @@ DATASETS = {
             Remote(f"{_GENOME}/region_descriptions.json.zip"),
             Remote(f"{_GENOME}/objects.json.zip"),
             Remote(f"{_GENOME}/attributes.json.zip"),
+            Remote(f"{_GENOME}/image_data.json.zip"),
             Remote(f"{_GENOME_PHOTOS}/images.zip", photos=True),
             Remote(f"{_GENOME_PHOTOS}/images2.zip", photos=True),
         ),
