@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 
-from benchmarks import caption, folder, gpt2, photo, startup
+from benchmarks import caption, folder, gpt2, photo, pixels, startup
 from benchmarks.timing import Row
 from captionbot import CaptionBotError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, README = ROOT / "benchmarks" / "results.json", ROOT / "README.md"
 START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-PARTS = ("search", "gpt2", "photo", "folder", "start")
+PARTS = ("search", "gpt2", "photo", "folder", "pixels", "start")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "gpt2": partial(gpt2.measure, rounds, quick),
         "photo": partial(photo.measure, args.model, rounds, quick),
         "folder": partial(folder.measure, args.model, rounds, quick),
+        "pixels": partial(pixels.measure, args.model, rounds, quick),
         "start": partial(startup.measure, rounds),
     }
     rows: list[Row] = []

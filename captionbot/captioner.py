@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captionbot import arithmetic
+from captionbot import arithmetic, compilation
 from captionbot import card as cards
 from captionbot.beam_search import beam_search, image_of
 from captionbot.card import Card
@@ -50,13 +50,19 @@ class Captioner:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_dir: str | Path | None = None, device: str = "auto", precision: str | None = None
+        cls,
+        name_or_dir: str | Path | None = None,
+        device: str = "auto",
+        precision: str | None = None,
+        compiled: bool | None = None,
     ) -> Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
         precision: auto, float32, half, float16, bfloat16 or int8 on a CPU, as of
             `captionbot.arithmetic.choose`; None asks the environment's CAPTIONBOT_PRECISION, then the card.
+        compiled: let torch compile the decoder's steps, as of `captionbot.compilation`: for many photos on a
+            GPU. None asks the environment's CAPTIONBOT_COMPILE.
         Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
         not there.
         """
@@ -64,12 +70,16 @@ class Captioner:
         card, encoder, decoder = cards.load(find_card(name_or_dir))
         chosen_arithmetic = arithmetic.choose(precision or arithmetic.asked_for(card.precision))
         captioner = cls(card, encoder, decoder, chosen)
+        if compiled is None:
+            compiled = compilation.asked_for()
+        if compiled:
+            compilation.compile_steps(captioner.decoder)
         if chosen.type == "cpu":
-            captioner._pack(chosen_arithmetic)
+            captioner._pack(chosen_arithmetic, decoder=not compiled)
         return captioner
 
-    def _pack(self, chosen: arithmetic.Arithmetic) -> None:
-        if chosen.decoder:
+    def _pack(self, chosen: arithmetic.Arithmetic, decoder: bool) -> None:
+        if chosen.decoder and decoder:
             arithmetic.pack(self.decoder, chosen.decoder)
         if chosen.int8 and not self.card.largest:
             raise CaptionBotError(
@@ -163,7 +173,7 @@ class Captioner:
 
     def encode(self, images: Sequence[Image.Image]) -> Features:
         """Features of a batch of images, as of `caption`."""
-        return self.encode_pixels(to_pixel_values(images, self.preprocessing))
+        return self.encode_pixels(to_pixel_values(images, self.preprocessing, self.device))
 
     def encode_pixels(self, pixel_values: torch.Tensor) -> Features:
         """Features of (B, 3, H, W) pixels that `to_pixel_values` made, perhaps changed since."""

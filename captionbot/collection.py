@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from captionbot import compilation
 from captionbot.archives import is_archive
 from captionbot.arithmetic import VARIABLE
 from captionbot.batch import BATCH, caption_each, load_ahead
@@ -85,7 +86,13 @@ def caption_collection(
         return
     if model and Path(model).exists():
         model = str(Path(model).absolute())  # workers have a folder of their own
-    loading = {"model": model, "precision": os.environ.get(VARIABLE), "options": options}
+    # what the environment says here, since workers have another
+    loading = {
+        "model": model,
+        "precision": os.environ.get(VARIABLE),
+        "compiled": compilation.asked_for(),
+        "options": options,
+    }
     _connect(ray, address)
     try:
         data = _plan(ray, archives, photos, wanted, done, device, batch_size, loading)
@@ -205,9 +212,9 @@ class _Captions:
     """An actor's captioner: a batch of `_load` -> records."""
 
     def __init__(
-        self, model: str | None, device: str, precision: str | None, options: dict[str, Any]
+        self, model: str | None, device: str, precision: str | None, compiled: bool, options: dict[str, Any]
     ) -> None:
-        self.captioner = Captioner.from_pretrained(model, device, precision)
+        self.captioner = Captioner.from_pretrained(model, device, precision, compiled)
         self.options = options
 
     def __call__(self, batch: Rows) -> Rows:

@@ -150,7 +150,7 @@ def word_maps(
             )
         maps, boxes, grid = caption.alphas, caption.boxes, caption.grid
     else:
-        pixels = to_pixel_values([image], captioner.preprocessing).to(captioner.device)
+        pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
         ask = _occlusion if method == "occlusion" else _gradient
         maps, boxes, grid = ask(captioner, pixels, caption, _filled_pixels(pixels, filling))
     return WordMaps(method, LABELS[method], maps, boxes, grid)
@@ -382,7 +382,7 @@ def faithfulness(
             (ranks >= cells * inner[:, None]).reshape(-1, cells),
         ]
     )
-    pixels = to_pixel_values([image], captioner.preprocessing).to(captioner.device)
+    pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
     boxes = grid_boxes(*_CELLS)[0]
     log_probs = _log_probs_where_hidden(
         captioner, pixels, _filled_pixels(pixels, filling), boxes, torch.from_numpy(hidden), caption

@@ -23,6 +23,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.urls import Address, fetch, is_public
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
@@ -357,15 +358,27 @@ class Preprocessing:
         return cls(**values)
 
 
-def to_pixel_values(images: Sequence[Image.Image], preprocessing: Preprocessing) -> Tensor:
-    """Images -> (B, 3, height, width) float32, channels last in memory, as convolutions like it."""
+def to_pixel_values(
+    images: Sequence[Image.Image], preprocessing: Preprocessing, device: str | torch.device = "cpu"
+) -> Tensor:
+    """Images -> (B, 3, height, width) float32, channels last in memory, as convolutions like it.
+
+    They go to the device as bytes, a quarter as many, and become numbers there.
+    """
     import torch
 
-    pixels = np.empty((len(images), *preprocessing.size, 3), dtype=np.uint8)
-    for row, image in zip(pixels, images, strict=True):
+    device = torch.device(device)
+    pixels = torch.empty(
+        len(images), *preprocessing.size, 3, dtype=torch.uint8, pin_memory=device.type == "cuda"
+    )
+    for row, image in zip(pixels.numpy(), images, strict=True):
         row[:] = squash(image, preprocessing)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+    values = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
+    mean, std = (
+        torch.tensor(values, device=device).view(1, 3, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return values.div_(255).sub_(mean).div_(std)
 
 
 def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:

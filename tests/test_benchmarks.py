@@ -27,6 +27,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (("search", "gpt2"), ("one hypothesis at a time", "times the floor", "`generate`", "ms")),
         (("photo", "folder"), ("heatmaps", "p99 against p50", "one by one", "GiB")),
+        (("pixels",), ("photos in memory, beam 5",)),
         pytest.param(("start",), ("import captionbot", "first caption"), marks=pytest.mark.slow),
     ],
 )

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from captionbot.beam_search import beam_search
+from captionbot.compilation import compile_steps
 from captionbot.decoders import build_decoder
 from captionbot.search_options import SearchOptions
 from captionbot.types import Features
@@ -167,3 +168,22 @@ def test_four_captions_are_learnt_by_heart(decoder):
     assert loss < 0.01
     found = search(decoder.eval(), features, beam_size=2, max_length=6).hypotheses
     assert [list(h[0].token_ids) for h in found] == captions
+
+
+@pytest.mark.slow
+def test_compiled_steps_find_the_same_sentences(decoder):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    masked = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 1, 0]]).bool()
+    batches = [features_of(), features_of(2), features_of(1), features_of(mask=masked)]
+    plain = [search(decoder, features, beam_size=4, max_length=7).hypotheses for features in batches]
+    compile_steps(decoder)
+    step = decoder.step
+    for expected, features in zip(plain, batches, strict=True):
+        found = search(decoder, features, beam_size=4, max_length=7).hypotheses
+        for theirs, ours in zip(expected, found, strict=True):
+            assert [h.token_ids for h in ours] == [h.token_ids for h in theirs]
+            assert [h.score for h in ours] == pytest.approx([h.score for h in theirs], abs=1e-4)
+    assert decoder.step is step  # it did not go back to what was not compiled
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    assert not torch._dynamo.utils.counters["graph_break"]
