@@ -1,7 +1,7 @@
 """What the words of a caption rest on: where the model looked, what it misses where a part of the photo
 is hidden, what its gradient says; and whether the first of these is true.
 
-Occlusion: Zeiler and Fergus, arXiv 1311.2901, section 4.1. Gradients: Grad-CAM, arXiv 1610.02391,
+Occlusion: Zeiler and Fergus, arXiv 1311.2901, section 4.2. Gradients: Grad-CAM, arXiv 1610.02391,
 equations 1 and 2. Deletion and insertion curves: RISE, arXiv 1806.07421, section 4.3. All of them ask for
 the log-probability of the caption's own words, each read after the true words before it.
 """

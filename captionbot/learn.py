@@ -55,7 +55,7 @@ HEATMAP_TEST = Lesson(
     r"\log \frac{p(y_t \mid \text{photo})}{p(y_t \mid \text{hottest quarter hidden})} > "
     r"\max_{r \le 19} \log \frac{p(y_t \mid \text{photo})}{p(y_t \mid \text{random quarter } r "
     r"\text{ hidden})}",
-    "Petsiuk et al., RISE, arXiv 1806.07421, section 4.3; Zeiler and Fergus, arXiv 1311.2901, section 4.1. A "
+    "Petsiuk et al., RISE, arXiv 1806.07421, section 4.3; Zeiler and Fergus, arXiv 1311.2901, section 4.2. A "
     "photo with hidden pieces is like none that the model learnt from, so a verdict is evidence, not proof.",
 )
 """The rule of `explain.faithfulness`."""

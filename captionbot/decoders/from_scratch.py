@@ -45,10 +45,10 @@ class ScratchRNNCell(_ScratchCell):
 
 
 class ScratchLSTMCell(_ScratchCell):
-    """Long short-term memory (arXiv 1411.4555, equations 4 to 8), gates in PyTorch's order i, f, g, o.
+    """Long short-term memory (arXiv 1409.2329, section 3.1), gates in PyTorch's order i, f, g, o.
 
     i = sigma(a_i), f = sigma(a_f), g = tanh(a_g), o = sigma(a_o);
-    c_t = f c_{t-1} + i g; h_t = o tanh(c_t).
+    c_t = f c_{t-1} + i g; h_t = o tanh(c_t). (Equation 8 of arXiv 1411.4555 leaves out this last tanh.)
     """
 
     gates = 4

@@ -50,7 +50,7 @@ class RegionsConfig:
     overlap: IoU from which a box gives way to a better one of its class.
     architecture, layer, mirror: of the CNN, as in `GridConfig`.
     geometry: x0, y0, x1, y1 and area of the box, as fractions, behind its features (arXiv 1908.02265,
-        section 3.1).
+        section 2.2).
     mean, std: the captioner's preprocessing, undone for the detector, which has its own.
     """
 
