@@ -144,6 +144,7 @@ def regions(
     least: the detector's score that a box must have to be drawn, where scores are known.
     """
     weights = caption.alphas.mean(0) if t is None else caption.alphas[t]
+    most = weights.max() or 1.0  # a word may rest on none, as occlusion tells it
     scale = np.array([*image.size] * 2) / np.array([*caption.image_size] * 2)
     drawn, unit = image.copy(), max(image.size) / 400
     draw = ImageDraw.Draw(drawn)
@@ -153,7 +154,7 @@ def regions(
         if caption.scores is not None and caption.scores[place] < least:
             continue
         left, top, right, bottom = (caption.boxes[place] * scale).tolist()
-        heat = float(weights[place] / weights.max())
+        heat = float(weights[place] / most)
         colour, width = _colour("viridis", 0.35 + 0.65 * heat), max(1, round(unit * (1 + 3 * heat)))
         right, bottom = max(right - 1, left), max(bottom - 1, top)
         draw.rectangle((left, top, right, bottom), outline=colour, width=width)

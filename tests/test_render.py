@@ -157,6 +157,12 @@ def test_regions_draw_the_boxes_that_a_word_leaned_on(
     assert found
 
 
+def test_boxes_of_a_word_that_rests_on_none_are_thin() -> None:
+    photo, caption = Image.new("RGB", (400, 300), (100, 100, 100)), region_caption()
+    drawn = render.regions(photo, dataclasses.replace(caption, alphas=np.zeros_like(caption.alphas)), 0, 1)
+    assert 0 < (np.asarray(drawn) != 100).any(2)[250].sum() < 4
+
+
 def test_boxes_are_called_by_their_label_and_score() -> None:
     caption = region_caption()
     assert render.box_name(caption, 2) == "ball 30%"
