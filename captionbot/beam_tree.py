@@ -108,9 +108,15 @@ def why(search: Search, nodes: Sequence[Node], index: int) -> str:
     kept = [other.total for other in same if other.fate == Fate.KEPT]
     if not kept:
         return "Given up: it could not beat the finished sentences any more."
+    if node.total <= min(kept):
+        reason = f"the last one that was kept has {min(kept):.2f}"
+    elif any(other.token_id == node.token_id for other in nodes if other.fate == Fate.ENDED):
+        reason = "a sentence may end only among the very best, as many as there are beams"
+    else:
+        reason = "the other groups of beams are weighed apart"
     return (
         f"Cut: number {place} of the {len(same)} continuations weighed here, with a log-probability of "
-        f"{node.total:.2f}; the last one that was kept has {min(kept):.2f}."
+        f"{node.total:.2f}; {reason}."
     )
 
 

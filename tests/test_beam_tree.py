@@ -140,6 +140,22 @@ def test_why_names_the_last_word_of_a_beam_that_died() -> None:
     )
 
 
+def test_why_an_end_was_cut_that_is_likelier_than_what_was_kept() -> None:
+    nodes = [
+        Node(0, 7, None, -0.1, -0.1, Fate.KEPT, 0, 0),
+        Node(0, 8, None, -0.2, -0.2, Fate.KEPT, 1, None),
+        Node(1, 2, 0, -0.1, -0.2, Fate.ENDED, -1, 0),
+        Node(1, 9, 0, -0.3, -0.4, Fate.KEPT, 0, None),
+        Node(1, 2, 1, -0.5, -0.7, Fate.PRUNED, -1, None),
+        Node(1, 9, 1, -2.0, -2.2, Fate.KEPT, 1, None),
+    ]
+    search = Search(((),), *[None] * 7)  # type: ignore[arg-type]
+    assert why(search, nodes, 4) == (
+        "Cut: number 3 of the 4 continuations weighed here, with a log-probability of -0.70; "
+        "a sentence may end only among the very best, as many as there are beams."
+    )
+
+
 def test_words_are_escaped(captioner: Captioner, search: Search) -> None:
     svg = ElementTree.fromstring(draw(search, lambda i: "<&>", captioner.vocabulary.eos_id))
     assert any(text.text == "<&>" for text in svg.iter(f"{SVG}text"))
