@@ -57,8 +57,7 @@ def choose(precision: str) -> Arithmetic:
         the photos encoded in 8-bit integers.
     Raises CaptionBotError for another precision, or one that this CPU does not know.
     """
-    if precision not in PRECISIONS:
-        raise CaptionBotError(f"'{precision}' is not a precision; choose one of {', '.join(PRECISIONS)}.")
+    precision = known(precision)
     if not torch.backends.mkldnn.is_available():
         return Arithmetic()
     dtype = HALVES.get(precision, half())
@@ -73,6 +72,13 @@ def choose(precision: str) -> Arithmetic:
     if precision == "int8":
         return Arithmetic(dtype or torch.float32, decoder, int8=True)
     return Arithmetic(dtype if precision == "auto" and cnn_gains > _HALF_PAYS else None, decoder)
+
+
+def known(precision: str) -> str:
+    """The precision itself; CaptionBotError where there is none of that name."""
+    if precision not in PRECISIONS:
+        raise CaptionBotError(f"'{precision}' is not a precision; choose one of {', '.join(PRECISIONS)}.")
+    return precision
 
 
 def asked_for(otherwise: str) -> str:

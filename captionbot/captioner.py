@@ -68,14 +68,14 @@ class Captioner:
         """
         chosen = _device(device)
         card, encoder, decoder = cards.load(find_card(name_or_dir))
-        chosen_arithmetic = arithmetic.choose(precision or arithmetic.asked_for(card.precision))
+        precision = arithmetic.known(precision or arithmetic.asked_for(card.precision))
         captioner = cls(card, encoder, decoder, chosen)
         if compiled is None:
             compiled = compilation.asked_for()
         if compiled:
             compilation.compile_steps(captioner.decoder)
         if chosen.type == "cpu":
-            captioner._pack(chosen_arithmetic, decoder=not compiled)
+            captioner._pack(arithmetic.choose(precision), decoder=not compiled)
         return captioner
 
     def _pack(self, chosen: arithmetic.Arithmetic, decoder: bool) -> None:

@@ -238,8 +238,20 @@ def test_who_chooses_the_precision(monkeypatch, tmp_path):
     captioner = Captioner.from_pretrained(path, "cpu", "bfloat16")  # and the caller both
     assert captioner._encode is not captioner.encoder
     monkeypatch.setenv(arithmetic.VARIABLE, "quarter")
-    with pytest.raises(CaptionBotError, match="'quarter' is not a precision; choose one of auto, float32"):
-        Captioner.from_pretrained(path, device="cpu")
+    monkeypatch.setattr("captionbot.captioner._device", torch.device)
+    for device in ("cpu", "meta"):
+        with pytest.raises(CaptionBotError, match="'quarter' is not a precision; choose one of auto"):
+            Captioner.from_pretrained(path, device)
+
+
+def test_what_the_cpu_cannot_is_no_matter_to_other_devices(monkeypatch, tmp_path):
+    path = build_tiny_captioner(tmp_path)
+    monkeypatch.setattr(arithmetic, "half", lambda: None)
+    with pytest.raises(CaptionBotError, match="does not multiply in half precision"):
+        Captioner.from_pretrained(path, "cpu", "half")
+    monkeypatch.setattr("captionbot.captioner._device", torch.device)
+    captioner = Captioner.from_pretrained(path, "meta", "half")
+    assert captioner._encode is captioner.encoder
 
 
 def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
