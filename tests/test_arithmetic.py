@@ -206,6 +206,7 @@ def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
 def test_precisions(monkeypatch):
     assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     assert arithmetic.choose("float32").encoder is None
+    monkeypatch.setattr(arithmetic, "_knows_float16", lambda: True)
     for half in (torch.float16, torch.bfloat16):
         monkeypatch.setattr(arithmetic, "half", lambda half=half: half)
         monkeypatch.setattr(arithmetic, "_gains", lambda half: (2.0, 1.5))
