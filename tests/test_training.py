@@ -33,13 +33,15 @@ from training.captioners import build_captioner
 from training.checkpoints import read_weights
 from training.config import TrainingConfig, load_config, save_config
 from training.data import open_images
+from training.distributed import World
 from training.export import main as export
 from training.features import augment, cached_features, cached_pixels, normalise
 from training.losses import caption_loss, drop_words, self_critical_loss, soft_targets, teacher_force
 from training.metrics import CiderD
+from training.monitor import Monitor
 from training.splits import read_splits
 from training.stages import Reward, sentence_bleu
-from training.train import main
+from training.train import Run, main
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240)}
 SIDES = {"left": slice(0, 24), "right": slice(40, 64)}
@@ -573,6 +575,34 @@ def test_what_text_cannot_teach_is_left_as_it_was(data, text, tmp_path):
     assert {k for k in one if k.startswith("encoder.")} <= same_in_both
     assert {"decoder.attend_score.weight", "decoder.annotate.weight"} <= same_in_both
     assert "decoder.embedding.weight" not in same_in_both
+
+
+def test_a_process_without_a_caption_learns_what_the_others_learn(data, text, tmp_path):
+    """The last batch of text may have fewer captions than there are processes."""
+
+    class Idle(World):
+        def share(self, items):
+            return items[:0]
+
+        def sum(self, numbers):
+            return [1.0, 1.0, 0.0]  # the others' loss, captions, and no checkpoint
+
+        def add_gradients(self, parameters):
+            found = [p.grad.add_(1.0) for p in parameters if p.grad is not None]
+            assert found
+
+    config = load_config(
+        "show-attend-tell-flickr8k", data=str(data), cache=str(tmp_path / "cache"), stage="language-model",
+        text=str(text), image_size=64, encoder_weights="", warmup_steps=0, weight_decay=0, ema=0, min_count=1,
+        encoder_config={"architecture": "mobilenet_v2", "layer": "features.3"},
+        decoder_config={"embedding_size": 16, "hidden_size": 16, "attention_size": 8},
+    )  # fmt: skip
+    run = Run(config, tmp_path, Idle(torch.device("cpu")))
+    run.monitor = Monitor(tmp_path, run.world)
+    before = run.model.decoder.embedding.weight.clone()
+    run._learn(np.arange(1), np.zeros(1, bool), torch.zeros(1, 6), False)
+    assert (run.model.decoder.embedding.weight < before).all()
+    run.monitor.close()
 
 
 def test_a_student_learns_from_teachers_with_other_eyes(data, tmp_path, capsys):

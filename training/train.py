@@ -251,9 +251,9 @@ class Run:
             self._diverged(f"The loss became {value}")
         self.optimizer.zero_grad()
         self.scaler.scale(total).backward()
+        world.add_gradients(self.learnt.parameters())
         if config.stage == "language-model":
             self._leave_untouched()
-        world.add_gradients(self.learnt.parameters())
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.learnt.parameters(), config.clip)
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
