@@ -40,7 +40,7 @@ from training.losses import caption_loss, drop_words, self_critical_loss, soft_t
 from training.metrics import CiderD
 from training.monitor import Monitor
 from training.splits import read_splits
-from training.stages import Reward, sentence_bleu
+from training.stages import Reward, SelfCritical, sentence_bleu
 from training.train import Run, main
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240)}
@@ -182,6 +182,14 @@ def test_self_critical_training_gives_nothing_to_tokens_that_are_never_drawn():
     gradient = decoder.output_word.bias.grad
     assert gradient[list(Vocabulary.special_ids)].abs().max() == 0
     assert gradient.abs().max() > 0
+
+
+def test_an_end_that_the_search_forced_is_no_choice_to_learn_from():
+    """It would cost long samples, which are bad ones, their end, and make them longer still."""
+    vocabulary = Vocabulary.build([["a", "dog", "runs"]])
+    stage = SelfCritical(TrainingConfig(max_words=3), vocabulary, [[["a", "dog", "runs"]]])
+    token_ids = stage._token_ids([[(4, 5, 6), (4, 5)]])
+    assert token_ids.tolist() == [[[1, 4, 5, 6, 0], [1, 4, 5, 2, 0]]]
 
 
 # Configuration

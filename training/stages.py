@@ -144,12 +144,14 @@ class SelfCritical:
         return torch.as_tensor(rewards, dtype=torch.float32).view(len(images), -1).to(features.values.device)
 
     def _token_ids(self, captions: list[list[tuple[int, ...]]]) -> Tensor:
-        """(B, K, L) ids as `teacher_force` takes them."""
+        """(B, K, L) ids as `teacher_force` takes them; samples of max_words were cut, and have no end."""
         shape = (len(captions), len(captions[0]), self.config.max_words + 2)
         token_ids = torch.full(shape, self.vocabulary.pad_id)
         for row, found in zip(token_ids, captions, strict=True):
             for line, ids in zip(row, found, strict=True):
-                line[: len(ids) + 2] = torch.tensor([self.vocabulary.bos_id, *ids, self.vocabulary.eos_id])
+                end = [self.vocabulary.eos_id] * (len(ids) < self.config.max_words)
+                ids = (self.vocabulary.bos_id, *ids, *end)
+                line[: len(ids)] = torch.tensor(ids)
         return token_ids
 
 
