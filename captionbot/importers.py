@@ -253,7 +253,8 @@ def _read_modules(path: Path, classes: Sequence[str]) -> Any:
         return reader.load()
 
     def fill(flat: Tensor, data: bytes) -> None:
-        flat.copy_(torch.frombuffer(bytearray(data), dtype=flat.dtype)) if len(flat) else None
+        if len(flat):
+            flat.copy_(torch.frombuffer(bytearray(data), dtype=flat.dtype))
 
     known = dict.fromkeys(classes, _stub()) | {
         "builtins.set": lambda items=(): set(items),
@@ -261,7 +262,7 @@ def _read_modules(path: Path, classes: Sequence[str]) -> Any:
         "collections.defaultdict": lambda *_: {},
         "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
         "torch._utils._rebuild_tensor_v2": lambda flat, start, size, stride, *_: flat.as_strided(
-            size, stride, start
+            size, stride, flat.storage_offset() + start
         ),
         "torch.nn.parameter.Parameter": lambda tensor, *_: tensor,
         "torch.FloatStorage": torch.float32,

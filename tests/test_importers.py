@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
 import sys
 import types
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ import torch
 import torchvision
 from local_server import local_server
 from PIL import Image
-from torch import nn
+from torch import nn, serialization
 from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.plain_search import plain_search
@@ -680,6 +682,32 @@ def test_poison_is_refused_in_one_sentence_and_nothing_runs(
     assert "\n" not in str(caught.value)
     if form != "nested zip":
         assert "refused and nothing of it was run" in str(caught.value)
+
+
+def test_a_tensor_in_a_part_of_a_storage_is_read_as_torch_reads_it(tmp_path: Path) -> None:
+    """Files of 2018 may name a part of a storage, from the third number on here."""
+
+    class Part:
+        pass
+
+    class Saved:
+        def __reduce__(self) -> Any:
+            return torch._utils._rebuild_tensor_v2, (part, 1, (3,), (1,), False, OrderedDict())
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, saved: Any) -> Any:
+            return ("storage", torch.FloatStorage, "0", "cpu", 6, ("1", 2, 4)) if saved is part else None
+
+    part = Part()
+    with (tmp_path / "c.pth").open("wb") as file:
+        for value in (serialization.MAGIC_NUMBER, serialization.PROTOCOL_VERSION, {"little_endian": True}):
+            pickle.dump(value, file, protocol=2)
+        Pickler(file, protocol=2).dump(Saved())
+        pickle.dump(["0"], file, protocol=2)
+        file.write(struct.pack("<q6f", 6, *range(6)))
+    expected = torch.load(tmp_path / "c.pth", weights_only=False)
+    assert expected.tolist() == [3, 4, 5]
+    assert torch.equal(read_checkpoint(tmp_path / "c.pth", ["no.class"]), expected)
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
