@@ -38,6 +38,7 @@ _BLUR = 0.6  # standard deviation in cells: the grid melts away, yet a lone cell
 _CELLS = (8, 8)  # rows and columns that a photo without places of its own is hidden in
 _BATCH = 32  # changed photos at once
 _SHARE = 0.25  # of the photo, that the test of a heatmap hides or shows
+_ORDERS = 19  # by chance, that a heatmap is tested against: p = 1 / 20
 _PATCH = 1.0  # standard deviation, in cells, of the blur that makes a random order one of patches
 
 
@@ -284,7 +285,7 @@ class Faithfulness:
     random_effects: (R,) the same for random orders of patches in the place of the heatmap's order.
     holds: the effect is above every random one, and above 0. An order that has nothing to do with the word
         is as likely as any other to be the best of them all, so it passes once in R + 1 times at most:
-        p = 1 / 20 with 19 random orders.
+        p = 1 / 20 with the 19 that there are.
     shares: (S,) of the photo's cells, from 0 to 1, that are hidden or shown, the hottest first.
     deletion: (S,) log-probability of the word with that share hidden; insertion: with only it shown.
     random: (R,) log-probability with a quarter of the photo hidden in random orders.
@@ -340,9 +341,7 @@ def faithfulness(
     words: Sequence[int] | None = None,
     *,
     maps: WordMaps | None = None,
-    orders: int = 19,
     steps: int | None = None,
-    filling: str = "mean",
     seed: int = 0,
 ) -> tuple[Faithfulness, ...]:
     """Do words of a caption rest on what their heatmaps show? Tested against random orders of patches.
@@ -354,7 +353,7 @@ def faithfulness(
 
     words: places in the caption, all of them if None; maps: of the caption, its attention or occlusion
         (`word_maps`' "auto") if None.
-    orders: random ones; seed: theirs, always the same unless another is given.
+    seed: of the random orders, always the same unless another is given.
     steps: 1 measures the curves at the quarter that the test needs, 3 at all quarters; None is 3 for one
         word and 1 for several, which saves time.
     Raises CaptionBotError where the caption has no such word.
@@ -363,11 +362,11 @@ def faithfulness(
 
     from captionbot.encoders import grid_boxes
 
-    maps = maps or word_maps(captioner, image, caption, filling=filling)
+    maps = maps or word_maps(captioner, image, caption)
     words = range(len(caption.words)) if words is None else words
     asked = len(words)
     inner = _SHARE * np.arange(1, 1 + (steps or (3 if asked == 1 else 1)))  # (S - 2,), the quarter first
-    fields = _random_fields(orders + 1, seed)
+    fields = _random_fields(_ORDERS + 1, seed)
     heat = np.stack([_cell_heat(maps.on(caption), t) for t in words])  # (W, P)
     cells = heat.shape[1]
     by_chance = np.broadcast_to(fields[-1], heat.shape)
@@ -385,11 +384,11 @@ def faithfulness(
     pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
     boxes = grid_boxes(*_CELLS)[0]
     log_probs = _log_probs_where_hidden(
-        captioner, pixels, _filled_pixels(pixels, filling), boxes, torch.from_numpy(hidden), caption
+        captioner, pixels, _filled_pixels(pixels, "mean"), boxes, torch.from_numpy(hidden), caption
     )
     (whole, nothing), rest = log_probs[:2], log_probs[2:]  # (T,) each, (N, T)
-    random = rest[:orders]
-    deletions, insertions = rest[orders:].reshape(2, asked, len(inner), -1)
+    random = rest[:_ORDERS]
+    deletions, insertions = rest[_ORDERS:].reshape(2, asked, len(inner), -1)
     return tuple(
         Faithfulness(
             caption.words[t].text,

@@ -99,18 +99,13 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def load_url(
-    url: str,
-    timeout: float = 20.0,
-    max_bytes: int = 20_000_000,
-    allow: Callable[[Address], bool] = is_public,
-    at_least: int | None = None,
+    url: str, allow: Callable[[Address], bool] = is_public, at_least: int | None = None
 ) -> Image.Image:
     """The image at an http or https address on the public internet, as of `load_image`.
 
-    timeout: seconds for all of it, redirects included.
     allow: which addresses may be connected to; pages never pass one.
     """
-    return _decode(io.BytesIO(fetch(url, timeout, max_bytes, allow)), url, at_least)
+    return _decode(io.BytesIO(fetch(url, allow=allow)), url, at_least)
 
 
 def _load_file(path: Path, at_least: int | None = None) -> Image.Image:

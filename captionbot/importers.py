@@ -96,6 +96,7 @@ _SEED003 = {
 }
 """Parts of names in our Transformer, and what they are called there; other parts are the same."""
 
+_ROWS = 8192  # photos that CS231n's PCA is worked out from
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green and red, 0..255
 
 
@@ -584,7 +585,7 @@ def _scratch_transformer(tensors: Tensors, words: _Words) -> Decoder:
     return decoder.eval()
 
 
-def fc7_projection(files: Sequence[Path], rows: int = 8192) -> tuple[Tensor, Tensor]:
+def fc7_projection(files: Sequence[Path]) -> tuple[Tensor, Tensor]:
     """Mean (C,) and components (D, C) of CS231n's PCA, which was never published, from what it did.
 
     files: the .h5 of features (n, C) and the .h5 of the same reduced to (n, D): a linear map, so least
@@ -606,7 +607,7 @@ def fc7_projection(files: Sequence[Path], rows: int = 8192) -> tuple[Tensor, Ten
     arrays = []
     for path in files:
         with h5py.File(path) as file:
-            arrays.append(file["features"][:rows].astype(np.float64))
+            arrays.append(file["features"][:_ROWS].astype(np.float64))
     reduced, features = sorted(arrays, key=lambda array: array.shape[1])
     centred = features - features.mean(0)
     target = reduced - reduced.mean(0)

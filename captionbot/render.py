@@ -133,15 +133,11 @@ def word_overlay(image: Image.Image, caption: Caption, t: int, look: Look = LOOK
     return (contours if look.contour else overlay)(image, heatmap, look.strength, look.colormap)
 
 
-def regions(
-    image: Image.Image, caption: Caption, t: int | None = None, count: int = 5, least: float = 0.0
-) -> Image.Image:
+def regions(image: Image.Image, caption: Caption, t: int | None = None, count: int = 5) -> Image.Image:
     """The image with boxes, each with its label, score and, for word t, its share of the attention.
 
     Drawn are the `count` boxes with the most attention of word t, or of all words where t is None; the
     heavier a box, the thicker its lines. Boxes without labels are numbered.
-
-    least: the detector's score that a box must have to be drawn, where scores are known.
     """
     weights = caption.alphas.mean(0) if t is None else caption.alphas[t]
     most = weights.max() or 1.0  # a word may rest on none, as occlusion tells it
@@ -151,8 +147,6 @@ def regions(
     font = ImageFont.truetype(_font_path(), max(10, round(6 * unit + 6)))
     labels: list[tuple[tuple[float, float], str, tuple[int, int, int]]] = []
     for place in np.argsort(weights, kind="stable")[-count:]:
-        if caption.scores is not None and caption.scores[place] < least:
-            continue
         left, top, right, bottom = (caption.boxes[place] * scale).tolist()
         heat = float(weights[place] / most)
         colour, width = _colour("viridis", 0.35 + 0.65 * heat), max(1, round(unit * (1 + 3 * heat)))
@@ -325,10 +319,10 @@ def png(picture: Figure | Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def data_url(image: Image.Image, quality: int = 80) -> str:
+def data_url(image: Image.Image) -> str:
     """The image as a JPEG inside an address, for pages that ask no server for it."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
+    image.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
