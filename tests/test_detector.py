@@ -225,6 +225,12 @@ def test_training_learns_and_a_resumed_run_ends_where_a_whole_one_does(squares, 
     assert json.loads((tmp_path / "results.json").read_text())["AP50"] == results["AP50"]
 
 
+def test_a_run_without_a_whole_batch_is_refused(squares, tmp_path):
+    config = training.load_detector_config(str(squares / "config.yaml"), batch_size=29)
+    with pytest.raises(CaptionBotError, match="has 28 training photos, fewer than a batch"):
+        training.Trainer(config, tmp_path, torch.device("cpu"))
+
+
 def test_a_perfect_detector_agrees_fully():
     wanted = [boxes([0.1, 0.1, 0.5, 0.5, 0, 0.9], [0.3, 0.3, 0.9, 0.9, 1, 0.8])] * 3
     report = training.agreement(wanted, wanted, ("person", "bicycle"))

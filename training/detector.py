@@ -141,6 +141,11 @@ class Trainer:
         self.labeler = AnchorLabeler(anchors, effdet_config.num_classes)
         self.loss = DetectionLoss(effdet_config)
         self.boxes = [b for b in read_boxes(Path(config.boxes)) if b.split == "train"]
+        if len(self.boxes) < config.batch_size:
+            raise CaptionBotError(
+                f"{config.boxes} has {len(self.boxes)} training photos, fewer than a batch; label more, or "
+                "give a batch_size that is no larger."
+            )
         self.pixels = photos(config, self.detector, self.boxes)
         rates = ((backbone, config.backbone_learning_rate), (self.detector.net, config.learning_rate))
         groups, seen = [], set()
