@@ -123,6 +123,7 @@ def test_what_is_no_captioner_is_a_sentence(files, sentence, temporary):
         (lambda card: card["vocabulary"].pop(), "vocabulary has 23 words, its decoder 24"),
         (lambda card: card["decoder"].update(hidden_size=8), r"^The weights tiny\.safetensors cannot be"),
         (lambda card: card["decoder"].update(kind="rm -rf"), "does not work"),
+        (lambda card: card["decoder"].update(embedding_size=0), "does not work"),
         (lambda card: card["decoder"].update(hidden_size=10**9), "more than pages compute with"),
         (lambda card: card["decoder"].update(hidden_size=60_000), "million parameters"),
         (lambda card: card["encoder"].update(architecture="vit_h_14"), "633 million parameters"),
