@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, State
 from captionbot.decoders.cache import Cache, tokens_to_see
-from captionbot.decoders.recurrent import uniform_alphas
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 from captionbot.vocabulary import SPECIAL_TOKENS
@@ -202,7 +202,7 @@ class Tagger(nn.Module):
 
     def pool(self, features: Features) -> Tensor:
         """(B, C): the mean of the real places, normalised."""
-        pooled = (uniform_alphas(features).unsqueeze(1) @ features.values).squeeze(1)
+        pooled = mean_annotation(features.values, features.mask)
         return F.layer_norm(pooled, pooled.shape[-1:])
 
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, State
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
@@ -67,9 +68,8 @@ class RecurrentDecoder(Decoder):
         """(B, C) pooled features -> the cell's state before the first word, as rows of `State`."""
 
     def start(self, features: Features) -> State:
-        shares = uniform_alphas(features)  # (B, P)
-        image = self.normalise((shares.unsqueeze(1) @ features.values).squeeze(1))  # (B, C)
-        return State({"alphas": shares}, self.begin(image))
+        image = self.normalise(mean_annotation(features.values, features.mask))  # (B, C)
+        return State({"alphas": _uniform_alphas(features)}, self.begin(image))
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         word = self.dropped(self.embedding(token_ids))  # (N, E)
@@ -99,7 +99,7 @@ class RecurrentDecoder(Decoder):
         return F.dropout(values, self.config.dropout, self.training)
 
 
-def uniform_alphas(features: Features) -> Tensor:
+def _uniform_alphas(features: Features) -> Tensor:
     """(B, P) equal weights on an image's real places, 0 on those that only fill up the batch."""
     batch, places, _ = features.values.shape
     if features.mask is None:
