@@ -275,9 +275,16 @@ def test_shipped_configurations_build(shared):
     assert (names[0], names[1600]) == ("yolk", "other")
 
 
+def test_a_learning_rate_may_be_written_as_people_do(tmp_path):
+    (tmp_path / "own.yaml").write_text("learning_rate: 2e-4")  # which is text to YAML
+    assert training.load_detector_config(str(tmp_path / "own.yaml")).learning_rate == 2e-4
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
+        (lambda folder: training.load_detector_config("flickr8k", epochs=0), "epochs is 0; give 1 or more"),
+        (lambda folder: training.DetectorConfig(ema="fast"), "ema is 'fast'; give a number"),
         (
             lambda folder: training.load_detector_config("flickr9k"),
             "There is no configuration 'flickr9k'; choose one of",

@@ -165,9 +165,7 @@ class TrainingConfig:
             object.__setattr__(self, "amp", "bf16" if self.amp else "off")
         if isinstance(self.teachers, str):
             object.__setattr__(self, "teachers", (self.teachers,))
-        for f in dataclasses.fields(self):
-            if f.type in ("int", "float"):
-                object.__setattr__(self, f.name, _number(f.name, f.type, getattr(self, f.name)))
+        make_numbers(self)
         check_least(self, LEAST)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
@@ -184,6 +182,13 @@ class TrainingConfig:
             )
         if self.stage == "self-critical" and self.baseline == "mean" and self.samples < 2:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
+
+
+def make_numbers(config: Any) -> None:
+    """Make numbers of a dataclass's fields that are to be some; CaptionBotError for what is none."""
+    for f in dataclasses.fields(config):
+        if f.type in ("int", "float"):
+            object.__setattr__(config, f.name, _number(f.name, f.type, getattr(config, f.name)))
 
 
 def check_least(values: object, least: Mapping[str, float]) -> None:

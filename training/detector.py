@@ -30,7 +30,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
 from training.checkpoints import load_checkpoint, read_weights, save_checkpoint
-from training.config import read_config
+from training.config import check_least, make_numbers, read_config
 from training.data import open_images
 from training.data.formats import load_dataset
 from training.detector_data import (
@@ -82,6 +82,10 @@ class DetectorConfig:
     ema: float = 0.995
     amp: str = "bf16"
     seed: int = 1
+
+    def __post_init__(self) -> None:
+        make_numbers(self)
+        check_least(self, dict.fromkeys(("epochs", "batch_size", "warmup_steps"), 1))
 
 
 def load_detector_config(name_or_file: str, **overrides: Any) -> DetectorConfig:
