@@ -1,8 +1,9 @@
 """Products with the integers that weights are stored as, as exact as in fp32 and with a quarter to read.
 
-What is multiplied is cut into slices of 8 bits, as many as fp32 has, and integers are multiplied with
-integers without any rounding: the Ozaki scheme on integer units (arXiv 2306.11975, section 3). Here one
-factor, the weights, has a single slice. A search of one photo is bound by reading its weights.
+What is multiplied is cut into slices of 8 bits, as many as fp32 has (or two, twice what bfloat16 has), and
+integers are multiplied with integers without any rounding: the Ozaki scheme on integer units (arXiv
+2306.11975, section 3). Here one factor, the weights, has a single slice. A search of one photo is bound by
+reading its weights.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ from torch import Tensor
 from captionbot.linear import Product
 
 _LARGEST = 127
-_ZERO = 64  # what stands for 0 in a slice: without AMX, oneDNN is fast for unsigned integers alone
-_STEPS = 4_177_000  # that a row's largest number is cut into: with the shift, 2**23 to 2**24 holds them all
-_SHIFT = torch.tensor(float(2**23 + _ZERO * (1 + 256 + 256**2)))
+# By how many slices there are. Numbers between 2**23 and 2**24 in fp32 are whole, and their lower bytes are the
+# digits of what they have more than 2**23.
+_ZERO = {
+    2: 128,
+    3: 64,
+}  # what stands for 0 in a slice: without AMX, oneDNN is fast for unsigned integers alone
+_STEPS = {2: 32_600, 3: 4_177_000}  # that a row's largest number is cut into, as many as the bytes hold
+_SHIFT = {n: torch.tensor(float(2**23 + zero * sum(256**i for i in range(n)))) for n, zero in _ZERO.items()}
 _ROWS = 256  # at a time, whose slices a core's own cache holds
 _FEW = 2**18  # numbers of a result up to which all slices are one product, and with more one after the other
 
@@ -33,16 +39,15 @@ def stored_integers(weight: Tensor) -> tuple[Tensor, Tensor] | None:
     return whole.to(torch.int8), scale.squeeze(1)
 
 
-def cut(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, D) -> slices (3, N, D) uint8, the finest first, and (N, 1) what the coarsest counts in.
+def cut(rows: Tensor, count: int = 3) -> tuple[Tensor, Tensor]:
+    """(N, D) -> slices (count, N, D) uint8, the finest first, and (N, 1) what the coarsest counts in.
 
-    Numbers between 2**23 and 2**24 in fp32 are whole, and their lower three bytes are the digits of what they
-    have more than 2**23. So adding is all that cuts.
+    Adding is all that cuts. count: 3, as fine as fp32, or 2.
     """
     size = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30)
-    digits = torch.addcmul(_SHIFT, rows, _STEPS / size)
-    slices = digits.view(torch.uint8).unflatten(1, (-1, 4))[..., :3].permute(2, 0, 1).contiguous()
-    return slices, size.mul_(2**16 / _STEPS)
+    digits = torch.addcmul(_SHIFT[count], rows, _STEPS[count] / size)
+    slices = digits.view(torch.uint8).unflatten(1, (-1, 4))[..., :count].permute(2, 0, 1).contiguous()
+    return slices, size.mul_(256 ** (count - 1) / _STEPS[count])
 
 
 class SlicedLinear(Product):
@@ -51,9 +56,10 @@ class SlicedLinear(Product):
     Raises AttributeError or RuntimeError where torch has no such product.
     """
 
-    def __init__(self, whole: Tensor, scale: Tensor, bias: Tensor | None) -> None:
-        """whole: (E, D) int8. scale: (E,) fp32. bias: (E,)."""
+    def __init__(self, whole: Tensor, scale: Tensor, bias: Tensor | None, slices: int = 3) -> None:
+        """whole: (E, D) int8. scale: (E,) fp32. bias: (E,). slices: as of `cut`."""
         super().__init__()
+        self.slices = slices
         self.whole, self.scale, self.bias = whole, scale, bias
         self.packed: Tensor = torch.ops.onednn.qlinear_prepack(whole, None)
         self.zeros = torch.zeros(len(whole), dtype=torch.int32)
@@ -69,7 +75,7 @@ class SlicedLinear(Product):
 
     def _of(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, E)."""
-        slices, size = cut(rows)
+        slices, size = cut(rows, self.slices)
         y = self._product(slices)
         return y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
 
@@ -77,9 +83,11 @@ class SlicedLinear(Product):
         """(S, N, D) uint8 -> (N, E)."""
         count, rows, _ = slices.shape
         if rows * len(self.whole) <= _FEW:
-            least, middle, most = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
-            return most.add_(middle, alpha=2**-8).add_(least, alpha=2**-16)
-        y = self._multiply(slices[0], 2.0**-16)  # the smallest first
+            *finer, y = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
+            for i, part in enumerate(reversed(finer), 1):
+                y = y.add_(part, alpha=2.0 ** (-8 * i))
+            return y
+        y = self._multiply(slices[0], 2.0 ** (8 * (1 - count)))  # the smallest first
         for i in range(1, count):
             y = self._multiply(slices[i], 2.0 ** (8 * (i - count + 1)), y)
         return y
@@ -87,7 +95,7 @@ class SlicedLinear(Product):
     def _multiply(self, whole: Tensor, factor: float, added: Tensor | None = None) -> Tensor:
         """(N, D) uint8 -> (N, E): times W and a factor, into what it is added to, if anything."""
         operator = torch.ops.onednn.qlinear_pointwise
-        given = (whole, factor, _ZERO, self.packed, self.scale, self.zeros)
+        given = (whole, factor, _ZERO[self.slices], self.packed, self.scale, self.zeros)
         form = (1.0, 0, torch.float32)
         if added is None:
             return operator.default(*given, None, *form, "none", [], "")  # type: ignore[no-any-return]

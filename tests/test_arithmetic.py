@@ -147,6 +147,20 @@ def test_slices_are_as_exact_as_fp32(rows, size, biased):
     assert (error.amax(1) <= 2 * fp32.max() + rounding).all()
 
 
+@pytest.mark.parametrize("size", [1024, 1600])
+def test_two_slices_are_far_finer_than_bfloat16(size):
+    if not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    torch.manual_seed(0)
+    weight = stored_weight(size, 512)
+    layer = arithmetic.product(arithmetic.Matrix(weight), dtype=torch.bfloat16)
+    assert isinstance(layer, SlicedLinear)
+    x = torch.randn(200, 512)
+    exact = x @ weight.T
+    error, coarse = ((y - exact).norm() for y in (layer(x), (x.bfloat16().float() @ weight.T)))
+    assert 0 < error < 0.05 * coarse
+
+
 def test_slices_of_nothing_and_of_what_is_no_number():
     if not arithmetic.slices_pay():
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
