@@ -6,9 +6,11 @@ Torch is imported only after the arguments are known to be sound, so that `--hel
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
 
+from captionbot.archives import is_archive, is_file
 from captionbot.batch import BATCH, caption_each, load_ahead, workers_for
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR, progress
@@ -53,8 +56,8 @@ _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 after one clear line on stderr, or 130 after Ctrl-C."""
+    _prepare_streams()
     args = _parser().parse_args(argv)
-    _robust(sys.stdout)
     try:
         return args.run(args)
     except CaptionBotError as error:
@@ -70,9 +73,18 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
+def _prepare_streams() -> None:
+    """Somewhere to write where the caller closed stdout or stderr, and nothing on it but our own lines."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (open as long as the process)
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
+    _robust(sys.stdout)
+    if not sys.warnoptions:  # of Pillow and torch, about photos and files that get a sentence, or captions
+        warnings.simplefilter("ignore")
+
+
 def _complain(message: str) -> None:
     clear = CLEAR if sys.stderr.isatty() else ""  # where a line of progress may stand
-    print(f"{clear}captionbot: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{clear}captionbot: {_on_one_line(' '.join(message.split()))}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -280,8 +292,6 @@ def _check_caption(args: argparse.Namespace) -> None:
 
 def _check_spares(out: Path, paths: list[str]) -> None:
     """CaptionBotError where writing the file would cost a photo, or an archive of them."""
-    from captionbot.archives import is_archive, is_file
-
     if not is_file(out):
         return
     asked = any(is_file(Path(path)) and out.samefile(path) for path in paths)
@@ -356,7 +366,7 @@ def _write_text(results: Iterable[Result], model: str, out: TextIO) -> None:
 
 
 def _on_one_line(name: str) -> str:
-    """The name of a file, with escapes in the place of tabs and line breaks."""
+    """The name of a file, with escapes in the place of tabs, line breaks and what a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
@@ -374,6 +384,10 @@ _WRITERS: dict[str, Callable[[Iterable[Result], str, TextIO], None]] = {
 }
 
 
+# A file of this name cannot be, and others can; a name with a null character is a ValueError.
+_OF_ITS_NAME = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
+
+
 def _write_files(results: Iterable[Result], paths: list[str], folder: Path, outcomes: Counter[str]) -> None:
     """One text file an image at its relative path below the folder, a caption a line, best first.
 
@@ -384,12 +398,16 @@ def _write_files(results: Iterable[Result], paths: list[str], folder: Path, outc
         if isinstance(result, CaptionBotError):
             continue
         path = folder / free_name(_below(paths, name), taken)
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8") as file:
                 file.writelines(f"{caption.text}\n" for caption in result.captions)
-        except FileExistsError:
-            _complain(f"{path} is there already and stays as it is; move it, or give another --out.")
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno not in _OF_ITS_NAME:
+                raise
+            reason = getattr(error, "strerror", error)
+            why = "is there already and stays as it is" if is_file(path) else f"cannot be written ({reason})"
+            _complain(f"{path} {why}; move it, or give another --out.")
             outcomes.update(captioned=-1, failed=1)
 
 
@@ -542,6 +560,10 @@ def _import(args: argparse.Namespace) -> int:
     is_folder = os.sep in args.out or "/" in args.out
     folder = Path(args.out) if is_folder else cache_folder() / args.out
     name = folder.resolve().name
+    if not name or args.out in ("", ".", ".."):
+        raise CaptionBotError(
+            f"--out is {args.out!r}; give a name for the captioner, or a folder to put it in."
+        )
     card = import_captioner(args.kind, args.files, folder, name)
     print(card)
     return 0

@@ -10,6 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,6 +231,51 @@ def test_txt_files_of_an_archive_stay_in_their_folder(run, photos, tmp_path):
     out = tmp_path / "deep" / "texts"
     assert run("caption", tmp_path / "photos.zip", "--format", "txt-files", "--out", out).code == 0
     assert sorted(tmp_path.rglob("*.txt")) == [out / "day" / "blue.txt", out / "escaped.txt"]
+
+
+def test_txt_files_go_on_after_a_name_that_cannot_be(run, photos, tmp_path):
+    photo, out = (photos / "blue.png").read_bytes(), tmp_path / "texts"
+    names = ["a.png", "a.txt/b.png", f"{'c' * 300}.png", "d.png", "e.png"]
+    with tarfile.open(tmp_path / "photos.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = len(photo)
+            member.pax_headers = {"path": "d\0.png"} if name == "d.png" else {}
+            archive.addfile(member, io.BytesIO(photo))
+    code, _, err = run("caption", tmp_path / "photos.tar", "--format", "txt-files", "--out", out)
+    assert sorted(path.name for path in out.rglob("*.txt")) == ["a.txt", "e.txt"]
+    assert (code, len(err.splitlines())) == (0, 3)
+
+
+def test_names_reach_no_terminal_with_what_it_would_obey(run, photos):
+    (photos / "broken.jpg").rename(photos / "\x1b[2J.jpg")
+    _, _, err = run("caption", photos / "\x1b[2J.jpg")
+    assert r"\x1b[2J.jpg is empty" in err
+
+
+def test_libraries_warn_nobody_on_the_command_line(run, photos):
+    torn = b"Exif\0\0II*\0\xff\xff\xff\xff"  # its first entry lies behind its end
+    Image.new("RGB", (60, 40)).save(photos / "torn.jpg", exif=torn)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert run("caption", photos / "torn.jpg").code == 0
+    assert not seen
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_error(run, photos, tmp_path, monkeypatch, stream):
+    monkeypatch.setattr(sys, stream, None)
+    out = tmp_path / "captions.csv"
+    assert run("caption", photos, "--format", "csv", "--out", out).code == 0
+    assert len(out.read_text().splitlines()) > 1
+    assert run("caption", photos / "blue.png", "--format", "jsonl").code == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_an_import_needs_a_name(run, photos, name):
+    code, _, err = run("import", "seed004", photos / "blue.png", "--out", name)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert f"--out is {name!r}" in err
 
 
 @pytest.mark.parametrize(
