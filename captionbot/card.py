@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
+from captionbot.fields import check_fields
 from captionbot.search_options import SearchOptions
 from captionbot.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
 
@@ -78,8 +79,10 @@ class Card:
                 vocabulary |= {"source": str(beside)} if beside.is_file() else {}
             else:
                 vocabulary = tuple(vocabulary)
-            return cls(**{k: v for k, v in values.items() if k in known} | {"vocabulary": vocabulary})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            card = cls(**{k: v for k, v in values.items() if k in known} | {"vocabulary": vocabulary})
+            check_fields(card)
+            return card
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CaptionBotError(
                 f"{path} is not the card of a captioner ({type(error).__name__}: {error}); "
                 "give a JSON card that was written beside its safetensors."
@@ -143,7 +146,6 @@ def save_part(path: Path, module: nn.Module, storage: str) -> None:
 def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     """Card, encoder and decoder in evaluation mode on the CPU. CaptionBotError for weights that don't fit."""
     import torch
-    from safetensors import SafetensorError
 
     from captionbot.decoders import WordEvidence, build_decoder
     from captionbot.encoders import build_encoder
@@ -164,9 +166,16 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
         encoder = build_encoder(**_spec(card.encoder))
         encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
         _load_tied(decoder, _part(tensors, "decoder."))
-    except (OSError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        check_fields(encoder.config)
+        check_fields(decoder.config)
+        if decoder.config.dropout > 1:
+            raise ValueError(f"its dropout is {decoder.config.dropout}, more than 1")
+    except CaptionBotError:
+        raise
+    except Exception as error:  # networks of a damaged configuration fail in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CaptionBotError(
-            f"The weights {weights} cannot be loaded ({str(error).splitlines()[0]}); fetch them again."
+            f"The captioner {path} cannot be loaded ({reason}); fetch its card and its weights again."
         ) from None
     return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from captionbot.archives import is_file, is_folder
 from captionbot.downloads import DELAYS, Progress, download_file, recorded_sha256
 from captionbot.errors import CaptionBotError
+from captionbot.fields import check_fields
 
 _SHIPPED = Path(__file__).resolve().parents[1] / "weights"
 
@@ -22,15 +24,31 @@ def weights_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder of what was downloaded: CAPTIONBOT_CACHE, else ~/.cache/captionbot."""
-    return Path(os.environ.get("CAPTIONBOT_CACHE") or Path.home() / ".cache" / "captionbot")
+    """The folder of what was downloaded: CAPTIONBOT_CACHE, else ~/.cache/captionbot.
+
+    Raises CaptionBotError where there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("CAPTIONBOT_CACHE") or Path.home() / ".cache" / "captionbot")
+    except RuntimeError as error:  # a user without an entry, as in some containers
+        raise CaptionBotError(
+            "There is no home folder: set CAPTIONBOT_CACHE to one for downloads."
+        ) from error
 
 
-def _table() -> list[dict[str, Any]]:
+def _table() -> list[WeightFile]:
     """The lines of table.json, of the weights that ship where another folder has none."""
     tables = (folder / "table.json" for folder in (weights_folder(), _SHIPPED))
     table = next((table for table in tables if table.is_file()), None)
-    return _read_json(table) if table else []
+    try:
+        files = [WeightFile(**line) for line in _read_json(table)] if table else []
+        for file in files:
+            check_fields(file)
+    except TypeError as error:
+        raise CaptionBotError(
+            f"{table} is no table of weights ({error}): put a good copy of it there."
+        ) from None
+    return files
 
 
 def list_cards() -> list[Path]:
@@ -40,7 +58,9 @@ def list_cards() -> list[Path]:
 
 def imported_cards() -> list[Path]:
     """The cards of the captioners that were imported under a name: CACHE/NAME/NAME.json."""
-    return [card for folder in sorted(cache_folder().glob("*/")) for card in _cards_in(folder)]
+    with suppress(CaptionBotError, OSError):  # without a cache none was imported
+        return [card for folder in sorted(cache_folder().glob("*/")) for card in _cards_in(folder)]
+    return []
 
 
 def find_card(name_or_dir: str | Path | None = None) -> Path:
@@ -81,7 +101,7 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
 
 
 def _is_importable(name: Path) -> bool:
-    return any(line["name"] == str(name) and line.get("importer") for line in _table())
+    return any(file.name == str(name) and file.importer for file in _table())
 
 
 def _weights_of(card: Path) -> Path:
@@ -99,13 +119,17 @@ def _default(cards: Sequence[Path]) -> Path:
             f"{weights_folder()}{named} holds no captioner, so none ships here: "
             "give the folder of one, or its card."
         )
-    chosen = [card for card in cards if len(cards) == 1 or _read_json(card).get("default") is True]
+    chosen = [card for card in cards if len(cards) == 1 or _is_default(_read_json(card))]
     if len(chosen) != 1:
         raise CaptionBotError(
             f"{weights_folder()} has {len(chosen)} captioners marked as the default, where one must be: "
             f"name one of {_listed(card.stem for card in cards)}."
         )
     return chosen[0]
+
+
+def _is_default(card: Any) -> bool:
+    return isinstance(card, dict) and card.get("default") is True
 
 
 def _listed(names: Any) -> str:
@@ -115,7 +139,7 @@ def _listed(names: Any) -> str:
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CaptionBotError(f"{path} cannot be read ({error}): put a good copy of it there.") from error
 
 
@@ -155,7 +179,7 @@ class WeightFile:
 
 def weight_files(name: str | None = None) -> list[WeightFile]:
     """The files of the table, or those of one name; CaptionBotError with the names where it has none."""
-    table = [WeightFile(**line) for line in _table()]
+    table = _table()
     files = [entry for entry in table if name in (None, entry.name)]
     if not files:
         names = dict.fromkeys(entry.name for entry in table)

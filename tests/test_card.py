@@ -124,9 +124,7 @@ def test_weights_that_do_not_fit_their_card(tiny):
         ("preprocessing", {"interpolation": "z"}, "interpolation must be"),
         ("search", {"foo": 1}, "foo"),
         ("search", {"beam_size": 0}, "beam_size is 0"),
-        ("search", [1], "mapping"),
         ("vocabulary", list(SPECIAL_TOKENS), "has 4 words, its decoder"),
-        ("vocabulary", [*SPECIAL_TOKENS, 5], "a list of words"),
         ("vocabulary", "abc", "starts with <pad>"),
         ("vocabulary", {"kind": "gpt3", "source": "x"}, "a kind of gpt2"),
         ("shared", {"file": "../../etc/passwd", "sha256": "", "part": ""}, "must lie beside it"),
@@ -139,6 +137,30 @@ def test_a_damaged_card_is_named(tiny, part, value, sentence):
         value = values[part] | value
     tiny.write_text(json.dumps(values | {part: value}))
     with pytest.raises(CaptionBotError, match=rf"{tiny.name} is a damaged card \(.*{sentence}.*\): put"):
+        cards.load(tiny)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "sentence"),
+    [
+        ("name", 5, "is not the card .*its name is 5, where str must be"),
+        ("scores", [1], "is not the card .*its scores is"),
+        ("search", [1], "is not the card .*its search is"),
+        ("vocabulary", [*SPECIAL_TOKENS, 5], "is not the card .*its vocabulary is"),
+        ("parameters", -1, "is not the card .*its parameters is -1"),
+        ("encoder", {"architecture": 5}, "cannot be loaded"),
+        ("encoder", {"grid": "wide"}, "cannot be loaded .*its grid is 'wide'"),
+        ("decoder", {"embedding_size": 0}, "cannot be loaded"),
+        ("decoder", {"dropout": "much"}, "cannot be loaded .*its dropout is 'much', where float must be"),
+        ("decoder", {"dropout": -0.5}, "cannot be loaded .*its dropout is -0.5"),
+        ("decoder", {"dropout": 1.5}, "cannot be loaded .*its dropout is 1.5"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_values_of_another_type_are_named(tiny, part, value, sentence):
+    values = json.loads(tiny.read_text())
+    tiny.write_text(json.dumps(values | {part: values[part] | value if isinstance(value, dict) else value}))
+    with pytest.raises(CaptionBotError, match=sentence):
         cards.load(tiny)
 
 

@@ -132,6 +132,23 @@ def test_a_damaged_card(folder: Path) -> None:
         find_card()
 
 
+@pytest.mark.parametrize("content", ["[]", "null", "5"])
+def test_what_is_no_card_is_not_the_default(folder: Path, content: str) -> None:
+    (folder / "a-small.json").write_text(content)
+    assert find_card().stem == "b-default"
+
+
+def test_without_a_home_folder_what_ships_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("CAPTIONBOT_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", home)
+    assert find_card("a-small").stem == "a-small"
+    with pytest.raises(CaptionBotError, match="set CAPTIONBOT_CACHE"):
+        cache_folder()
+
+
 # The table of files that download
 
 
@@ -213,6 +230,14 @@ def test_unknown_downloads_list_the_known_ones(monkeypatch: pytest.MonkeyPatch) 
         CaptionBotError, match=r"'gone' can be downloaded: give one of captionbot-v2-flickr30k, "
     ):
         download("gone")
+
+
+@pytest.mark.parametrize("table", ["[1]", "null", "5", '[{"name": "a"}]', "[" * 99_999, "[SIZE]"])
+def test_a_damaged_table(folder: Path, table: str) -> None:
+    sized = json.dumps(line("a", "f", "https://a/f", size="large"))
+    (folder / "table.json").write_text(table.replace("SIZE", sized))
+    with pytest.raises(CaptionBotError, match=r"table\.json (is no table|cannot be read) .*put a good copy"):
+        weight_files()
 
 
 def test_a_folder_without_a_table(folder: Path) -> None:
