@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from captionbot.errors import CaptionBotError
 
@@ -84,8 +83,8 @@ def download_file(
     Raises CaptionBotError, whatever went wrong.
     """
     job = _Job(url, target, size, digest)
-    if not _is_whole(job):
-        with _disk_errors(job):
+    with _disk_errors(job):
+        if not _is_whole(job):
             from filelock import FileLock  # comes with torch
 
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,7 +103,7 @@ def _record(target: Path) -> Path:
 def recorded_sha256(target: Path) -> str | None:
     """The sha256 that a file had when it was downloaded, None where it was not downloaded here."""
     record = _record(target)
-    return record.read_text(encoding="utf-8").split(" ")[0] if record.is_file() else None
+    return record.read_text(encoding="utf-8", errors="replace").split(" ")[0] if record.is_file() else None
 
 
 def _is_whole(job: _Job) -> bool:
@@ -151,10 +150,10 @@ def _persist(job: _Job, progress: Progress, delays: Sequence[float]) -> None:
         try:
             _try(job, progress)
             return
-        except (_BrokenError, RequestException) as error:
+        except (_BrokenError, RequestException, ValueError) as error:  # ValueError: no HTTP, or no address
             if delay is None:
                 raise CaptionBotError(
-                    f"{job.target.name} could not be downloaded from {urlsplit(job.url).hostname} "
+                    f"{job.target.name} could not be downloaded from {job.url} "
                     f"({_reason(error)}): check the network and ask again, it goes on where it stopped."
                 ) from error
             time.sleep(delay)
@@ -173,7 +172,7 @@ def _reason(error: Exception) -> str:
         return "no connection"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke off"
-    return type(error).__name__
+    return "no address or answer of HTTP"
 
 
 def _try(job: _Job, progress: Progress) -> None:

@@ -606,8 +606,14 @@ def fc7_projection(files: Sequence[Path]) -> tuple[Tensor, Tensor]:
         )
     arrays = []
     for path in files:
-        with h5py.File(path) as file:
-            arrays.append(file["features"][:_ROWS].astype(np.float64))
+        try:
+            with h5py.File(path) as file:
+                arrays.append(file["features"][:_ROWS].astype(np.float64))
+            _, _ = arrays[-1].shape
+        except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CaptionBotError(
+                f"{path} holds no table of features ({error}): give the .h5 as CS231n made it."
+            ) from None
     reduced, features = sorted(arrays, key=lambda array: array.shape[1])
     centred = features - features.mean(0)
     target = reduced - reduced.mean(0)

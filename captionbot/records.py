@@ -102,7 +102,7 @@ def _written_jsonl(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
             name, by = found["image"], found.get("model", model)
             if not isinstance(name, str):
                 raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             if _is_torn(line, b'{"image": ') and not file.read(1):
                 break
             raise _other_file(file, f"line {number} is no record of captions") from None

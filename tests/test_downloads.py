@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -301,6 +302,37 @@ def test_an_answer_that_stays_as_it_is(server: LocalServer, target: Path, status
 @pytest.mark.parametrize(
     "answer",
     [
+        {"status": 302, "Location": "http://["},
+        {"status": 302, "Location": "http://a..b/"},
+        {"status": 302, "Location": "http://\xff/"},
+        {"length": "\xb2"},
+        {"length": "9" * 5000},
+        {"length": None, "Transfer_Encoding": "chunked", "body": b"-5\r\nab"},
+    ],
+    ids=["bracket", "dots", "bytes", "digit", "digits", "chunk"],
+)
+def test_an_answer_that_is_no_http(server: LocalServer, target: Path, answer: dict[str, Any]) -> None:
+    sentence = refusal(server.says("/f", **answer), target, delays=(0,))
+    assert "could not be downloaded from http://127.0.0.1" in sentence
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("url", ["http://[", "model.pth", "file:///etc/hosts"])
+def test_what_is_no_address(target: Path, url: str) -> None:
+    assert f"could not be downloaded from {url} (no address" in refusal(url, target)
+
+
+def test_names_that_cannot_be_and_records_that_are_damaged(server: LocalServer, target: Path) -> None:
+    server.answers["/f"] = Shelf()
+    assert "cannot be written to" in refusal(server.url("/f"), target.with_name("x" * 300))
+    download_file(server.url("/f"), target)
+    target.with_name(f"{target.name}.sha256").write_bytes(b"\xff\xfe")
+    assert_whole(download_file(server.url("/f"), target))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
         {"body": b"anything", "kind": "text/html; charset=utf-8"},
         {"body": b"anything", "kind": "Text/HTML"},
         {"body": b"<!DOCTYPE html><title>Virus scan warning</title>"},
@@ -420,7 +452,9 @@ def test_no_network(target: Path) -> None:
     with local_server() as server:
         url = server.url("/f")
     sentence = refusal(url, target, delays=(0, 0))
-    assert "model.pth could not be downloaded from 127.0.0.1 (no connection)" in sentence
+    assert re.match(
+        r"model\.pth could not be downloaded from http://127\.0\.0\.1:\d+/\S+ \(no connection\)", sentence
+    )
 
 
 def test_encryption_cannot_be_dropped_on_the_way(

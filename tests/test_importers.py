@@ -585,6 +585,22 @@ def test_the_pca_of_cs231n_is_found_again(tmp_path: Path) -> None:
         importers.fc7_projection(paths)
 
 
+@pytest.mark.parametrize("damage", ["no HDF5", "cut", "another name", "a list"])
+def test_features_that_are_none_are_named(tmp_path: Path, damage: str) -> None:
+    import h5py
+
+    paths, _ = feature_files(tmp_path, 40, 8, 200)
+    if damage == "no HDF5":
+        paths[1].write_bytes(b"junk")
+    elif damage == "cut":
+        paths[1].write_bytes(paths[1].read_bytes()[:500])
+    else:
+        with h5py.File(paths[1], "w") as file:
+            file["features" if damage == "a list" else "pixels"] = np.zeros(3)
+    with pytest.raises(CaptionBotError, match=rf"{paths[1].name} holds no table of features"):
+        importers.fc7_projection(paths)
+
+
 def test_pickled_objects_among_arrays_are_not_read(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     np.savez(tmp_path / "rnn.npz", W_embed=np.array([Poison(os.system, f"touch {marker}")], dtype=object))

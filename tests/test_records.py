@@ -52,5 +52,11 @@ def test_a_line_whose_image_has_no_name_is_not_gone_on_with(tmp_path: Path, name
         written(path, "tiny")
 
 
+def test_a_line_of_endless_depth_is_not_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text("[" * 99_999 + "\n")
+    with pytest.raises(CaptionBotError, match="line 1 is no record of captions"):
+        written(tmp_path / "captions.jsonl", "tiny")
+
+
 def test_an_error_has_no_captions() -> None:
     assert error_record("x.jpg", "It is empty.") == {"image": "x.jpg", "error": "It is empty."}
