@@ -53,6 +53,8 @@ _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "prefix": (str, "TEXT", "words that every caption starts with"),
 }
 
+_INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 after one clear line on stderr, or 130 after Ctrl-C."""
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         _complain(f"{error.filename or 'The output'} cannot be written ({error.strerror}).")
         return 2
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
 
 
 def _prepare_streams() -> None:
@@ -575,4 +577,7 @@ def _show_progress(done: int, total: int | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == _INTERRUPTED:
+        os._exit(code)  # threads may be at work yet, which torch answers with an abort as Python ends
+    sys.exit(code)

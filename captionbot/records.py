@@ -116,15 +116,18 @@ def _written_jsonl(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
 
 
 def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
-    read = 0
+    read, ended = 0, True
 
     def lines() -> Iterator[str]:
-        nonlocal read
+        nonlocal read, ended
         for line in file:
-            read += len(line)
+            read, ended = read + len(line), line.endswith(b"\n")
             yield line.decode("utf-8", "replace")
-            if not line.endswith(b"\n"):
+            if not ended:
                 raise csv.Error
+
+    def no_row(start: int) -> CaptionBotError:
+        return _other_file(file, f"what stands after byte {start} is no row of captions")
 
     header = _rows([_COLUMNS]).encode()
     start = file.read(len(header))
@@ -137,6 +140,8 @@ def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
     try:
         for row in csv.reader(lines(), strict=True):
             if len(row) != len(_COLUMNS):
+                if row and ended:  # a torn row stops in its line
+                    raise no_row(whole)
                 raise csv.Error
             if row[4] in ("", "1"):  # the first row of an image
                 begins, last = whole, row[0]
@@ -144,7 +149,7 @@ def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
             whole = read
     except csv.Error:  # the torn row may belong to the image before: that one is done again
         if file.read(1):
-            raise _other_file(file, f"what stands after byte {whole} is no row of captions") from None
+            raise no_row(whole) from None
         if last:
             names[last] -= 1
         whole = begins

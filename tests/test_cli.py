@@ -459,6 +459,23 @@ def test_ctrl_c_is_quiet(run, photos, monkeypatch):
     assert run("caption", photos / "blue.png") == (130, "", "")
 
 
+def test_ctrl_c_waits_for_no_thread():
+    code = """if True:
+        import runpy, sys, threading, time
+        from captionbot import weights
+
+        def interrupted():
+            threading.Thread(target=time.sleep, args=(60,)).start()
+            raise KeyboardInterrupt
+
+        weights.list_cards = interrupted
+        sys.argv = ["captionbot", "models"]
+        runpy.run_module("captionbot", run_name="__main__")
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(weights):
     process = subprocess.Popen(
         [sys.executable, "-m", "captionbot", "models"],

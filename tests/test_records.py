@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from captionbot.errors import CaptionBotError
-from captionbot.records import error_record, record, written
+from captionbot.records import error_record, record, write_csv, written
 from captionbot.types import Caption, Captioned, Search, Size, Word
 
 CAPTION = Caption(
@@ -50,6 +50,20 @@ def test_a_line_whose_image_has_no_name_is_not_gone_on_with(tmp_path: Path, name
     path.write_text("".join(json.dumps({"image": image}) + "\n" for image in (name, "a.jpg")))
     with pytest.raises(CaptionBotError, match="line 1 is no record of captions"):
         written(path, "tiny")
+
+
+def test_a_row_that_somebody_added_is_not_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "captions.csv"
+    with path.open("w") as out:
+        write_csv([("a.jpg", CaptionBotError("no"))], "tiny", out)
+    whole = path.read_bytes()
+    for torn in (b"b.j", b'"b', b'"b\n', b"b.jpg,,,,,no", b"\0\0", b"\n"):
+        path.write_bytes(whole + torn)
+        assert written(path, "tiny", as_csv=True)[1] <= len(whole) + 1
+    for added in (b"checked by Ann\n", b"b.jpg,,,,,no,and more\n"):
+        path.write_bytes(whole + added)
+        with pytest.raises(CaptionBotError, match=f"after byte {len(whole)} is no row"):
+            written(path, "tiny", as_csv=True)
 
 
 def test_a_line_of_endless_depth_is_not_gone_on_with(tmp_path: Path) -> None:
