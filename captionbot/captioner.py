@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -28,6 +30,10 @@ from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # A fork takes no threads along, and OpenMP would wait for its own for ever. Data loaders do this too.
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Captioner:
@@ -52,7 +58,7 @@ class Captioner:
     def from_pretrained(
         cls,
         name_or_dir: str | Path | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         precision: str | None = None,
         compiled: bool | None = None,
     ) -> Captioner:
@@ -77,6 +83,12 @@ class Captioner:
         if chosen.type == "cpu":
             captioner._pack(arithmetic.choose(precision), decoder=not compiled)
         return captioner
+
+    def __reduce__(self) -> NoReturn:
+        raise CaptionBotError(
+            "A captioner cannot be pickled or copied, since a CPU packs weights for itself: "
+            "call Captioner.from_pretrained in every process that needs one."
+        )
 
     def _pack(self, chosen: arithmetic.Arithmetic, decoder: bool) -> None:
         if chosen.decoder and decoder:
@@ -132,6 +144,8 @@ class Captioner:
             options = self.options(**search_options)
         elif search_options:
             raise CaptionBotError("Give search options as one record or by name, not both.")
+        elif not isinstance(options, SearchOptions):
+            raise CaptionBotError(f"options is {options!r}; give a SearchOptions, or each by its name.")
         results: list[Captioned] = []
         for start in range(0, len(images), batch_size):
             batch = [upright_rgb(image) for image in images[start : start + batch_size]]
@@ -229,7 +243,8 @@ class Captioner:
         )
 
 
-def _device(name: str) -> torch.device:
+def _device(device: str | torch.device) -> torch.device:
+    name = str(device)
     if name not in DEVICES:
         raise CaptionBotError(f"'{name}' is not a device; choose one of {', '.join(DEVICES)}.")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}

@@ -1,3 +1,8 @@
+import copy
+import os
+import pickle
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -79,6 +84,9 @@ def test_forced_and_banned_words(captioner, images):
         ({"beam_sizes": 3}, "no search option 'beam_sizes'; choose from beam_size"),
         ({"beam_size": 0}, "beam_size"),
         ({"options": SearchOptions(), "beam_size": 3}, "not both"),
+        ({"options": {"beam_size": 3}}, "options is {'beam_size': 3}; give a SearchOptions"),
+        ({"sample": "no"}, "sample is 'no'; give True or False"),
+        ({"evidence": None}, "evidence is None; give True or False"),
         *(({"batch_size": n}, f"batch_size is {n}; give a whole number from 1") for n in (0, -1, 2.5)),
         ({"prefix": 5}, "prefix is 5; give the words"),
         *(({"banned_words": words}, "give a list of words") for words in (5, [5], "dog")),
@@ -143,6 +151,40 @@ def test_steps_that_cannot_be_compiled_run_as_they_are(captioner, images, tmp_pa
     ):
         assert [found.captions[0].text for found in compiled.caption(images)] == expected
     assert [found.captions[0].text for found in compiled.caption(images)] == expected  # and says so once
+
+def test_a_device_of_torch_will_do(tmp_path):
+    card = build_tiny_captioner(tmp_path)
+    assert Captioner.from_pretrained(card, device=torch.device("cpu")).device.type == "cpu"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_captions_too(tmp_path):
+    code = """if True:
+        import os, signal, sys
+        import torch
+        from PIL import Image
+        from captionbot import Captioner
+
+        torch.set_num_threads(2)
+        photos = [Image.new("RGB", (64, 64))] * 8
+        captioner = Captioner.from_pretrained(sys.argv[1], "cpu", "float32")
+        captioner.caption(photos)
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            captioner.caption(photos)
+            os._exit(0)
+        sys.exit(os.waitpid(child, 0)[1])
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", code, build_tiny_captioner(tmp_path)]
+    assert subprocess.run(command, cwd=Path(__file__).parents[1], env=environment).returncode == 0
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_a_captioner_is_loaded_again_where_others_would_copy_it(captioner, copied):
+    with pytest.raises(CaptionBotError, match="from_pretrained in every process"):
+        copied(captioner)
 
 
 def test_threads_share_one_captioner(captioner, images):
