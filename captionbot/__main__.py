@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 from captionbot.archives import is_archive, is_file
-from captionbot.batch import BATCH, caption_each, load_ahead, workers_for
+from captionbot.batch import BATCH, caption_each, load_ahead, try_options, workers_for
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR, progress
 from captionbot.records import Result, as_written, free_name, record, records, write_csv, write_jsonl, written
@@ -246,7 +246,7 @@ def _caption(args: argparse.Namespace) -> int:
 
     captioner = _captioner(args)
     if args.out and args.out.is_file() and not args.resume:
-        _try_options(captioner, args)
+        try_options(captioner, _search_options(args))  # before earlier captions are overwritten
     done, whole = _written(args, captioner.name)
     outcomes: Counter[str] = Counter()
     size = args.batch_size or BATCH[captioner.device.type]
@@ -299,13 +299,6 @@ def _check_spares(out: Path, paths: list[str]) -> None:
     asked = any(is_file(Path(path)) and out.samefile(path) for path in paths)
     if asked or is_archive(out):
         raise CaptionBotError(f"--out is {out}, which holds photos and would be overwritten; give another.")
-
-
-def _try_options(captioner: Captioner, args: argparse.Namespace) -> None:
-    """CaptionBotError for options that do not work, before a file of earlier captions is overwritten."""
-    from PIL import Image
-
-    captioner.caption(Image.new("RGB", (64, 64)), **_search_options(args))
 
 
 def _caption_collection(args: argparse.Namespace) -> int:

@@ -98,6 +98,13 @@ def caption_each(
         torch.set_num_threads(threads)
 
 
+def try_options(captioner: Captioner, options: dict[str, Any]) -> None:
+    """CaptionBotError for options of `Captioner.caption` that do not work, before much depends on them."""
+    from PIL import Image
+
+    captioner.caption(Image.new("RGB", (64, 64)), **options)
+
+
 def workers_for(captioner: Captioner) -> int:
     """How many threads should caption a folder: a GPU is kept busy by one, CPU cores work best alone."""
     import torch

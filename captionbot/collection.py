@@ -21,14 +21,13 @@ import numpy as np
 from PIL import Image
 
 from captionbot import compilation
-from captionbot.archives import is_archive
+from captionbot.archives import is_archive, is_folder
 from captionbot.arithmetic import VARIABLE
-from captionbot.batch import BATCH, caption_each, load_ahead
+from captionbot.batch import BATCH, caption_each, load_ahead, try_options
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
 from captionbot.images import ImageSource, Preprocessing, find_images
 from captionbot.records import as_written, records, written
-from captionbot.tokenizer import tokenize
 
 Item = tuple[str, str]
 """What a photo or archive is called, and where every node finds it."""
@@ -66,11 +65,9 @@ def caption_collection(
     Raises CaptionBotError for what does not fit, before any photo is loaded.
     """
     ray = _ray()
-    captioner = Captioner.from_pretrained(model, device="cpu")  # a mistake in the options shows here
+    captioner = Captioner.from_pretrained(model, device="cpu")
     options = options or {}
-    words = {"prefix": "", "banned_words": (), **options}
-    captioner.options(**{name: value for name, value in options.items() if name not in words})
-    captioner.vocabulary.require(tokenize(words["prefix"]))
+    try_options(captioner, options)
     name, wanted = captioner.name, captioner.preprocessing
     del captioner
     shards = _Shards(out, format)
@@ -232,7 +229,7 @@ def _items(paths: Iterable[str]) -> Iterator[Item]:
     for path in paths:
         if path.lower().endswith(".parquet"):
             yield from ((name, _place(name)) for name in _column(path))
-        elif Path(path).is_dir():
+        elif is_folder(Path(path)):
             yield from ((source.name, _place(source.name)) for source in find_images([path]))
         else:
             yield path, _place(path)
@@ -256,7 +253,12 @@ def _column(path: str) -> list[str]:
         found = pyarrow.parquet.read_table(path, columns=[column])[column].to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
         raise CaptionBotError(f"{path} cannot be read ({error}): give a .parquet of paths or URLs.") from None
-    return [str(name) for name in found if name]
+    names = [name for name in found if name]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise CaptionBotError(
+            f"{path} has no texts in its column {column}: give a .parquet of paths or URLs."
+        )
+    return names
 
 
 def _keys(names: Iterable[str]) -> np.ndarray:
@@ -331,9 +333,15 @@ class _Shards:
     def _names(self, shard: Path, model: str) -> Iterable[str]:
         if self.format == "jsonl":
             return written(shard, model)[0]
+        import pyarrow
         import pyarrow.parquet
 
-        table = pyarrow.parquet.read_table(shard, columns=["image", "model"])
+        try:
+            table = pyarrow.parquet.read_table(shard, columns=["image", "model"])
+        except (OSError, pyarrow.ArrowException) as error:
+            raise CaptionBotError(
+                f"{shard} is no shard of captions ({error}): take it away, or name another folder."
+            ) from None
         if others := set(table["model"].to_pylist()) - {model, None}:
             raise CaptionBotError(
                 f"The captions in {shard} are by {others.pop()}, not by {model}: name another folder."

@@ -138,7 +138,13 @@ def parent_of(pid: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("columns", "sentence"), [({"name": ["a.jpg"]}, "one of them must be"), (None, "cannot be read")]
+    ("columns", "sentence"),
+    [
+        ({"name": ["a.jpg"]}, "one of them must be"),
+        ({"image": ["", None]}, "has no texts in its column image"),
+        ({"image": [b"a.jpg"]}, "has no texts in its column image"),
+        (None, "cannot be read"),
+    ],
 )
 def test_a_table_without_paths_is_refused(weights, tmp_path, columns, sentence):
     import pyarrow as pa
@@ -153,6 +159,30 @@ def test_a_table_without_paths_is_refused(weights, tmp_path, columns, sentence):
         path.write_text("no table")
     with pytest.raises(CaptionBotError, match=sentence):
         next(caption_collection([str(path)], tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"beam_size": 0}, "beam_size is 0"),
+        ({"banned_words": ["zebra"]}, "does not know the word 'zebra'"),
+        ({"prefix": "a " * 50}, "prefix has 50 words"),
+    ],
+)
+def test_options_are_tried_before_anything_is_written(weights, tmp_path, options, sentence):
+    from captionbot.collection import caption_collection
+
+    with pytest.raises(CaptionBotError, match=sentence):
+        next(caption_collection([str(tmp_path)], tmp_path / "out", options=options))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_shard_is_named(weights, tmp_path):
+    from captionbot.collection import caption_collection
+
+    (tmp_path / "captions-00000.parquet").write_text("junk")
+    with pytest.raises(CaptionBotError, match=r"captions-00000\.parquet is no shard of captions"):
+        next(caption_collection([str(tmp_path)], tmp_path, resume=True))
 
 
 def test_what_no_worker_can_do_is_one_sentence(weights, tmp_path, monkeypatch):
