@@ -158,6 +158,8 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
         if card.shared:
             _, held = _read(path.with_name(card.shared["file"]), card.shared["sha256"])
             tensors |= {card.shared["part"] + name: tensor for name, tensor in held.items()}
+        if broken := next((name for name, tensor in tensors.items() if not tensor.sum().isfinite()), None):
+            raise ValueError(f"{broken} is not finite, as after a training that diverged")
         with torch.device("meta"):  # no time is lost on random weights
             decoder = build_decoder(**_spec(card.decoder))
             if card.evidence:
@@ -173,7 +175,8 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     except CaptionBotError:
         raise
     except Exception as error:  # networks of a damaged configuration fail in any way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        lines = (str(error) or type(error).__name__).splitlines()[:2]  # the first may be a mere heading
+        reason = " ".join(line.strip() for line in lines).rstrip(".")
         raise CaptionBotError(
             f"The captioner {path} cannot be loaded ({reason}); fetch its card and its weights again."
         ) from None

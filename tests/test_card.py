@@ -108,7 +108,7 @@ def test_weights_that_do_not_fit_their_card(tiny):
     values = json.loads(tiny.read_text())
     values["decoder"]["hidden_size"] = 8
     tiny.write_text(json.dumps(values))
-    with pytest.raises(CaptionBotError, match="cannot be loaded"):
+    with pytest.raises(CaptionBotError, match=r"cannot be loaded \(.*size mismatch for"):
         cards.load(tiny)
 
 
@@ -162,6 +162,14 @@ def test_values_of_another_type_are_named(tiny, part, value, sentence):
     tiny.write_text(json.dumps(values | {part: values[part] | value if isinstance(value, dict) else value}))
     with pytest.raises(CaptionBotError, match=sentence):
         cards.load(tiny)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(tiny, tmp_path, number):
+    card, encoder, decoder = cards.load(tiny)
+    decoder.gate.bias.data[3] = number
+    with pytest.raises(CaptionBotError, match=r"cannot be loaded \(decoder\.gate\.bias is not finite"):
+        cards.load(cards.save(tmp_path / "diverged", card, encoder, decoder))
 
 
 def test_missing_weights(tiny):
