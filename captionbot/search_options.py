@@ -9,7 +9,7 @@ from typing import Any
 
 from captionbot.errors import CaptionBotError
 
-_ALLOWED: dict[str, tuple[Any, float, float]] = {
+ALLOWED: dict[str, tuple[Any, float, float]] = {
     "beam_size": (Integral, 1, 100),
     "max_length": (Integral, 1, 200),
     "min_length": (Integral, 1, 200),
@@ -62,7 +62,7 @@ class SearchOptions:
     evidence: bool = True
 
     def __post_init__(self) -> None:
-        for name, (kind, low, high) in _ALLOWED.items():
+        for name, (kind, low, high) in ALLOWED.items():
             value = getattr(self, name)
             if value is None and name == "seed":
                 continue

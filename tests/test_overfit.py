@@ -30,7 +30,7 @@ def test_a_few_captions_are_learnt_and_drawn(model, data, capsys):
         "--encoder-config",
         "{architecture: mobilenet_v2, layer: features.3}",
         "--encoder-weights",
-        "''",
+        "",
     ]
     flags += ["--image-size", "64", "--epochs", "30", "--warmup-steps", "0", "--device", "cpu"]
     assert main([*flags, "--out", str(data / "run")]) == 0

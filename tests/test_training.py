@@ -47,7 +47,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), 
 SIDES = {"left": slice(0, 24), "right": slice(40, 64)}
 SMALL = [
     "--encoder-config", "{architecture: mobilenet_v2, layer: features.3}",
-    "--encoder-weights", "''",
+    "--encoder-weights", "",
     "--decoder-config",
     "{annotation_size: 16, embedding_size: 16, hidden_size: 16, attention_size: 8, dropout: 0.1}",
     "--image-size", "64", "--min-count", "1", "--batch-size", "4", "--warmup-steps", "0", "--device", "cpu",
@@ -227,16 +227,72 @@ def test_the_configurations_that_ship_load(path):
         (["--captions-per-image", "0"], "captions_per_image is 0; give 1 or more."),
         (["--limit", "-1"], "limit is -1; give 0 or more."),
         (["--learning-rate", "-1"], "learning_rate is -1.0; give 0 or more."),
-        (["--learning-rate", ".nan"], "learning_rate is nan; give 0 or more."),
+        (["--learning-rate", ".nan"], "learning_rate is nan; give a finite number."),
+        (["--learning-rate", ".inf"], "learning_rate is inf; give a finite number."),
+        (["--name", "runs/mine"], "name is 'runs/mine'; give one that can be a file's"),
+        (["--flips", "maybe"], "flips is maybe; give true or false."),
+        (["--std", "[0, 0, 0]"], "std is [0.0, 0.0, 0.0]; give three numbers above 0."),
+        (["--mean", "half"], "mean is half; give a list of 3"),
+        (["--reward", "[cider]"], "reward is [cider]; give fields with their values"),
+        (["--reward", "{cider: much}"], "reward's cider is much; give a number."),
+        (["--reward", "{}"], "The reward is empty; give a weight"),
+        (["--teachers", "5"], "teachers is 5; give a list"),
+        (["--seed", "-1"], "seed is -1; give 0 or more."),
+        (["--beam-size", "1000"], "beam_size is 1000; give 100 or less."),
+        (["--image-size", "1e9"], "image_size is 1000000000; give 4096 or less."),
+        (["--data", "2024"], "There is no data set at 2024:"),
+        (["--data", "photos #2"], "There is no data set at photos #2:"),
+        (["--min-count", "100"], "The training captions say no word 100 times"),
+        (["--decoder-config", "{dropout: 2}"], "dropout is 2.0; give a share from 0 to 1."),
+        (["--decoder-config", "{hidden_size: big}"], "hidden_size is big; give a number."),
+        (["--decoder-config", "{hidden_size: 0}"], "hidden_size is 0; give 1 or more."),
+        (
+            ["--decoder-config", "{score_activation: sigmoid}"],
+            "'sigmoid' is no score_activation; choose tanh",
+        ),
+        (["--encoder-config", "{grid: [0, 0]}"], "grid is (0, 0); give 1 or more."),
+        (["--encoder-config", "{grid: 3}"], "grid is 3; give a list of 2"),
+        (
+            ["--encoder-config", "{architecture: vit_b_32, layer: encoder}", "--image-size", "224"],
+            "encoder of vit_b_32 gives no grid of places",
+        ),
+        (
+            ["--encoder", "regions", "--encoder-config", "{detector_options: {image_size: 5}}"],
+            "The detector's image_size cannot be 5",
+        ),
+        (["--encoder-config", "{architecture: 18}"], "'18' is not a CNN of torchvision"),
+        (
+            ["--decoder", "scratch-transformer", "--decoder-config", "{embedding_size: 10, heads: 3}"],
+            "An embedding of 10 cannot be split into 3 heads",
+        ),
         (["--device", "zz"], "The device 'zz' cannot be used"),
+        (["--device", "meta"], "The device 'meta' cannot be used"),
         (["--out", "/proc/x/y"], "The folder /proc/x/y cannot be made"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, sentence, data, capsys, tmp_path):
-    assert main(["--data", str(data), "--out", str(tmp_path), *flags]) == 2
+    assert main(train(data, tmp_path, *flags)) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (b"a: [\n", "is not YAML"),
+        (b"name: chi\xe9\n", "is not text in UTF-8"),
+        (b"- epochs\n", "is no configuration; give YAML"),
+        (b"5\n", "is no configuration; give YAML"),
+        (b"1: 2\nlr: 3\n", "fields that do not exist: 1, lr"),
+        (b"tokenizer:\n", "tokenizer is empty; give text."),
+        (b"reward:\n", "reward is empty; give fields"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_one_sentence(text, sentence, tmp_path):
+    (tmp_path / "c.yaml").write_bytes(text)
+    with pytest.raises(CaptionBotError, match=sentence):
+        load_config(str(tmp_path / "c.yaml"))
 
 
 def test_unknown_fields_of_a_file_are_named(tmp_path):

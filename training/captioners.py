@@ -16,10 +16,10 @@ from captionbot.decoders import DECODERS, Decoder, build_decoder
 from captionbot.encoders import ENCODERS, build_encoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
-from captionbot.vocabulary import SubwordVocabulary, Vocabulary
+from captionbot.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
 from captionbot.weights import find_card
 from training.checkpoints import read_weights
-from training.config import TrainingConfig
+from training.config import TrainingConfig, as_type
 
 
 class Model(nn.Module):
@@ -47,17 +47,22 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
         vocabulary = Vocabulary.build(captions, config.min_count, config.max_size or None)
     else:
         vocabulary = SubwordVocabulary.load(config.vocabulary, config.tokenizer)
-    _check("encoder", ENCODERS, config.encoder, config.encoder_config)
-    _check("decoder", DECODERS, config.decoder, config.decoder_config)
+    if len(vocabulary) == len(SPECIAL_TOKENS):
+        raise CaptionBotError(
+            f"The training captions say no word {config.min_count} times; give more captions, or a lower "
+            "--min-count."
+        )
+    encoder_config = _checked("encoder", ENCODERS, config.encoder, config.encoder_config)
+    decoder_config = _checked("decoder", DECODERS, config.decoder, config.decoder_config)
     preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
-    encoder = _new_encoder(config)
+    encoder = _new_encoder(dataclasses.replace(config, encoder_config=encoder_config))
     with torch.inference_mode():
         size = encoder.eval()(torch.zeros(1, 3, *preprocessing.size)).values.shape[-1]
-    sizes = {**config.decoder_config, "vocabulary_size": len(vocabulary), "feature_size": size}
+    sizes = {**decoder_config, "vocabulary_size": len(vocabulary), "feature_size": size}
     card = Card(
         name=config.name,
         family=config.family,
-        encoder={"kind": config.encoder, **config.encoder_config},
+        encoder={"kind": config.encoder, **encoder_config},
         decoder={"kind": config.decoder, **sizes},
         preprocessing=dataclasses.asdict(preprocessing),
         vocabulary=vocabulary.spec,
@@ -80,7 +85,8 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
     if config.encoder_weights or config.train_encoder:
         card = dataclasses.replace(card, largest={})  # of another CNN
-    changes = {k: v for k, v in config.decoder_config.items() if card.decoder.get(k) != v}
+    wanted = _checked("decoder", DECODERS, card.decoder["kind"], config.decoder_config)
+    changes = {k: v for k, v in wanted.items() if card.decoder.get(k) != v}
     if fixed := sorted(k for k in changes if "dropout" not in k):
         raise CaptionBotError(
             f"decoder_config changes {fixed[0]} of the captioner {config.init}; with --init only dropout "
@@ -117,14 +123,25 @@ def _extended(card: Card, decoder: Decoder, words: list[str]) -> tuple[Card, Dec
     return dataclasses.replace(card, decoder=sizes, vocabulary=vocabulary.tokens), larger
 
 
-def _check(part: str, kinds: Mapping[str, tuple[Any, Any]], kind: str, config: dict[str, Any]) -> None:
+def _checked(
+    part: str, kinds: Mapping[str, tuple[Any, Any]], kind: str, config: dict[str, Any]
+) -> dict[str, Any]:
+    """The configuration of an encoder or decoder with its fields' types; CaptionBotError for bad values."""
     if kind not in kinds:
         raise CaptionBotError(f"'{kind}' is not a kind of {part}; choose one of {', '.join(sorted(kinds))}.")
-    known = [f.name for f in dataclasses.fields(kinds[kind][1])]
-    if unknown := sorted(set(config) - set(known)):
+    known = {f.name: f.type for f in dataclasses.fields(kinds[kind][1])}
+    if unknown := sorted(set(map(str, config)) - set(known)):
         raise CaptionBotError(
             f"The {part} {kind} has no '{unknown[0]}'; its fields are {', '.join(known)} ({part}_config)."
         )
+    typed = {name: as_type(name, known[name], value) for name, value in config.items()}
+    for name, value in typed.items():
+        if "dropout" in name and not 0 <= value <= 1:
+            raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
+        counts = value if isinstance(value, tuple) else (value,)
+        if "int" in known[name] and any(count is not None and count < 1 for count in counts):
+            raise CaptionBotError(f"{name} is {value}; give 1 or more.")
+    return typed
 
 
 def _new_encoder(config: TrainingConfig) -> nn.Module:

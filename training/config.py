@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import yaml
 
 from captionbot.errors import CaptionBotError
+from captionbot.search_options import ALLOWED
+from training.data.files import read_text
 
 CONFIGS = Path(__file__).parent / "configs"
 REWARDS = ("cider", "bleu_4")
@@ -28,8 +31,18 @@ LEAST = {
     **dict.fromkeys(("limit", "min_count", "max_size", "warmup_steps", "keep", "sample_photos"), 0),
     **dict.fromkeys(("learning_rate", "encoder_learning_rate", "final_learning_rate", "weight_decay"), 0),
     **dict.fromkeys(("clip", "doubly_stochastic"), 0),
-    "temperature": 0.01,
+    **dict.fromkeys(("seed", "checkpoint_minutes"), 0),
+    "temperature": ALLOWED["temperature"][1],
+    "length_penalty": ALLOWED["length_penalty"][1],
 }
+MOST = {
+    **{name: ALLOWED[name][2] for name in ("beam_size", "length_penalty", "temperature")},
+    "samples": ALLOWED["num_return"][2],
+    "max_words": ALLOWED["max_length"][2],
+    "seed": 2**32 - 1,  # numpy's
+    "image_size": 4096,
+}
+SHARES = ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema", "crop", "jitter")
 # what a run with `init` takes over from it, so that these fields say nothing of the run
 INHERITED = ("family", "encoder", "encoder_config", "decoder", "image_size", "mean", "std", "vocabulary")
 
@@ -165,15 +178,17 @@ class TrainingConfig:
             object.__setattr__(self, "amp", "bf16" if self.amp else "off")
         if isinstance(self.teachers, str):
             object.__setattr__(self, "teachers", (self.teachers,))
-        make_numbers(self)
-        check_least(self, LEAST)
+        set_types(self)
+        check_name(self.name)
+        check_least(self, LEAST, MOST)
+        check_shares(self, SHARES)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
                 raise CaptionBotError(f"{name} is '{value}'; choose one of {', '.join(allowed)}.")
-        for name in ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema", "crop",
-                     "jitter"):  # fmt: skip
-            if not 0 <= (value := getattr(self, name)) <= 1:
-                raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
+        if not min(self.std) > 0:
+            raise CaptionBotError(f"std is {list(self.std)}; give three numbers above 0.")
+        if not self.reward:
+            raise CaptionBotError("The reward is empty; give a weight, as in --reward '{cider: 1.0}'.")
         if unknown := sorted(set(self.reward) - set(REWARDS)):
             raise CaptionBotError(f"'{unknown[0]}' is no part of a reward; choose from {', '.join(REWARDS)}.")
         if self.stage == "language-model" and not self.text:
@@ -184,18 +199,64 @@ class TrainingConfig:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
 
 
-def make_numbers(config: Any) -> None:
-    """Make numbers of a dataclass's fields that are to be some; CaptionBotError for what is none."""
-    for f in dataclasses.fields(config):
-        if f.type in ("int", "float"):
-            object.__setattr__(config, f.name, _number(f.name, f.type, getattr(config, f.name)))
-
-
-def check_least(values: object, least: Mapping[str, float]) -> None:
-    """Refuse numbers, of fields or of flags, that are below the least that is allowed."""
+def check_least(values: object, least: Mapping[str, float], most: Mapping[str, float] | None = None) -> None:
+    """Refuse numbers, of fields or of flags, below the least that is allowed, or above the most."""
     for name, low in least.items():
         if not (value := getattr(values, name)) >= low:  # so that what is no number is refused too
             raise CaptionBotError(f"{name} is {value}; give {low} or more.")
+    for name, high in (most or {}).items():
+        if (value := getattr(values, name)) > high:
+            raise CaptionBotError(f"{name} is {value}; give {high} or less.")
+
+
+def check_shares(values: object, names: Sequence[str]) -> None:
+    for name in names:
+        if not 0 <= (value := getattr(values, name)) <= 1:
+            raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
+
+
+def check_name(name: str) -> None:
+    """Refuse a captioner's name that cannot be that of its files, or would put them elsewhere."""
+    if not name or Path(name).name != name:
+        raise CaptionBotError(f"name is '{name}'; give one that can be a file's, without slashes.")
+
+
+def set_types(record: Any) -> None:
+    """Give every field of a frozen record the declared type; CaptionBotError where it cannot be."""
+    for f in dataclasses.fields(record):
+        object.__setattr__(record, f.name, as_type(f.name, f.type, getattr(record, f.name)))
+
+
+def as_type(name: str, kind: Any, value: Any) -> Any:
+    """A value of YAML as a field's declared type, which is text here; kinds not known pass as they are.
+
+    YAML takes 2e-4 for text, 10 for a whole number where a fraction is meant, and 2024 for a number where
+    it is a name.
+    """
+    if kind.endswith(" | None"):
+        return value if value is None else as_type(name, kind.removesuffix(" | None"), value)
+    if kind in ("int", "float"):
+        return _number(name, kind, value)
+    if kind == "str":
+        if isinstance(value, bool | dict | list | tuple) or value is None:
+            raise CaptionBotError(f"{name} is {_shown(value)}; give text.")
+        return str(value)
+    if kind == "bool" and not isinstance(value, bool):
+        raise CaptionBotError(f"{name} is {_shown(value)}; give true or false.")
+    if kind.startswith("dict"):
+        if not isinstance(value, dict):
+            raise CaptionBotError(f"{name} is {_shown(value)}; give fields with their values, as {{a: 1}}.")
+        part = "float" if "float" in kind else "Any"
+        return {key: as_type(f"{name}'s {key}", part, item) for key, item in value.items()}
+    if kind.startswith("tuple["):
+        item, *others = kind.removeprefix("tuple[").removesuffix("]").split(", ")
+        length = None if others == ["..."] else 1 + len(others)
+        if not isinstance(value, list | tuple) or len(value) != (length or len(value)):
+            raise CaptionBotError(
+                f"{name} is {_shown(value)}; give a list{f' of {length}' if length else ''}, as [a, b]."
+            )
+        return tuple(as_type(name, item, part) for part in value)
+    return value
 
 
 def load_config(name_or_file: str, **overrides: Any) -> TrainingConfig:
@@ -219,8 +280,13 @@ def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, di
         raise CaptionBotError(
             f"There is no configuration '{name_or_file}'; choose one of {names}, or a YAML file."
         )
-    values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    if unknown := sorted(set(values) - {f.name for f in dataclasses.fields(record)}):
+    try:
+        values = yaml.safe_load(read_text(path)) or {}
+    except yaml.YAMLError as error:
+        raise CaptionBotError(f"{path} is not YAML ({' '.join(str(error).split())}); mend it.") from None
+    if not isinstance(values, dict):
+        raise CaptionBotError(f"{path} is no configuration; give YAML with a line `field: value` for each.")
+    if unknown := sorted(set(map(str, values)) - {f.name for f in dataclasses.fields(record)}):
         raise CaptionBotError(
             f"{path.name} has fields that do not exist: {', '.join(unknown)}; see {record.__name__}."
         )
@@ -236,7 +302,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """One flag for each field; what is not given keeps the configuration's value."""
     for f in dataclasses.fields(TrainingConfig):
         flag = f"--{f.name.replace('_', '-')}"
-        parser.add_argument(flag, dest=f.name, default=None, type=yaml.safe_load, help=f"(YAML) {f.type}")
+        # text is taken as it stands: a folder may be called 2024 or "photos #2"
+        kind, about = (str, "text") if f.type == "str" else (_yaml, f"(YAML) {f.type}")
+        parser.add_argument(flag, dest=f.name, default=None, type=kind, help=about)
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -244,12 +312,27 @@ def given_flags(arguments: argparse.Namespace) -> dict[str, Any]:
     return {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
 
 
-def _number(name: str, kind: str, value: Any) -> int | float:
-    """YAML takes 2e-4 for text, and 10 for a whole number where a fraction is meant."""
+def _yaml(text: str) -> Any:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise CaptionBotError(f"{name} is '{value}'; give a number.") from None
-    if kind == "int" and not number.is_integer():
-        raise CaptionBotError(f"{name} is {value}; give a whole number.")
-    return int(number) if kind == "int" else number
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not YAML") from None
+
+
+def _number(name: str, kind: str, value: Any) -> int | float:
+    try:
+        number = float("" if isinstance(value, bool) else value)
+    except (TypeError, ValueError, OverflowError):
+        raise CaptionBotError(f"{name} is {_shown(value)}; give a number.") from None
+    if kind == "int":
+        if not number.is_integer():
+            raise CaptionBotError(f"{name} is {value}; give a whole number.")
+        return int(value) if isinstance(value, int) else int(number)
+    if not math.isfinite(number):
+        raise CaptionBotError(f"{name} is {value}; give a finite number.")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """A value as it stands in YAML."""
+    return "empty" if value is None else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]

@@ -77,7 +77,7 @@ def device_of(name: str) -> torch.device:
     """A device by its name; CaptionBotError where torch cannot use it here."""
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # of an unknown name, and of one that is not there
         reason = str(error).splitlines()[0]
         raise CaptionBotError(

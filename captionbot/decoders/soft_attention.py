@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from captionbot.decoders.attention import attend, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, State
+from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
 
@@ -60,6 +61,8 @@ class SoftAttentionDecoder(Decoder):
 
     def __init__(self, config: SoftAttentionConfig) -> None:
         super().__init__(config)
+        if config.score_activation not in ("tanh", "relu"):
+            raise CaptionBotError(f"'{config.score_activation}' is no score_activation; choose tanh or relu.")
         annotation = config.annotation_size or config.feature_size
         self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None

@@ -72,6 +72,11 @@ class GridEncoder(nn.Module):
                 f"Photos of {width} x {height} pixels are too small for {self.config.architecture} to "
                 f"{self.config.layer}; give the captioner a larger photo size, as 224."
             ) from None
+        if cells.ndim not in (2, 4):
+            raise CaptionBotError(
+                f"{self.config.layer} of {self.config.architecture} gives no grid of places (its output is "
+                f"{tuple(cells.shape)}); choose a layer of a CNN."
+            )
         if not torch.is_autocast_enabled(cells.device.type):
             cells = cells.float()  # of a CNN that computes in bf16 by itself
         return self.pool(cells if cells.ndim == 4 else cells[..., None, None])

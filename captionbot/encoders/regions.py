@@ -92,6 +92,7 @@ class Detector(nn.Module):
         from effdet.anchors import Anchors
         from effdet.config.model_config import efficientdet_model_param_dict
         from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
 
         if name not in efficientdet_model_param_dict:
             raise CaptionBotError(
@@ -104,7 +105,12 @@ class Detector(nn.Module):
                 f"effdet's configurations have no '{unknown[0]}'; they have {', '.join(config)}."
             )
         for key, value in options.items():
-            OmegaConf.update(config, key, value, merge=False)
+            try:
+                OmegaConf.update(config, key, value, merge=False)
+            except OmegaConfBaseException as error:
+                raise CaptionBotError(
+                    f"The detector's {key} cannot be {value!r} ({str(error).splitlines()[0].rstrip('.')})."
+                ) from None
         self.classes = classes or coco_classes(config.num_classes)
         if len(self.classes) != config.num_classes:
             raise CaptionBotError(
