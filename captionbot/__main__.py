@@ -15,16 +15,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from io import TextIOWrapper
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 from urllib.parse import urlsplit
 
 from captionbot.archives import is_archive, is_file
 from captionbot.batch import BATCH, caption_each, load_ahead, try_options, workers_for
+from captionbot.commands import INTERRUPTED, Parser, complain, exit_code, on_one_line, prepare_streams, robust
 from captionbot.errors import CaptionBotError
-from captionbot.progress import CLEAR, progress
+from captionbot.progress import progress
 from captionbot.records import Result, as_written, free_name, record, records, write_csv, write_jsonl, written
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from captionbot.images import ImageSource
     from captionbot.types import Caption
 
+_PREFIX = "captionbot: "  # of complaints
 _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "beam_size": (
         int,
@@ -53,52 +54,23 @@ _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
     "prefix": (str, "TEXT", "words that every caption starts with"),
 }
 
-_INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 after one clear line on stderr, or 130 after Ctrl-C."""
-    _prepare_streams()
-    args = _parser().parse_args(argv)
-    try:
-        return args.run(args)
-    except CaptionBotError as error:
-        _complain(str(error))
-        return 2
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        _complain(f"{error.filename or 'The output'} cannot be written ({error.strerror}).")
-        return 2
-    except KeyboardInterrupt:
-        return _INTERRUPTED
-
-
-def _prepare_streams() -> None:
-    """Somewhere to write where the caller closed stdout or stderr, and nothing on it but our own lines."""
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (open as long as the process)
-    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
-    _robust(sys.stdout)
+    prepare_streams()
     if not sys.warnoptions:  # of Pillow and torch, about photos and files that get a sentence, or captions
         warnings.simplefilter("ignore")
+    args = _parser().parse_args(argv)
+    return exit_code(lambda: args.run(args), _PREFIX)
 
 
 def _complain(message: str) -> None:
-    clear = CLEAR if sys.stderr.isatty() else ""  # where a line of progress may stand
-    print(f"{clear}captionbot: {_on_one_line(' '.join(message.split()))}", file=sys.stderr)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows what is allowed\n")
+    complain(message, _PREFIX)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m captionbot", description="Caption photos, and see why, word by word.")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    parser = Parser(prog="python -m captionbot", description="Caption photos, and see why, word by word.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
@@ -357,12 +329,7 @@ def _write_text(results: Iterable[Result], model: str, out: TextIO) -> None:
     for name, result in results:
         if not isinstance(result, CaptionBotError):
             for caption in result.captions:
-                print(_on_one_line(name), caption.text, sep="\t", file=out)
-
-
-def _on_one_line(name: str) -> str:
-    """The name of a file, with escapes in the place of tabs, line breaks and what a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+                print(on_one_line(name), caption.text, sep="\t", file=out)
 
 
 def _write_json(results: Iterable[Result], model: str, out: TextIO) -> None:
@@ -426,14 +393,8 @@ def _opened(path: Path | None, whole: int = 0) -> Iterator[TextIO]:
     if whole:
         os.truncate(path, whole)
     with path.open("a" if whole else "w", encoding="utf-8") as file:
-        _robust(file)
+        robust(file)
         yield file
-
-
-def _robust(file: TextIO) -> None:
-    """Show every line as soon as it is written, and write file names that are not UTF-8 with escapes."""
-    if isinstance(file, TextIOWrapper):  # a notebook's or a test's stdout takes any text
-        file.reconfigure(errors="backslashreplace", line_buffering=True)
 
 
 # explain
@@ -571,6 +532,6 @@ def _show_progress(done: int, total: int | None) -> None:
 
 if __name__ == "__main__":
     code = main()
-    if code == _INTERRUPTED:
+    if code == INTERRUPTED:
         os._exit(code)  # threads may be at work yet, which torch answers with an abort as Python ends
     sys.exit(code)

@@ -126,7 +126,8 @@ def _zip_members(archive: Path) -> Iterator[Member]:
 
 
 def _tar_members(archive: Path) -> Iterator[Member]:
-    with _UNPACKERS[archive.suffix.lower()](archive) as unpacked:
+    unpack = _UNPACKERS.get(archive.suffix.lower(), _UNPACKERS[".tar"])
+    with unpack(archive) as unpacked:
         bounded: Any = _Bounded(unpacked)
         with tarfile.open(fileobj=bounded, mode="r:") as file:
             for info in file:

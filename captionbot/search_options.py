@@ -70,8 +70,8 @@ class SearchOptions:
                 noun = "a whole number" if kind is Integral else "a number"
                 raise CaptionBotError(f"{name} is {value!r}; give {noun} from {low} to {high}.")
         for name in ("sample", "exhaustive", "evidence"):
-            if not isinstance(getattr(self, name), bool):
-                raise CaptionBotError(f"{name} is {getattr(self, name)!r}; give True or False.")
+            if not isinstance(value := getattr(self, name), bool):
+                raise CaptionBotError(f"{name} is {value!r}; give True or False.")
         if self.min_length > self.max_length:
             raise CaptionBotError(
                 f"min_length is {self.min_length} and max_length {self.max_length}; "

@@ -40,6 +40,7 @@ _ENTITIES = {"&amp;": "&", "&lt;": "<", "&gt;": ">", "&quot;": '"', "&apos;": "'
 _CHARACTERS = str.maketrans(
     {"’": "'", "‘": "`", "“": '"', "”": '"', "–": " ", "—": " ", "…": " ", "£": "#", "€": "$"}
     | {"½": "1/2", "¼": "1/4", "¾": "3/4", "\u00ad": ""}
+    | dict.fromkeys(map(chr, range(0xD800, 0xE000)), "")  # half an emoji that JSON cut: no file can hold it
 )
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _JOINED = re.compile(r"(?<=[(\[{]) |(?<= -) | (?=[)\]}]|(?:[.,;:!?-](?: |$))|n't\b|'(?:s|m|d|re|ve|ll)\b)")

@@ -152,6 +152,7 @@ def test_steps_that_cannot_be_compiled_run_as_they_are(captioner, images, tmp_pa
         assert [found.captions[0].text for found in compiled.caption(images)] == expected
     assert [found.captions[0].text for found in compiled.caption(images)] == expected  # and says so once
 
+
 def test_a_device_of_torch_will_do(tmp_path):
     card = build_tiny_captioner(tmp_path)
     assert Captioner.from_pretrained(card, device=torch.device("cpu")).device.type == "cpu"

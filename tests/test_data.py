@@ -185,17 +185,31 @@ def test_two_images_of_one_name_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["captions.jsonl", "captions.jsonl.gz"])
 def test_text_captions(tmp_path, name):
     path = tmp_path / name
-    lines = '{"image": "1.jpg", "captions": ["A dog .", "Zwei Mädchen"]}\n{"captions": ["c"]}\n'.encode()
+    lines = '{"image": "1.jpg", "captions": ["A dog .", "Zwei Mädchen"]}\n\n{"captions": "c"}\n'.encode()
     path.write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
     assert read_text_captions(path) == ["A dog .", "Zwei Mädchen", "c"]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"image": "1.jpg"}', '{"captions": 3}'])
+@pytest.mark.parametrize("line", ["{", "[]", '{"image": "1.jpg"}', '{"captions": 3}', '{"captions": [3]}'])
 def test_faulty_text_captions_are_named(tmp_path, line):
     path = tmp_path / "captions.jsonl"
     path.write_text('{"captions": ["fine"]}\n' + line + "\n")
     with pytest.raises(CaptionBotError, match=r"Line 2 of .*captions\.jsonl"):
         read_text_captions(path)
+
+
+@pytest.mark.parametrize("data", [b"plain", gzip.compress(b'{"captions": ["a dog"]}\n')[:-9]])
+def test_a_gz_file_that_is_none_or_cut_off_is_named(tmp_path, data):
+    path = tmp_path / "captions.jsonl.gz"
+    path.write_bytes(data)
+    with pytest.raises(CaptionBotError, match=r"captions\.jsonl\.gz is not a whole \.gz file"):
+        read_text_captions(path)
+
+
+def test_a_text_without_captions_is_named(tmp_path):
+    (tmp_path / "captions.jsonl").write_text('{"captions": []}\n')
+    with pytest.raises(CaptionBotError, match="holds no captions"):
+        read_text_captions(tmp_path / "captions.jsonl")
 
 
 def test_missing_text_captions_are_named(tmp_path):

@@ -392,3 +392,15 @@ def test_what_cannot_be_read_is_told_with_what_can(tmp_path):
     (tmp_path / "captions.csv").write_bytes(b"image,caption\na.jpg,caf\xe9\n")
     with pytest.raises(CaptionBotError, match="not text in UTF-8"):
         load_dataset(tmp_path)
+
+
+def test_a_split_that_is_none_is_named_with_its_line(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption,split\na.jpg,A dog, wet and happy,train\n")
+    with pytest.raises(CaptionBotError, match=r"Line 2 of .*captions\.csv: 'wet and happy' is not a split"):
+        load_dataset(tmp_path)
+
+
+def test_a_file_that_is_no_tar_is_not_read_as_one(tmp_path):
+    (tmp_path / "captions.csv").write_text("image,caption\na.jpg,A dog.\n" * 50)
+    with pytest.raises(CaptionBotError, match="is damaged"):
+        load_dataset(tmp_path / "captions.csv", "tar")

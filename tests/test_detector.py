@@ -301,3 +301,50 @@ def test_what_is_missing_is_said(call, sentence, tmp_path):
 def test_the_command_answers_with_a_sentence(tmp_path, capsys):
     assert training.main(["train", "--config", "flickr9k", "--out", str(tmp_path)]) == 2
     assert "choose one of flickr8k, visual-genome" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("field", "sentence"),
+    [
+        ("epochs: soon", "epochs is soon; give a number."),
+        ("epochs: 0", "epochs is 0; give 1 or more."),
+        ("warmup_steps: 0", "warmup_steps is 0; give 1 or more."),
+        ("ema: 5", "ema is 5.0; give a share from 0 to 1."),
+        ("amp: 16", "amp is '16'; choose one of bf16"),
+        ("detector_options: 5", "detector_options is 5; give fields"),
+        ("batch_size: 100", "has 28 photos of the split train; give no more"),
+    ],
+)
+def test_fields_that_make_no_sense_are_one_sentence(field, sentence, squares, tmp_path, capsys):
+    values = yaml.safe_load((squares / "config.yaml").read_text()) | yaml.safe_load(field)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    assert training.main(["train", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_run_is_neither_replaced_nor_taken_over_by_mistake(squares, tmp_path, capsys):
+    arguments = ["train", "--config", str(squares / "config.yaml"), "--out", str(tmp_path)]
+    torch.save({"step": 1}, tmp_path / "checkpoint.pt")
+    assert training.main(arguments) == 2
+    assert "has a run already" in capsys.readouterr().err
+    assert training.main([*arguments, "--resume"]) == 2
+    assert "is of another captioner or stage" in capsys.readouterr().err
+
+
+def test_teachers_and_outputs_are_looked_at_before_the_work(squares, tmp_path, capsys):
+    (tmp_path / "yolox_nano.onnx").write_bytes(b"x")
+    with pytest.raises(CaptionBotError, match="is no ONNX file that can be read"):
+        open_teachers(tmp_path)
+    assert training.main(["evaluate", str(squares), "--out", str(tmp_path)]) == 2
+    assert "is a folder; give a file as --out" in capsys.readouterr().err
+    assert training.main(["evaluate", str(squares)]) == 2
+    assert "is no run of training.detector train" in capsys.readouterr().err
+
+
+def test_a_split_without_boxes_is_named(squares, tmp_path):
+    config = training.load_detector_config(str(squares / "config.yaml"), threshold=1.0)
+    detector = training.build_detector(config)
+    training.cards.save_part(tmp_path / "detector.safetensors", detector, "float32")
+    (tmp_path / "detector.json").write_text(json.dumps(dataclasses.asdict(config)))
+    with pytest.raises(CaptionBotError, match="has no boxes with a score of"):
+        training.evaluate(tmp_path, "val", None)

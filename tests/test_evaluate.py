@@ -306,6 +306,52 @@ def test_what_cannot_run_is_said_once_for_both(data, tmp_path, monkeypatch, capl
     ]
 
 
+def test_images_without_captions_of_people_are_left_out(data, tmp_path):
+    coco = json.loads((data / "coco.json").read_text())
+    coco["images"].append({"id": 99, "file_name": "nobody.jpg"})
+    (data / "more.json").write_text(json.dumps(coco))
+    (tmp_path / "p.json").write_text('[{"image_id": 10, "caption": "a"}, {"image_id": 11, "caption": "b"}]')
+    out = tmp_path / "results.json"
+    assert run("--annotations", data / "more.json", "--predictions", tmp_path / "p.json", "--out", out) == 0
+    assert json.loads(out.read_text())["images"] == 2
+
+
+def test_half_an_emoji_in_a_prediction_survives(data, tmp_path):
+    half = r'[{"image_id": 10, "caption": "a \ud83d dog"}, {"image_id": 11, "caption": "b"}]'
+    (tmp_path / "p.json").write_text(half)
+    flags = ["--annotations", data / "coco.json", "--predictions", tmp_path / "p.json", "--per-image"]
+    assert run(*flags, "--out", tmp_path / "o" / "results.json") == 0
+    assert json.loads((tmp_path / "o" / "predictions.json").read_text()) == json.loads(half)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--scores", "nowhere.json"], "nowhere.json cannot be read"),
+        (["--scores", "list.json"], "list.json has no scores; give the results.json"),
+        (["--tried", "torn.json"], "torn.json is not JSON"),
+        (["--search", '{"beams": 3}'], "There is no search option 'beams'"),
+        (["--search", '{"beam_size": 0}'], "beam_size is 0; give a whole number"),
+        (["--search", '{"sample": "no"}'], "sample is 'no'; give True or False."),
+        (["--precision", "int8"], "give --photos too"),
+        (["--name", "a/b"], "name is 'a/b'; give one that can be a file's"),
+        (["--shared", "small.safetensors"], "--shared is small.safetensors; give the name of"),
+        (["--shared", "../cnn.safetensors"], "--shared is ../cnn.safetensors; give the name of"),
+        (["--shared", "torn.safetensors"], "torn.safetensors holds no weights"),
+        (["--out", "list.json"], "The folder list.json cannot be made"),
+    ],
+)
+def test_mistakes_at_an_export_are_one_sentence(flags, sentence, tmp_path, monkeypatch, capsys):
+    card = build_tiny_captioner(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "torn.json").write_text("[")
+    (tmp_path / "torn.safetensors").write_bytes(b"x")
+    assert export.main([str(card), "--name", "small", "--out", ".", *flags]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.glob("small.*"))
+
+
 def test_export_makes_a_compact_default_with_scores(tmp_path, data):
     run_card = build_tiny_captioner(tmp_path / "run", default=False)
     (tmp_path / "results.json").write_text(json.dumps({"CIDEr": 0.5, "Bleu_4": 0.2, "seconds": 3}))

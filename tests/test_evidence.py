@@ -185,6 +185,21 @@ def test_evidence_that_helps_nothing_is_not_kept(run, data, tmp_path, monkeypatc
     assert (card.evidence, decoder.evidence, card.training["evidence"]["weight"]) == ({}, None, 0)
 
 
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--rank", "0"], "rank is 0; give 1 or more."),
+        (["--min-count", "0"], "min_count is 0; give 1 or more."),
+        (["--seed", "-1"], "seed is -1; give 0 or more."),
+        (["--limit", "-1"], "limit is -1; give 0 or more."),
+        (["--out", "/proc/x/y"], "The folder /proc/x/y cannot be made"),
+    ],
+)
+def test_mistakes_are_one_sentence(flags, sentence, run, data, tmp_path, capsys):
+    assert main([str(run), "--out", str(tmp_path), "--data", str(data), *flags]) == 2
+    assert sentence in capsys.readouterr().err
+
+
 def test_no_word_that_is_said_often_enough_is_one_sentence(run, data, tmp_path, capsys):
     arguments = ["--out", str(tmp_path), "--data", str(data), "--cache", str(run / "cache")]
     assert main([str(run), *arguments, "--min-count", "49"]) == 2

@@ -78,6 +78,19 @@ def test_random_patches_are_not_the_heatmap(photos: Path, capsys: pytest.Capture
     assert "no images at nowhere" in capsys.readouterr().err
 
 
+def test_outputs_are_looked_at_before_the_work(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "captions.csv").write_text("image,caption,split\na.jpg,A dog.,val\n")
+    (tmp_path / "other.json").write_text("[5]")
+    flags = ["--images", str(photos), "--device", "cpu"]
+    assert command.main([*flags, "--out", str(tmp_path / "other.json")]) == 2
+    assert "other.json is no file of such tables" in capsys.readouterr().err
+    flags += ["--annotations", str(tmp_path / "captions.csv")]
+    assert gallery_command.main([*flags, "--out", str(tmp_path / "captions.csv")]) == 2
+    assert "captions.csv is read and would be replaced" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def written(photos: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")

@@ -25,6 +25,7 @@ from captionbot.decoders import DECODERS, WordEvidence
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.encoders import build_encoder
 from captionbot.images import Preprocessing
+from captionbot.tokenizer import tokenize
 from captionbot.types import Features
 from captionbot.vocabulary import Vocabulary
 from tests.tiny import build_tiny_captioner
@@ -248,7 +249,7 @@ def test_the_configurations_that_ship_load(path):
         (["--decoder-config", "{hidden_size: 0}"], "hidden_size is 0; give 1 or more."),
         (
             ["--decoder-config", "{score_activation: sigmoid}"],
-            "'sigmoid' is no score_activation; choose tanh",
+            "'sigmoid' is no score_activation",
         ),
         (["--encoder-config", "{grid: [0, 0]}"], "grid is (0, 0); give 1 or more."),
         (["--encoder-config", "{grid: 3}"], "grid is 3; give a list of 2"),
@@ -436,6 +437,21 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_checkpoint_is_the_one_be
     assert main(train(data, tmp_path / "run", *flags, "--resume")) == 0
 
 
+def test_a_checkpoint_that_lacks_something_is_one_sentence(data, tmp_path, capsys):
+    assert main(train(data, tmp_path, "--epochs", "1")) == 0
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["progress"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    assert main(train(data, tmp_path, "--epochs", "2", "--resume")) == 2
+    assert "is of another captioner or stage" in capsys.readouterr().err
+
+
+def test_half_an_emoji_is_no_word_of_a_captioner(tmp_path):
+    """A card is UTF-8, which cannot hold it."""
+    captions = [tokenize("a dog \ud83d runs\ud83d")]
+    assert captions == [["a", "dog", "runs"]]
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_whole(data, tmp_path):
     """A limit on the size of files stands for the disk: the kernel refuses to write more, as there."""
     assert main(train(data, tmp_path / "run", "--epochs", "1")) == 0
@@ -497,6 +513,11 @@ def test_the_best_epochs_are_kept_and_averaged(data, tmp_path, capsys):
     assert set(written) == {"CIDEr", "Bleu_4"}
     assert Captioner.from_pretrained(tmp_path / "mean").caption(load_image(data / "0.jpg"))
     assert average([str(tmp_path / "run"), str(data), "--out", str(tmp_path / "mean")]) == 2
+    capsys.readouterr()
+    assert average([str(card), "--out", str(tmp_path / "again")]) == 2  # it has no configuration of its own
+    assert "has no config.yaml; say what to validate on with --config" in capsys.readouterr().err
+    assert average([str(kept[0].with_suffix(".json")), "--out", str(card)]) == 2  # looked at before the work
+    assert "cannot be made (File exists); give another --out" in capsys.readouterr().err
 
 
 def test_tensorboard_shows_captions_with_their_heatmaps(data, tmp_path):

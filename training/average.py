@@ -7,7 +7,6 @@ weights along one run, or of runs that began from the same captioner, is often b
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -18,12 +17,14 @@ from torch import Tensor, nn
 
 from captionbot import card as cards
 from captionbot.card import Card
+from captionbot.commands import Parser, command
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card
 from training.captioners import load_to_train
+from training.checkpoints import prepare_folder
 from training.config import TrainingConfig, load_config
 from training.distributed import World, device_of
 from training.features import BlankFeatures, PixelFeatures
@@ -32,21 +33,19 @@ from training.train import KEPT
 from training.validation import Captions, Perplexity
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.average", description=summary)
+    parser = Parser("python -m training.average", description=summary)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or cards")
     parser.add_argument("--out", type=Path, required=True, help="folder of the averaged captioner")
     parser.add_argument("--config", help="that says what to validate on (default: the first run's own)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
-    try:
-        members = [path for run in given.runs for path in _members(run)]
-        config = load_config(given.config or str(given.runs[0] / "config.yaml"))
-        path = average(members, given.out, config, device_of(given.device))
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    members = [path for run in given.runs for path in _members(run)]
+    config = load_config(given.config or _config_beside(members[0]))
+    prepare_folder(given.out, used=True)
+    path = average(members, given.out, config, device_of(given.device))
     print(f"{path}: the mean of {len(members)} captioners, {Card.load(path).training['val']} on val")
     return 0
 
@@ -72,6 +71,14 @@ def average(members: Sequence[Path], out: Path, config: TrainingConfig, device: 
 def _members(run: Path) -> list[Path]:
     kept = sorted((run / KEPT).glob("*.json"))
     return kept or [find_card(run)]
+
+
+def _config_beside(card: Path) -> str:
+    """The configuration of the run that a card is the best of, or one of those that it kept."""
+    for folder in (card.parent, card.parent.parent):
+        if (config := folder / "config.yaml").is_file():
+            return str(config)
+    raise CaptionBotError(f"{card.parent} has no config.yaml; say what to validate on with --config.")
 
 
 def _shape(card: Card) -> tuple[object, ...]:

@@ -13,6 +13,23 @@ from torch import Tensor
 from captionbot.card import unpack
 from captionbot.errors import CaptionBotError
 
+CHECKPOINT = "checkpoint.pt"
+
+
+def prepare_folder(out: Path, used: bool) -> None:
+    """Make the folder of a run or of a captioner before any work; `used` where it may have an earlier run."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CaptionBotError(
+            f"The folder {out} cannot be made ({error.strerror}); give another --out."
+        ) from error
+    if not used and (out / CHECKPOINT).exists():
+        raise CaptionBotError(
+            f"{out} has a run already; go on with it by --resume, give another --out, or put a new run in "
+            "its place by --replace."
+        )
+
 
 @contextmanager
 def written(what: str, folder: Path) -> Iterator[None]:
@@ -48,6 +65,14 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
             f"{path} is not a checkpoint that can be read ({_reason(error)}); take it away and start again "
             "without --resume."
         ) from error
+
+
+def other_run(folder: Path, error: Exception) -> CaptionBotError:
+    """What to say of a checkpoint that a run cannot take over."""
+    return CaptionBotError(
+        f"The checkpoint in {folder} is of another captioner or stage than this configuration's "
+        f"({_reason(error)}); resume with the one it was begun with, or give another --out."
+    )
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from training.config import check_least
 from training.evaluate import PREDICTIONS, add_annotation_flags, check_outputs
@@ -27,9 +28,10 @@ from training.metrics.significance import differences
 from training.predictions import captions_of, load_split, read_predictions
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.compare", description=summary)
+    parser = Parser("python -m training.compare", description=summary)
     parser.add_argument("first", type=Path, help="captions, or results.json beside its predictions.json")
     parser.add_argument("second", type=Path, help="the same of the other captioner")
     add_annotation_flags(parser)
@@ -39,15 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--show", type=int, default=5, help="so many images either way (default: 5)")
     parser.add_argument("--out", type=Path, help="write all of it there as JSON, with every image")
     given = parser.parse_args(arguments)
-    try:
-        comparison = compare(given)
-        if given.out:
-            given.out.write_text(
-                json.dumps(comparison, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-            )
-    except (CaptionBotError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    comparison = compare(given)
+    if given.out:
+        given.out.write_text(json.dumps(comparison, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     print(describe(comparison, given.show))
     return 0
 

@@ -7,7 +7,6 @@ detector (this one, or an official one of effdet) and the CNN of a captioner.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
@@ -24,13 +23,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captionbot import card as cards
+from captionbot.commands import Parser, command
 from captionbot.encoders.grid import GridEncoder
 from captionbot.encoders.regions import Detector
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
-from training.checkpoints import load_checkpoint, read_weights, save_checkpoint
-from training.config import check_least, make_numbers, read_config
+from training.checkpoints import (
+    CHECKPOINT,
+    load_checkpoint,
+    other_run,
+    prepare_folder,
+    read_weights,
+    save_checkpoint,
+)
+from training.config import CHOICES, check_least, check_shares, read_config, set_types
 from training.data import open_images
 from training.data.formats import load_dataset
 from training.detector_data import (
@@ -42,6 +49,7 @@ from training.detector_data import (
     read_boxes,
 )
 from training.distributed import device_of
+from training.evaluate import check_outputs
 from training.features import autocast, cached_pixels
 
 CONFIGS = Path(__file__).parent / "configs" / "detectors"
@@ -84,8 +92,13 @@ class DetectorConfig:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        make_numbers(self)
-        check_least(self, dict.fromkeys(("epochs", "batch_size", "warmup_steps"), 1))
+        set_types(self)
+        positive = dict.fromkeys(("epochs", "batch_size", "warmup_steps"), 1)
+        others = ("frozen_blocks", "learning_rate", "backbone_learning_rate", "weight_decay", "clip", "seed")
+        check_least(self, positive | dict.fromkeys(others, 0))
+        check_shares(self, ("threshold", "ema"))
+        if self.amp not in CHOICES["amp"]:
+            raise CaptionBotError(f"amp is '{self.amp}'; choose one of {', '.join(CHOICES['amp'])}.")
 
 
 def load_detector_config(name_or_file: str, **overrides: Any) -> DetectorConfig:
@@ -158,17 +171,25 @@ class Trainer:
             seen.update(parameters)
             groups.append({"params": parameters, "lr": rate, "peak": rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        if len(self.boxes) < config.batch_size:
+            raise CaptionBotError(
+                f"batch_size is {config.batch_size}, and {config.boxes} has {len(self.boxes)} photos of the "
+                "split train; give no more than that, or label more photos."
+            )
         self.steps = config.epochs * (len(self.boxes) // config.batch_size)
         self.step = 0
 
     def run(self, resume: bool = False) -> None:
-        path = self.out / "checkpoint.pt"
+        path = self.out / CHECKPOINT
         if resume and path.is_file():
             state = load_checkpoint(path, self.device)
-            self.average.load_state_dict(state["average"])
-            self.detector.load_state_dict(state["detector"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step = state["step"]
+            try:
+                self.average.load_state_dict(state["average"])
+                self.detector.load_state_dict(state["detector"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.step = state["step"]
+            except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise other_run(self.out, error) from error
         self.out.mkdir(parents=True, exist_ok=True)
         losses: list[float] = []
         saved = time.monotonic()
@@ -252,9 +273,16 @@ def photos(config: DetectorConfig, detector: Detector, boxes: Sequence[Labelled]
 
 def load_detector(run: Path) -> tuple[DetectorConfig, Detector]:
     """The detector of a run, in evaluation mode."""
+    if not (run / "detector.json").is_file():
+        raise CaptionBotError(f"{run} is no run of training.detector train: it has no detector.json.")
     config = load_detector_config(str(run / "detector.json"))
     detector = build_detector(config)
-    detector.load_state_dict(read_weights(run / "detector.safetensors"))
+    try:
+        detector.load_state_dict(read_weights(run / "detector.safetensors"))
+    except RuntimeError:
+        raise CaptionBotError(
+            f"{run} has weights of another detector than its detector.json describes; train it again."
+        ) from None
     return config, detector.eval().requires_grad_(False)
 
 
@@ -293,12 +321,15 @@ def agreement(found: Sequence[Boxes], wanted: Sequence[Boxes], classes: Sequence
 def evaluate(run: Path, split: str, out: Path | None) -> dict[str, Any]:
     config, detector = load_detector(run)
     boxes = [b for b in read_boxes(Path(config.boxes)) if b.split == split]
-    if not boxes:
-        raise CaptionBotError(f"{config.boxes} has no boxes of the split '{split}'; label its photos first.")
+    wanted = [b.found.where(b.found.scores >= config.threshold) for b in boxes]
+    if not any(map(len, wanted)):
+        raise CaptionBotError(
+            f"{config.boxes} has no boxes with a score of {config.threshold} of the split '{split}'; label "
+            "its photos first."
+        )
     start = time.perf_counter()
     found = find_boxes(detector, photos(config, detector, boxes), 0.05)
     seconds = time.perf_counter() - start
-    wanted = [b.found.where(b.found.scores >= config.threshold) for b in boxes]
     results = {"split": split, "images_per_second": len(boxes) / seconds} | agreement(
         found, wanted, detector.classes
     )
@@ -327,14 +358,14 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
         if not isinstance(encoder, GridEncoder):
             raise CaptionBotError(f"{cnn} has no grid encoder; give a captioner with one, or a .safetensors.")
         tensors |= {f"grid.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    out.parent.mkdir(parents=True, exist_ok=True)
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     out.write_bytes(data)  # `save_file` would let nobody else read it
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.detector", description=summary)
+    parser = Parser("python -m training.detector", description=summary)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("label", help="write the boxes of teacher detectors on photos")
     command.add_argument("--data", required=True, help="folder with photos and captions, for the splits")
@@ -348,7 +379,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--out", type=Path, required=True, help="folder of the run")
     command.add_argument("--device", default="cpu", help="cpu, cuda or mps")
     command.add_argument("--epochs", type=int, help="instead of the configuration's")
-    command.add_argument("--resume", action="store_true", help="go on where the run broke off")
+    earlier = command.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="go on where the run broke off")
+    earlier.add_argument(
+        "--replace", action="store_true", help="begin anew in a folder that has a run already"
+    )
     command = commands.add_parser("evaluate", help="how far a detector agrees with its teachers")
     command.add_argument("run", type=Path, help="folder of a run")
     command.add_argument("--split", default="val", help="whose photos")
@@ -358,23 +393,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--cnn", required=True, help="a captioner, or torchvision's .safetensors")
     command.add_argument("--out", type=Path, required=True, help=".safetensors to write")
     given = parser.parse_args(arguments)
-    try:
-        if given.command == "label":
-            splits = {e.name: e.split for e in load_dataset(given.data)}
-            label_images(
-                open_images(given.data), splits, open_teachers(given.teachers), given.threshold, given.out
-            )
-        elif given.command == "train":
-            changes = {} if given.epochs is None else {"epochs": given.epochs}
-            config = load_detector_config(given.config, **changes)
-            Trainer(config, given.out, device_of(given.device)).run(given.resume)
-        elif given.command == "evaluate":
-            print(json.dumps(evaluate(given.run, given.split, given.out), indent=1))
-        else:
-            assemble(given.detector, given.cnn, given.out)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    if given.command != "train" and given.out:
+        check_outputs([given.out], [])
+    if given.command == "label":
+        check_shares(given, ["threshold"])
+        splits = {e.name: e.split for e in load_dataset(given.data)}
+        label_images(
+            open_images(given.data), splits, open_teachers(given.teachers), given.threshold, given.out
+        )
+    elif given.command == "train":
+        changes = {} if given.epochs is None else {"epochs": given.epochs}
+        config = load_detector_config(given.config, **changes)
+        prepare_folder(given.out, given.resume or given.replace)
+        Trainer(config, given.out, device_of(given.device)).run(given.resume)
+    elif given.command == "evaluate":
+        print(json.dumps(evaluate(given.run, given.split, given.out), indent=1))
+    else:
+        assemble(given.detector, given.cnn, given.out)
     return 0
 
 

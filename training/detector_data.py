@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from captionbot.errors import CaptionBotError
 from training.data import ImageStore
+from training.data.files import read_text
 
 SIDE = 416
 STRIDES = (8, 16, 32)
@@ -103,7 +104,10 @@ def _session(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     onnxruntime.set_default_logger_severity(3)  # else a page of warnings about how the file was exported
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options)
+    try:
+        session = onnxruntime.InferenceSession(path, options)
+    except Exception as error:  # onnxruntime has an exception of its own for every code
+        raise CaptionBotError(f"{path} is no ONNX file that can be read ({error}); fetch it again.") from None
     name = session.get_inputs()[0].name
 
     def run(values: np.ndarray) -> list[np.ndarray]:
@@ -210,7 +214,7 @@ def read_boxes(path: Path) -> list[Labelled]:
     if not path.is_file():
         raise CaptionBotError(f"There are no boxes at {path}: make them with training.detector label.")
     labelled = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
+    for number, line in enumerate(read_text(path).splitlines(keepends=True), 1):
         if not line.endswith("\n"):
             break
         try:

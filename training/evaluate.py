@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from captionbot.captioner import Captioner
+from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.search_options import SearchOptions
 from captionbot.tokenizer import tokenize
@@ -37,9 +38,10 @@ PREDICTIONS = "predictions.json"
 PER_IMAGE = "per_image.jsonl"
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.evaluate", description=summary)
+    parser = Parser("python -m training.evaluate", description=summary)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="captioner by name, folder or card (default: the one that ships)")
     what.add_argument("--predictions", type=Path, help="file of captions, instead of a captioner")
@@ -60,11 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-image", action="store_true", help="leave per_image.jsonl too")
     parser.add_argument("--out", type=Path, default=Path("results.json"))
     given = parser.parse_args(arguments)
-    try:
-        results = evaluate(given)
-    except (CaptionBotError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    results = evaluate(given)
     print(json.dumps(results, indent=1))
     return 0
 
@@ -158,7 +156,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     given.out.write_text(json.dumps(results, indent=1) + "\n")
     if given.per_image:
         lines = (json.dumps(row, ensure_ascii=False) for row in per_image(measured, captions))
-        rows.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        rows.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
     return results
 
 

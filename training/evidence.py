@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from captionbot import card as cards
+from captionbot.commands import Parser, command
 from captionbot.decoders import WordEvidence
 from captionbot.decoders.attention import mean_annotation
 from captionbot.errors import CaptionBotError
@@ -30,7 +31,8 @@ from captionbot.search_options import SearchOptions
 from captionbot.types import Features, Hypothesis
 from captionbot.vocabulary import Vocabulary, load_vocabulary
 from training.captioners import load_to_train
-from training.config import TrainingConfig
+from training.checkpoints import prepare_folder
+from training.config import MOST, TrainingConfig, check_least
 from training.distributed import World, device_of
 from training.features import BATCH, PixelFeatures, autocast
 from training.metrics import CiderD
@@ -42,10 +44,11 @@ EPOCHS, LEAST_STEPS, BATCH_SIZE = 16, 960, 100
 LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 0.1, 0.3
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
     defaults = TrainingConfig()
-    parser = argparse.ArgumentParser("python -m training.evidence", description=summary)
+    parser = Parser("python -m training.evidence", description=summary)
     parser.add_argument("captioner", help="folder of a run, name or card of a captioner")
     parser.add_argument("--out", type=Path, required=True, help="folder of the captioner with word evidence")
     parser.add_argument(
@@ -62,11 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = dataclasses.replace(
         defaults, data=given.data, images=given.images, limit=given.limit, cache=given.cache
     )
-    try:
-        path, scores = add_evidence(given, config)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    check_least(given, {"rank": 1, "min_count": 1, "seed": 0}, {"seed": MOST["seed"]})
+    prepare_folder(given.out, used=True)
+    path, scores = add_evidence(given, config)
     print("CIDEr-D on val, by the weight of the evidence:")
     print("  ".join(f"{weight:g}: {score:.4f}" for weight, score in scores.items()))
     print(path)

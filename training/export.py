@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from captionbot import card as cards
 from captionbot.arithmetic import PRECISIONS
+from captionbot.captioner import Captioner
+from captionbot.commands import Parser, command
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing, squash
 from captionbot.int8 import largest_values
 from captionbot.weights import find_card, weights_folder
 from training.captioners import load_to_train
+from training.checkpoints import prepare_folder, read_weights
+from training.config import check_name
 from training.data import open_images
+from training.data.files import read_json
 from training.evaluate import search_options
 from training.features import normalise
 from training.rounding import round_cnn
@@ -44,9 +49,10 @@ SCORES = (
 )
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.export", description=summary)
+    parser = Parser("python -m training.export", description=summary)
     parser.add_argument("run", help="folder of a run, or the card of a captioner")
     parser.add_argument("--name", required=True, help="of the captioner that ships")
     parser.add_argument("--out", type=Path, default=None, help="folder (default: weights/)")
@@ -80,17 +86,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licence", help="of the weights")
     parser.add_argument("--default", action="store_true", help="the captioner that pages start with")
     given = parser.parse_args(arguments)
-    try:
-        path = export(given)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    path = export(given)
     print(f"{path} and its weights, {path.with_suffix('.safetensors').stat().st_size / 2**20:.1f} MiB")
     return 0
 
 
 def export(given: argparse.Namespace) -> Path:
+    check_name(given.name)
+    folder = given.out or weights_folder()
+    prepare_folder(folder, used=True)
+    held = _held(folder, given)
+    results = _scores(given.scores) if given.scores else {}
+    tried = {"tried": read_json(given.tried)} if given.tried else {}
     card, encoder, decoder = load_to_train(given.run) if given.cnn else cards.load(find_card(given.run))
+    Captioner(card, encoder, decoder, torch.device("cpu")).options(**given.search)  # refuses bad ones
     if given.cnn:
         other, donor, _ = cards.load(find_card(given.cnn))
         try:
@@ -102,9 +111,7 @@ def export(given: argparse.Namespace) -> Path:
                 f"{card.encoder}; give a captioner with the same architecture and layer."
             ) from None
     photos = list(_photos(card, given.photos)) if given.photos else []
-    results = json.loads(given.scores.read_text()) if given.scores else {}
-    training = card.training | ({"tried": json.loads(given.tried.read_text())} if given.tried else {})
-    training |= {"cnn": given.cnn} if given.cnn else {}
+    training = card.training | tried | ({"cnn": given.cnn} if given.cnn else {})
     card = dataclasses.replace(
         card,
         name=given.name,
@@ -118,13 +125,33 @@ def export(given: argparse.Namespace) -> Path:
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
         largest=_largest(_cnn(encoder, card), photos) if photos else card.largest,
     )
-    folder = given.out or weights_folder()
-    held = bool(given.shared) and (folder / given.shared).exists()
+    if card.precision == "int8" and not card.largest:
+        raise CaptionBotError("--precision int8 needs to know how large values get; give --photos too.")
     if photos and not held:
         round_cnn(_cnn(encoder, card), photos, given.storage)
     if given.shared and not held:
         cards.save_part(folder / given.shared, encoder, given.storage)
     return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
+
+
+def _held(folder: Path, given: argparse.Namespace) -> bool:
+    """Whether the shared file is there already; CaptionBotError where it is none, or cannot become one."""
+    if not given.shared:
+        return False
+    path = folder / given.shared
+    if path.parent != folder or path.suffix != ".safetensors" or path.stem == given.name:
+        raise CaptionBotError(
+            f"--shared is {given.shared}; give the name of a .safetensors file in {folder}, another than "
+            f"{given.name}.safetensors."
+        )
+    return path.exists() and bool(read_weights(path))
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    results = read_json(path)
+    if not isinstance(results, dict) or not results.keys() & set(SCORES):
+        raise CaptionBotError(f"{path} has no scores; give the results.json of training.evaluate.")
+    return results
 
 
 def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:

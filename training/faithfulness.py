@@ -10,26 +10,29 @@ random patches in the place of the heatmaps: the test should then believe about 
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from captionbot.captioner import Captioner
+from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Faithfulness, Share, by_part_of_speech, faithfulness, random_maps
 from training.config import check_least
 from training.data import ImageStore, open_images
 from training.data.files import read_json
+from training.evaluate import check_outputs
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.faithfulness", description=summary)
+    parser = Parser("python -m training.faithfulness", description=summary)
     parser.add_argument("--images", type=Path, required=True, help="folder or tar of photos")
     parser.add_argument("--captioner", help="name, folder or card (default: the one that ships)")
     parser.add_argument("--limit", type=int, default=0, help="only the first so many photos")
@@ -40,18 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--out", type=Path, help="file to put the table into (the pages show weights/faithfulness.json)"
     )
     given = parser.parse_args(arguments)
-    try:
-        check_least(given, {"limit": 0, "seed": 0})
-        captioner = Captioner.from_pretrained(given.captioner, given.device)
-        store = open_images(given.images)
-        names = store.names()[: given.limit or None]
-        tested = test_photos(captioner, store, names, given.seed, given.by_chance)
-        shares = by_part_of_speech(tested)
-        if given.out:
-            write(given.out, captioner, len(names), shares)
-    except (CaptionBotError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    check_least(given, {"limit": 0, "seed": 0})
+    captioner = Captioner.from_pretrained(given.captioner, given.device)
+    if given.out:
+        check_outputs([given.out], [])
+        others = _others(given.out, captioner.name)
+    store = open_images(given.images)
+    names = store.names()[: given.limit or None]
+    tested = test_photos(captioner, store, names, given.seed, given.by_chance)
+    shares = by_part_of_speech(tested)
+    if given.out:
+        write(given.out, captioner, len(names), shares, others)
     print(table(shares))
     return 0
 
@@ -79,16 +81,25 @@ def table(shares: Sequence[Share]) -> str:
     return "\n".join(lines)
 
 
-def write(path: Path, captioner: Captioner, photos: int, shares: Sequence[Share]) -> None:
-    """Put a captioner's table into a file, in the place of its earlier one; those of others stay."""
-    kept = [row for row in (read_json(path) if path.exists() else []) if row["name"] != captioner.name]
+def _others(path: Path, name: str) -> list[Any]:
+    """What a file of tables says of other captioners than that of the name."""
+    try:
+        return [row for row in (read_json(path) if path.exists() else []) if row["name"] != name]
+    except (KeyError, TypeError):
+        raise CaptionBotError(f"{path} is no file of such tables; give another --out.") from None
+
+
+def write(
+    path: Path, captioner: Captioner, photos: int, shares: Sequence[Share], others: Sequence[Any] = ()
+) -> None:
+    """Write a captioner's table, beside those of others that the file had."""
     row = {
         "name": captioner.name,
         "sha256": captioner.card.sha256,
         "photos": photos,
         "parts": [asdict(share) for share in shares],
     }
-    path.write_text(json.dumps([*kept, row], indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps([*others, row], indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

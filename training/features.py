@@ -309,8 +309,8 @@ def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray | No
 
 def _bad_photo(name: str, reason: str) -> CaptionBotError:
     return CaptionBotError(
-        f"{name}: {reason} Take it out of the data set, mend it, or leave such photos out with "
-        "--on-bad-image skip."
+        f"{name}: {reason} Take it out of the data set, or mend it; training.train leaves such photos "
+        "out with --on-bad-image skip."
     )
 
 

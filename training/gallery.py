@@ -17,31 +17,28 @@ from pathlib import Path
 from typing import Any
 
 from captionbot.captioner import Captioner
-from captionbot.errors import CaptionBotError
+from captionbot.commands import Parser, command
 from training.config import check_least
 from training.data import open_images
 from training.data.formats import FORMATS
-from training.evaluate import caption_all
+from training.evaluate import caption_all, check_outputs
 from training.leaderboard import BATCH, add_common_flags, chosen_cards, photos_beside
 from training.metrics import measure
 from training.predictions import load_split
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.gallery", description=summary)
+    parser = Parser("python -m training.gallery", description=summary)
     add_common_flags(parser, "--annotations")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
     parser.add_argument("--beam-size", type=int, default=5)
     parser.add_argument("--out", type=Path, required=True, help="file to write")
     given = parser.parse_args(arguments)
-    try:
-        found = gallery(given)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
-    except (CaptionBotError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
+    check_outputs([given.out], [given.annotations])
+    found = gallery(given)
+    given.out.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"{given.out}: {len(found['shots'])} photos, {len(found['captioners'])} captioners")
     return 0
 

@@ -25,12 +25,13 @@ import torch
 
 from captionbot.captioner import Captioner
 from captionbot.card import Card
+from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.weights import find_card, list_cards, weights_folder
 from training.config import check_least
 from training.data import Example, ImageStore, open_images
-from training.data.files import read_json
-from training.evaluate import caption_all
+from training.data.files import read_json, read_text
+from training.evaluate import caption_all, check_outputs
 from training.export import SCORES
 from training.metrics import score
 from training.predictions import load_split
@@ -46,9 +47,10 @@ DOCS = (_ROOT / "README.md", _ROOT / "docs" / "families.md")
 _METRICS = [name for name in SCORES if name not in ("split", "images", "beam_size")]
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.leaderboard", description=summary)
+    parser = Parser("python -m training.leaderboard", description=summary)
     add_common_flags(parser, "--data")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
     parser.add_argument("--out", type=Path, help="file (default: leaderboard.json among the weights)")
@@ -57,11 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--cards", action="store_true", help="put each beam search's scores on its card too")
     given = parser.parse_args(arguments)
-    try:
-        rows = leaderboard(given)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    rows = leaderboard(given)
     print(table(rows))
     return 0
 
@@ -99,12 +97,13 @@ def leaderboard(given: argparse.Namespace) -> list[Row]:
     if not given.out and not given.limit:
         out = weights_folder() / "leaderboard.json"
         docs = DOCS if given.docs is None else given.docs
+    if out:
+        check_outputs([out], [given.data])
     rows = _kept(out, given.split, len(examples)) if out and out.exists() else []
     for card in chosen_cards(given.models):
         measured = _measure(card, store, examples, given)
         rows = _ranked([row for row in rows if row["name"] != measured[0]["name"]] + measured)
         if out:
-            out.parent.mkdir(parents=True, exist_ok=True)
             out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         for path in docs:
             write_table(path, table(rows))
@@ -213,7 +212,7 @@ def table(rows: Sequence[Row]) -> str:
 
 def write_table(path: Path, text: str, start: str = START, end: str = END) -> None:
     """Put the table between the markers of a file; one without them, or that is not there, is left alone."""
-    page = path.read_text(encoding="utf-8") if path.is_file() else ""
+    page = read_text(path) if path.is_file() else ""
     before, start, rest = page.partition(start)
     _, end, after = rest.partition(end)
     if end:

@@ -6,7 +6,6 @@ photos: the demonstration of Stanford's CS231n, on real photos. Flags of `traini
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ import yaml
 from PIL import Image
 
 from captionbot import Captioner
-from captionbot.errors import CaptionBotError
+from captionbot.commands import Parser, command
 from captionbot.render import sentence
 from training import train
 from training.config import TrainingConfig, load_config
@@ -39,9 +38,10 @@ MODELS = {
 }
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.overfit", description=summary)
+    parser = Parser("python -m training.overfit", description=summary)
     parser.add_argument("--model", choices=MODELS, default="rnn")
     parser.add_argument("--num-samples", type=int, default=300, help="captions to learn, one a photo")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/overfit-MODEL)")
@@ -60,11 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     if status := train.main([*run, "--limit", str(given.num_samples), *flags]):
         return status
-    try:
-        draw(out)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    draw(out)
     print(f"The loss is drawn in {out / 'loss.png'}, two photos of train and two of val in {out}/photos.png")
     return 0
 

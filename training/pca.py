@@ -6,7 +6,6 @@ captioner that comes of it carries all of them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -19,20 +18,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captionbot import card as cards
+from captionbot.commands import Parser, command
 from captionbot.encoders import GridConfig, GridEncoder, PCAConfig, PCAEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
 from training.config import TrainingConfig
 from training.distributed import device_of
+from training.evaluate import check_outputs
 from training.features import BATCH, autocast, cached_pixels, normalise
 from training.splits import photos_of, read_splits
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
     defaults = TrainingConfig()
-    parser = argparse.ArgumentParser("python -m training.pca", description=summary)
+    parser = Parser("python -m training.pca", description=summary)
     parser.add_argument(
         "--encoder",
         required=True,
@@ -47,19 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", default=defaults.cache, help="folder for decoded photos")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
-    try:
-        config = dataclasses.replace(
-            defaults, data=given.data, images=given.images, limit=given.limit, cache=given.cache
-        )
-        grid, preprocessing = _grid_encoder(given.encoder)
-        train, _ = read_splits(config)
-        pixels, _ = cached_pixels(photos_of(config), train.names, preprocessing, Path(config.cache))
-        device = device_of(given.device)
-        encoder, explained = fit(grid.to(device), pixels, preprocessing, given.components, device)
-        cards.save_part(given.out, encoder, "float32")
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    config = dataclasses.replace(
+        defaults, data=given.data, images=given.images, limit=given.limit, cache=given.cache
+    )
+    check_outputs([given.out], [])
+    grid, preprocessing = _grid_encoder(given.encoder)
+    train, _ = read_splits(config)
+    pixels, _ = cached_pixels(photos_of(config), train.names, preprocessing, Path(config.cache))
+    device = device_of(given.device)
+    encoder, explained = fit(grid.to(device), pixels, preprocessing, given.components, device)
+    cards.save_part(given.out, encoder, "float32")
     print(f"{given.components} components explain {explained:.2%} of the variance of {len(pixels)} photos.")
     print(f"For training/configs:\n{_yaml(encoder.config, preprocessing, given.out)}", end="")
     return 0

@@ -17,8 +17,11 @@ _CAPTION_KEYS = ("caption", "captions", "text")
 
 
 def load_split(path: Path, form: str, split: str) -> tuple[list[Example], list[Example]]:
-    """The examples of one split of annotations, and those of its training split, which may be none."""
-    examples = load_dataset(path, form)
+    """The examples of one split of annotations, and those of its training split, which may be none.
+
+    Images without captions, as COCO's form may list them, are left out: nothing scores what is said of them.
+    """
+    examples = [example for example in load_dataset(path, form) if example.captions]
     chosen = [example for example in examples if example.split == split]
     if not chosen:
         splits = ", ".join(sorted({example.split for example in examples}))
@@ -79,7 +82,8 @@ def write_predictions(path: Path, examples: Iterable[Example], captions: Mapping
         for example in examples
         if example.name in captions
     ]
-    path.write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")  # half an emoji stays JSON's escape
 
 
 def _entries(path: Path) -> list[tuple[str, str]]:

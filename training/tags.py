@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from captionbot import card as cards
+from captionbot.commands import Parser, command
 from captionbot.decoders.gpt2_prefix import GPT2PrefixDecoder, Tagger
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
@@ -45,9 +46,10 @@ BATCH = 256
 DECAY = 0.02  # of the squared weights of a tag
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.tags", description=summary)
+    parser = Parser("python -m training.tags", description=summary)
     parser.add_argument("--config", required=True, help="name in training/configs, or YAML file")
     parser.add_argument("--out", type=Path, required=True, help="folder for the captioner with tags")
     parser.add_argument("--words", type=int, default=300, help="tags to know (default: %(default)s)")
@@ -55,11 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_flags(parser)
     given = parser.parse_args(arguments)
-    try:
-        put_tags(load_config(given.config, **given_flags(given)), given)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    put_tags(load_config(given.config, **given_flags(given)), given)
     return 0
 
 

@@ -7,7 +7,6 @@ On several GPUs or machines: `torchrun --nproc-per-node 2 -m training.train ...`
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import errno
 import math
@@ -26,12 +25,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from captionbot import card as cards
 from captionbot.captioner import Captioner
 from captionbot.card import Card
+from captionbot.commands import Parser, command
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import load_vocabulary
 from training.captioners import Model, build_captioner, new_words
-from training.checkpoints import load_checkpoint, save_checkpoint, written
+from training.checkpoints import (
+    CHECKPOINT,
+    load_checkpoint,
+    other_run,
+    prepare_folder,
+    save_checkpoint,
+    written,
+)
 from training.config import INHERITED, TrainingConfig, add_flags, given_flags, load_config, save_config
 from training.distributed import World, join_world
 from training.features import BlankFeatures, FeatureSource, PixelFeatures, autocast, cached_features
@@ -41,13 +48,13 @@ from training.splits import Split, photos_of, read_splits, with_pixels
 from training.stages import Batch, CrossEntropy, SelfCritical, Stage, Teacher
 from training.validation import LOWER_IS_BETTER, Captions, Perplexity, Scores, is_better
 
-CHECKPOINT = "checkpoint.pt"
 KEPT = "kept"
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.train", description=summary)
+    parser = Parser("python -m training.train", description=summary)
     parser.add_argument(
         "--config", default="show-attend-tell-flickr8k", help="name in training/configs, or YAML file"
     )
@@ -62,36 +69,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add_flags(parser)
     given = parser.parse_args(arguments)
+    config = load_config(given.config, **given_flags(given))
+    out = given.out or Path("runs") / Path(given.config).stem
+    prepare_folder(out, given.resume or given.replace)
     try:
-        config = load_config(given.config, **given_flags(given))
-        out = given.out or Path("runs") / Path(given.config).stem
-        prepare_folder(out, given.resume or given.replace)
         with join_world(given.device) as world:
             Run(config, out, world).go(resume=given.resume)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        print(f"The disk is full ({error.filename}); make room and go on with --resume.", file=sys.stderr)
-        return 2
-    return 0
-
-
-def prepare_folder(out: Path, used: bool) -> None:
-    """Make the folder of a run before any work; `used` where it may have an earlier run."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
         raise CaptionBotError(
-            f"The folder {out} cannot be made ({error.strerror}); give another --out."
+            f"The disk is full ({error.filename}); make room and go on with --resume."
         ) from error
-    if not used and (out / CHECKPOINT).exists():
-        raise CaptionBotError(
-            f"{out} has a run already; go on with it by --resume, give another --out, or put a new run in "
-            "its place by --replace."
-        )
+    except KeyboardInterrupt:
+        print(f"Stopped; --resume goes on from the last checkpoint in {out}.", file=sys.stderr)
+        raise
+    return 0
 
 
 class Run:
@@ -394,18 +387,15 @@ class Run:
             self.scaler.load_state_dict(state["scaler"])
             if self.ema:
                 self.ema.load_state_dict(state["ema"])
+            self.epoch, self.step, self.bad_epochs, self.epoch_loss = state["progress"]
+            self.best, self.kept = state["best"], state["kept"]
+            random_states, random_cuda = state["random"], state["random_cuda"]
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CaptionBotError(
-                f"The checkpoint in {self.out} is of another captioner or stage than this configuration's "
-                f"({str(error).splitlines()[0]}); resume with the one it was begun with, or give another "
-                "--out."
-            ) from error
-        if len(state["random"]) == self.world.size:  # with other processes there is nothing to go on from
-            torch.set_rng_state(state["random"][self.world.rank].cpu())
-            if state["random_cuda"]:
-                torch.cuda.set_rng_state(state["random_cuda"][self.world.rank].cpu(), self.world.device)
-        self.epoch, self.step, self.bad_epochs, self.epoch_loss = state["progress"]
-        self.best, self.kept = state["best"], state["kept"]
+            raise other_run(self.out, error) from error
+        if len(random_states) == self.world.size:  # with other processes there is nothing to go on from
+            torch.set_rng_state(random_states[self.world.rank].cpu())
+            if random_cuda:
+                torch.cuda.set_rng_state(random_cuda[self.world.rank].cpu(), self.world.device)
 
     def _say(self, line: str) -> None:
         if self.world.main:

@@ -108,9 +108,8 @@ class Detector(nn.Module):
             try:
                 OmegaConf.update(config, key, value, merge=False)
             except OmegaConfBaseException as error:
-                raise CaptionBotError(
-                    f"The detector's {key} cannot be {value!r} ({str(error).splitlines()[0].rstrip('.')})."
-                ) from None
+                reason = str(error).splitlines()[0].rstrip(".")
+                raise CaptionBotError(f"The detector's {key} cannot be {value!r} ({reason}).") from None
         self.classes = classes or coco_classes(config.num_classes)
         if len(self.classes) != config.num_classes:
             raise CaptionBotError(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from training.data import open_images
 from training.data.check import Report, check
@@ -27,9 +28,10 @@ _SHOWN = 10  # problems of a kind that the text shows; --json has all
 _BAR = 40  # characters of the longest bar
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.data", description=summary)
+    parser = Parser("python -m training.data", description=summary)
     commands = parser.add_subparsers(required=True)
     command = commands.add_parser("check", help="find what is wrong with a data set")
     command.add_argument("path", type=Path, help="its folder, or its file of captions")
@@ -48,11 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_argument("--yes", action="store_true", help="do not ask")
     command.set_defaults(run=_download)
     given = parser.parse_args(arguments)
-    try:
-        return given.run(given)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return given.run(given)
 
 
 def _check(given: argparse.Namespace) -> int:

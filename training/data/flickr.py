@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from pathlib import Path
 
 from captionbot.errors import CaptionBotError
@@ -65,14 +66,26 @@ def read_text_captions(path: str | Path) -> list[str]:
     if not path.is_file():
         raise CaptionBotError(f"There are no captions at {path}: give a .jsonl or .jsonl.gz file.")
     captions: list[str] = []
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                captions += json.loads(line)["captions"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise CaptionBotError(
-                    f"Line {number} of {path} is {line[:60]!r}; it should be an object with captions."
-                ) from error
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    captions += _captions(line, f"Line {number} of {path}")
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CaptionBotError(f"{path} is not a whole .gz file ({error}): download it again.") from error
+    if not captions:
+        raise CaptionBotError(f"{path} holds no captions: give lines with an object with captions.")
+    return captions
+
+
+def _captions(line: bytes, where: str) -> list[str]:
+    try:
+        captions = json.loads(line)["captions"]
+        captions = [captions] if isinstance(captions, str) else list(captions)
+        if not all(isinstance(caption, str) for caption in captions):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise CaptionBotError(f"{where} is {line[:60]!r}; it should be an object with captions.") from error
     return captions
 
 

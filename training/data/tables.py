@@ -96,7 +96,10 @@ def parse_row(fields: Any, where: str, image: str | None = None) -> Row:
             f"{where} should name an image ({', '.join(COLUMNS['image'])}) and its caption or captions "
             f"({', '.join(COLUMNS['caption'])}) as text, and may name its split."
         )
-    return row._replace(split=row.split and split_name(row.split))
+    try:
+        return row._replace(split=row.split and split_name(row.split))
+    except CaptionBotError as error:
+        raise CaptionBotError(f"{where}: {error}") from None
 
 
 def _json_lines(path: Path) -> Iterator[Row]:

@@ -8,7 +8,6 @@ from `region_descriptions.json` as it is: formats visual-genome and visual-genom
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from training.data.files import read_json, read_text, split_by_name
 from training.detector_data import Boxes, Labelled, write_boxes
@@ -126,9 +126,10 @@ def _frame(rows: Iterable[tuple[Any, ...]], columns: Sequence[str], path: Path, 
         raise CaptionBotError(f"{path} is not in the form of Visual Genome's {form}: {error!r}.") from error
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
-    parser = argparse.ArgumentParser("python -m training.data.visual_genome", description=summary)
+    parser = Parser("python -m training.data.visual_genome", description=summary)
     parser.add_argument("folder", type=Path, help="with the JSON files of Visual Genome")
     parser.add_argument(
         "--vocabulary", type=Path, required=True, help="folder of objects_vocab.txt, attributes_vocab.txt"
@@ -138,11 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--other", action="store_true", help="a last class for all that is not in the vocabulary"
     )
     given = parser.parse_args(arguments)
-    try:
-        prepare(given.folder, given.vocabulary, given.out, given.other)
-    except CaptionBotError as error:
-        print(error, file=sys.stderr)
-        return 2
+    prepare(given.folder, given.vocabulary, given.out, given.other)
     return 0
 
 
