@@ -217,8 +217,11 @@ def _write(path: Path, tensors: Mapping[str, Tensor], storage: str) -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
-    partial.write_bytes(save(pack(tensors, storage)))  # `save_file` would let nobody else read it
-    partial.replace(path)
+    try:
+        partial.write_bytes(save(pack(tensors, storage)))  # `save_file` would let nobody else read it
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # of a disk that is full
     return path
 
 

@@ -446,6 +446,23 @@ def test_a_checkpoint_that_lacks_something_is_one_sentence(data, tmp_path, capsy
     assert "is of another captioner or stage" in capsys.readouterr().err
 
 
+def test_ctrl_c_ends_a_run_that_can_be_resumed_without_closing_tensorboard(
+    data, tmp_path, monkeypatch, capsys
+):
+    """To close it waits for a lock, which is held for ever where Ctrl-C struck as it was taken."""
+    assert main(train(data, tmp_path, "--epochs", "1")) == 0
+
+    def struck(self, *_):
+        monkeypatch.setattr(self.monitor.writer, "close", lambda: pytest.fail("it was closed"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_learn", struck)
+        assert main(train(data, tmp_path, "--epochs", "2", "--resume")) == 130
+    assert "Stopped; --resume goes on from the last checkpoint" in capsys.readouterr().err
+    assert main(train(data, tmp_path, "--epochs", "2", "--resume")) == 0
+
+
 def test_half_an_emoji_is_no_word_of_a_captioner(tmp_path):
     """A card is UTF-8, which cannot hold it."""
     captions = [tokenize("a dog \ud83d runs\ud83d")]
@@ -493,6 +510,22 @@ def test_two_processes_learn_what_one_learns(data, tmp_path):
     states = [torch.load(tmp_path / run / "checkpoint.pt", weights_only=True) for run in ("one", "two")]
     assert states[0]["best"] == pytest.approx(states[1]["best"])
     assert len(states[1]["random"]) == 2
+
+
+def test_an_average_that_finds_no_room_leaves_nothing_behind(data, tmp_path):
+    assert main(train(data, tmp_path / "run", "--epochs", "1")) == 0
+    program = (
+        "import resource, sys; from training.average import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); sys.exit(main(sys.argv[1:]))"
+    )
+    flags = [str(tmp_path / "run"), "--out", str(tmp_path / "mean")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *flags], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "The captioner could not be written" in done.stderr
+    assert "run the command again." in done.stderr
+    assert not list((tmp_path / "mean").iterdir())
 
 
 def test_the_best_epochs_are_kept_and_averaged(data, tmp_path, capsys):

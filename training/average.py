@@ -24,7 +24,7 @@ from captionbot.images import Preprocessing
 from captionbot.vocabulary import load_vocabulary
 from captionbot.weights import find_card
 from training.captioners import load_to_train
-from training.checkpoints import prepare_folder
+from training.checkpoints import prepare_folder, written
 from training.config import TrainingConfig, load_config
 from training.distributed import World, device_of
 from training.features import BlankFeatures, PixelFeatures
@@ -65,7 +65,8 @@ def average(members: Sequence[Path], out: Path, config: TrainingConfig, device: 
     scores = _validate(card, config, encoder.to(device), decoder.to(device), device)
     training = card.training | {"averaged": [str(member) for member in members], "val": scores}
     card = dataclasses.replace(card, name=config.name, training=training, largest={})
-    return cards.save(out, card, encoder, decoder)
+    with written("The captioner", out, "run the command again"):
+        return cards.save(out, card, encoder, decoder)
 
 
 def _members(run: Path) -> list[Path]:

@@ -32,29 +32,33 @@ def prepare_folder(out: Path, used: bool) -> None:
 
 
 @contextmanager
-def written(what: str, folder: Path) -> Iterator[None]:
-    """Turn what goes wrong while a file is written into a sentence; the file that was there is whole."""
+def written(what: str, folder: Path, remedy: str = "go on with --resume") -> Iterator[None]:
+    """Turn what goes wrong while a file is written into a sentence; the file that was there is whole.
+
+    remedy: what to do once there is room.
+    """
     from safetensors import SafetensorError
 
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        for partial in folder.glob("*.part"):
-            partial.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CaptionBotError(
             f"{what} could not be written to {folder} ({reason}); the last one there is whole. "
-            "Make room and go on with --resume."
+            f"Make room and {remedy}."
         ) from error
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """state: tensors, plain numbers and containers of them, so that nothing has to be unpickled."""
     partial = path.with_suffix(".part")
-    with written("The checkpoint", path.parent), partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        partial.replace(path)
+    try:
+        with written("The checkpoint", path.parent), partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

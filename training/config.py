@@ -295,7 +295,9 @@ def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, di
 
 def save_config(config: TrainingConfig, path: Path) -> None:
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    partial = path.with_suffix(".part")  # a full disk would leave nothing of the file that was there
+    partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    partial.replace(path)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

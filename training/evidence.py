@@ -31,7 +31,7 @@ from captionbot.search_options import SearchOptions
 from captionbot.types import Features, Hypothesis
 from captionbot.vocabulary import Vocabulary, load_vocabulary
 from training.captioners import load_to_train
-from training.checkpoints import prepare_folder
+from training.checkpoints import prepare_folder, written
 from training.config import MOST, TrainingConfig, check_least
 from training.distributed import World, device_of
 from training.features import BATCH, PixelFeatures, autocast
@@ -111,7 +111,8 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
     tried = {f"{weight:g}": score for weight, score in scores.items()}
     training = card.training | {"evidence": fitted | {"weight": weight, "CIDEr on val": tried}}
     card = dataclasses.replace(card, evidence={"rank": given.rank} if weight else {}, training=training)
-    return cards.save(given.out, card, encoder, decoder), scores
+    with written("The captioner", given.out, "run the command again"):
+        return cards.save(given.out, card, encoder, decoder), scores
 
 
 def bags_of_words(split: Split, vocabulary: Vocabulary) -> Tensor:

@@ -26,7 +26,7 @@ from captionbot.images import Preprocessing, squash
 from captionbot.int8 import largest_values
 from captionbot.weights import find_card, weights_folder
 from training.captioners import load_to_train
-from training.checkpoints import prepare_folder, read_weights
+from training.checkpoints import prepare_folder, read_weights, written
 from training.config import check_name
 from training.data import open_images
 from training.data.files import read_json
@@ -129,9 +129,10 @@ def export(given: argparse.Namespace) -> Path:
         raise CaptionBotError("--precision int8 needs to know how large values get; give --photos too.")
     if photos and not held:
         round_cnn(_cnn(encoder, card), photos, given.storage)
-    if given.shared and not held:
-        cards.save_part(folder / given.shared, encoder, given.storage)
-    return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
+    with written("The captioner", folder, "run the command again"):
+        if given.shared and not held:
+            cards.save_part(folder / given.shared, encoder, given.storage)
+        return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
 
 
 def _held(folder: Path, given: argparse.Namespace) -> bool:

@@ -28,8 +28,12 @@ class Monitor:
         self.world = world
         self.writer = SummaryWriter(str(folder / "tensorboard")) if world.main else None
 
-    def close(self) -> None:
-        if self.writer:
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Ctrl-C may strike while a lock of the writer is held, and to close it would then wait for ever.
+        if self.writer and kind is not KeyboardInterrupt:
             self.writer.close()
 
     def scalars(self, figures: dict[str, float], at: int) -> None:

@@ -23,6 +23,7 @@ from captionbot.encoders import GridConfig, GridEncoder, PCAConfig, PCAEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
+from training.checkpoints import written
 from training.config import TrainingConfig
 from training.distributed import device_of
 from training.evaluate import check_outputs
@@ -58,7 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     pixels, _ = cached_pixels(photos_of(config), train.names, preprocessing, Path(config.cache))
     device = device_of(given.device)
     encoder, explained = fit(grid.to(device), pixels, preprocessing, given.components, device)
-    cards.save_part(given.out, encoder, "float32")
+    with written("The PCA", given.out.parent, "run the command again"):
+        cards.save_part(given.out, encoder, "float32")
     print(f"{given.components} components explain {explained:.2%} of the variance of {len(pixels)} photos.")
     print(f"For training/configs:\n{_yaml(encoder.config, preprocessing, given.out)}", end="")
     return 0

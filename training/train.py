@@ -181,15 +181,12 @@ class Run:
             self._restore(load_checkpoint(self.out / CHECKPOINT, self.world.device))
         if self.world.main:
             save_config(self.config, self.out / "config.yaml")
-        self.monitor = Monitor(self.out, self.world)
-        try:
+        with Monitor(self.out, self.world) as self.monitor:
             while self.epoch < self.config.epochs and self.bad_epochs < self.config.patience:
                 self._train_epoch()
                 self._save()  # before the validation, so that a kill there costs no training
                 self._finish_epoch()
                 self._save()
-        finally:
-            self.monitor.close()
         self._say(f"best on val: {self.best}; the captioner is in {self.out}")
         if self.bad:
             self._say(f"{len(self.bad)} photos were left out:")
