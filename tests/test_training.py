@@ -230,6 +230,7 @@ def test_the_configurations_that_ship_load(path):
         (["--learning-rate", "-1"], "learning_rate is -1.0; give 0 or more."),
         (["--learning-rate", ".nan"], "learning_rate is nan; give a finite number."),
         (["--learning-rate", ".inf"], "learning_rate is inf; give a finite number."),
+        (["--learning-rate", "1e38"], "learning_rate is 1e+38; give 1e+30 or less."),
         (["--name", "runs/mine"], "name is 'runs/mine'; give one that can be a file's"),
         (["--flips", "maybe"], "flips is maybe; give true or false."),
         (["--std", "[0, 0, 0]"], "std is [0.0, 0.0, 0.0]; give three numbers above 0."),
@@ -269,6 +270,7 @@ def test_the_configurations_that_ship_load(path):
         (["--device", "zz"], "The device 'zz' cannot be used"),
         (["--device", "meta"], "The device 'meta' cannot be used"),
         (["--out", "/proc/x/y"], "The folder /proc/x/y cannot be made"),
+        (["--out", "/proc/self"], "The folder /proc/self cannot be written to (no permission)"),
     ],
 )
 def test_mistakes_are_one_sentence(flags, sentence, data, capsys, tmp_path):
@@ -429,7 +431,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_checkpoint_is_the_one_be
     assert main(train(data, tmp_path / "whole", *flags)) == 0
     assert main(train(data, tmp_path / "run", *flags, "--epochs", "1")) == 0
     before = (tmp_path / "run" / "checkpoint.pt").read_bytes()
-    assert main(train(data, tmp_path / "run", *flags, "--learning-rate", "1e38", "--resume")) == 2
+    assert main(train(data, tmp_path / "run", *flags, "--learning-rate", "1e30", "--resume")) == 2
     error = capsys.readouterr().err
     assert "go on with --resume from the last checkpoint" in error
     assert "nan" in error or "not finite" in error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ def prepare_folder(out: Path, used: bool) -> None:
         raise CaptionBotError(
             f"The folder {out} cannot be made ({error.strerror}); give another --out."
         ) from error
+    if not os.access(out, os.W_OK):
+        raise CaptionBotError(f"The folder {out} cannot be written to (no permission); give another --out.")
     if not used and (out / CHECKPOINT).exists():
         raise CaptionBotError(
             f"{out} has a run already; go on with it by --resume, give another --out, or put a new run in "

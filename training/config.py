@@ -41,6 +41,8 @@ MOST = {
     "max_words": ALLOWED["max_length"][2],
     "seed": 2**32 - 1,  # numpy's
     "image_size": 4096,
+    # what float32 can divide by Adam's bias correction
+    **dict.fromkeys(("learning_rate", "encoder_learning_rate"), 1e30),
 }
 SHARES = ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema", "crop", "jitter")
 # what a run with `init` takes over from it, so that these fields say nothing of the run
