@@ -23,6 +23,7 @@ from streamlit_views import ask, batch, beam, compare, regions, results, share, 
 from streamlit_views.work import Asked, Photo, Settings
 
 MAX_MEGABYTES = 20
+SEEDS = 100_000  # few enough to read one out
 
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 3rem; max-width: 1240px; }
@@ -31,6 +32,9 @@ STYLE = """<style>
     background: color-mix(in srgb, #635bff calc(var(--sure, 0%) * 0.5), transparent);
 }
 .st-key-chips [role="radiogroup"] > [aria-checked="true"] { background: #4f46e5; color: #fff; }
+/* Streamlit writes white on the primary colour, which is too light for that on the dark page. */
+[data-testid="stBaseButton-primary"], .stMultiSelect [data-baseweb="tag"] { background: #4f46e5; }
+@media (max-width: 700px) { .stTable td:first-child { min-width: 11rem; } }
 .rivals div { display: grid; grid-template-columns: 6.5rem 1fr 3rem; gap: 0.6rem; align-items: center; }
 .rivals i { background: rgb(128 128 150 / 0.18); border-radius: 4px; height: 0.6rem; }
 .rivals b { display: block; height: 100%; border-radius: 4px; background: #635bff; }
@@ -269,12 +273,21 @@ def sampling_options() -> dict[str, Any]:
             help="Draw from the likeliest words that hold this probability.",
         ),
     }
+    seed = st.number_input(
+        "Seed",
+        0,
+        SEEDS - 1,
+        0,
+        key="seed",
+        bind="query-params",
+        help="The same seed draws the same sentences.",
+    )
     st.button("Draw again", icon=":material/casino:", on_click=draw_again, width="stretch", key="draw_again")
-    return {"sample": True, "seed": st.session_state.get("seed", 0), **options}
+    return {"sample": True, "seed": seed, **options}
 
 
 def draw_again() -> None:
-    st.session_state["seed"] = random.randrange(2**31)
+    st.session_state["seed"] = random.randrange(SEEDS)
 
 
 def own_captioner() -> None:

@@ -132,6 +132,7 @@ def table(model: str, done: list[tuple[Result, str]]) -> None:
         },
         hide_index=True,
         row_height=72,
+        placeholder="",  # of a bad file
         column_config={
             "Photo": st.column_config.ImageColumn(width="small"),
             "Caption": st.column_config.TextColumn(width="large"),

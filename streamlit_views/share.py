@@ -51,8 +51,9 @@ def show(view: View) -> None:
 
 
 def link() -> str:
-    """The address of this page with all that was set."""
-    pairs = [(key, value) for key in st.query_params for value in st.query_params.get_all(key)]
+    """The address of this page with all that was set; it opens on the caption, not on this view."""
+    params = st.query_params
+    pairs = [(key, value) for key in params if key != "view" for value in params.get_all(key)]
     return f"{st.context.url or ''}{'?' if pairs else ''}{urlencode(pairs)}"
 
 

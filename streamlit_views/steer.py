@@ -30,6 +30,7 @@ def show(view: View) -> None:
             f"Instead of “{plain(view.words[t])}” say",
             range(len(rivals)),
             format_func=[_choice(word) for word in rivals].__getitem__,
+            wrap=True,
             key=f"rival {key}",
         )
     typed = st.text_input(

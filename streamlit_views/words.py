@@ -118,7 +118,13 @@ def choose_look(caption: Caption) -> Look:
             "Colours", list(COLOURS), format_func=COLOURS.__getitem__, key="colormap", bind="query-params"
         )
         if caption.grid is None:
-            st.toggle("Boxes", value=True, key="boxes", help="Draw the regions that the word looked at most.")
+            st.toggle(
+                "Boxes",
+                value=True,
+                key="boxes",
+                bind="query-params",
+                help="Draw the regions that the word looked at most.",
+            )
     return Look(shape == "Smooth", strength, colormap, shape == "Contour")
 
 

@@ -135,6 +135,14 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
     assert {"beam_size=2", "sample=A+tower"} <= set(link.split("?")[1].split("&"))
 
 
+@at("?model=top-down-flickr8k&boxes=false&view=Share")
+def test_a_link_restores_that_no_boxes_are_drawn(page: Page) -> None:
+    page.get_by_role("button", name="Heatmap").click()
+    expect(page.get_by_role("switch", name="Boxes")).not_to_be_checked()
+    link = page.get_by_text("boxes=false").inner_text()
+    assert "view=" not in link
+
+
 @at("?view=Share")
 def test_downloads(page: Page) -> None:
     for label, ending, magic in (
