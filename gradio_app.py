@@ -21,8 +21,9 @@ from gradio_views import work  # before all others: it imports ZeroGPU's spaces,
 import gradio as gr
 from PIL import Image
 
+from captionbot.errors import CaptionBotError
 from captionbot.images import load_url
-from captionbot.render import fit
+from captionbot.render import fit, plain
 from captionbot.samples import sample_photos
 from captionbot.uploads import MAX_MEGABYTES
 from gradio_views import api, draw, results
@@ -67,8 +68,13 @@ CSS = """
   #said { order: 2; }
   #asked-for { order: 3; }
   #heatmap, #places { height: auto !important; }
-  .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
+  .grid-container { grid-template-columns: 1fr !important; }
+  #tiles .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
+  #views table * { font-size: 0.75rem; }
+  #views table th > *, #views table td > * { padding-left: 0.25rem; padding-right: 0.25rem; }
 }
+#heatmap label.float { max-width: calc(100% - 5.5rem); }
+#asked-for input[type=range] { min-width: 0; }
 #views .grid-wrap { max-height: none !important; }
 #boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }
 .act { align-self: center; max-height: 3rem; min-width: fit-content !important; white-space: nowrap; }
@@ -132,21 +138,18 @@ def on_own(uploaded: list[str] | None, before: str) -> Shown:
 def on_photo(values: Shown) -> Shown:
     """Caption the photo and show the best caption; an empty page where the photo was taken away."""
     if values[photo] is None:
-        emptied = [heroes.words, *heroes.pictures, *every_word.caption_outputs, *share.caption_outputs]
-        return {
-            view: None,
-            heroes.headline: NO_PHOTO,
-            **dict.fromkeys(emptied),
-            **hidden(*answers, regions.tab),
-        }
+        return show_nothing(NO_PHOTO)
     with told():
         file, before = values[photo], values[view]
         asked = settings.chosen(values)
         if before and before.asked == (file["path"], *asked):
             return {view: before}  # a link's photo comes twice: with the page, and as it changes
-        image = work.read_upload(file["path"])
+        name = file.get("orig_name") or "photo"
+        try:
+            image = work.read_upload(file["path"], name)
+        except CaptionBotError as error:
+            return show_nothing(plain(str(error)))
         captioned, evidence = work.look(asked[0], image, *asked[1:])
-    name = file.get("orig_name") or "photo"
     seen = View(file["path"], name, *asked, fit(image), captioned, evidence)
     return {
         **every_word.show_photo(seen),
@@ -174,6 +177,24 @@ def on_chosen(seen: View | None, t: int) -> Shown:
 
 def on_rival(seen: View | None, event: gr.SelectData) -> Shown:
     return {views: gr.Tabs(selected="steer"), **steer.show_rival(present(seen), event.value)}
+
+
+def show_nothing(why: str) -> Shown:
+    """The page without a photo."""
+    emptied = [
+        heroes.words,
+        heroes.places,
+        heroes.rivals,
+        *every_word.caption_outputs,
+        *share.caption_outputs,
+    ]
+    return {
+        view: None,
+        heroes.headline: why,
+        heroes.heatmap: gr.update(value=None, label="Heatmap"),
+        **dict.fromkeys(emptied),
+        **hidden(*answers, regions.tab),
+    }
 
 
 def show_caption(seen: View) -> Shown:

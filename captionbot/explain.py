@@ -317,9 +317,10 @@ class Faithfulness:
     @property
     def reason(self) -> str:
         """The verdict's numbers, for a person."""
+        cost = "costs the word" if self.effect >= 0 else "makes the word likelier by"
         return (
-            f"Hiding the hottest quarter of the photo costs the word {self.effect:.2f} nats. Hiding "
-            f"random patches of that size cost it up to {self.random_effects.max():.2f} in "
+            f"Hiding the hottest quarter of the photo {cost} {abs(self.effect):.2f} nats of log-probability. "
+            f"Hiding random patches of that size cost it up to {self.threshold:.2f} in "
             f"{len(self.random_effects)} tries; to count, the heatmap must do better than all of them."
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
+from html import escape
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -75,3 +76,16 @@ def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:
     """The words of several sentences, those that most of them have first, and of these the longest."""
     words = dict.fromkeys(word for words in sentences for word in words)
     return sorted(words, key=lambda word: (-sum(word in words for words in sentences), -len(word)))
+
+
+def colours(curves: Iterable[str]) -> dict[str, str]:
+    """The colours in which `Faithfulness.curves` are drawn."""
+    return dict(zip(curves, ("#635bff", "#d97706", "#8a90a0"), strict=True))
+
+
+def legend(colours: dict[str, str]) -> str:
+    """HTML that says which curve is which. A legend of a chart's own is cut off on a phone."""
+    return " &ensp; ".join(
+        f'<span style="white-space:nowrap"><span style="color:{colour}">●</span> {escape(name)}</span>'
+        for name, colour in colours.items()
+    )

@@ -12,7 +12,7 @@ from captionbot import CaptionBotError, explore
 from captionbot.render import fit
 from gradio_views import api, work
 from gradio_views.draw import View
-from gradio_views.view import BUSY, PICTURES, PRIVATE, QUIET, Shown, SideBySide, original, present
+from gradio_views.view import BUSY, BUTTONS, PICTURES, PRIVATE, QUIET, Shown, SideBySide, original, present
 from gradio_views.work import told
 
 PAINTED, RECTANGLE, LOOKED = "What I paint over", "A rectangle", "What the chosen word rests on"
@@ -45,7 +45,11 @@ class Ask:
                     ]
             with gr.Column():
                 self.picture = gr.Image(
-                    label="What the model is shown", height=420, elem_id="asked", format=PICTURES
+                    label="What the model is shown",
+                    height=420,
+                    elem_id="asked",
+                    format=PICTURES,
+                    buttons=BUTTONS,
                 )
         self.said = SideBySide("The whole photo", "With that hidden")
         self.photo_outputs = [self.painting, self.picture]

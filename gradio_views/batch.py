@@ -28,7 +28,7 @@ class Batch:
             visible=False,
             headers=["photo", "name", "caption", "confidence"],
             datatype=["html", "str", "str", "str"],
-            column_widths=["14%", "22%", "50%", "14%"],
+            column_widths=["16%", "20%", "38%", "26%"],
             show_label=False,
             interactive=False,
             wrap=True,

@@ -35,7 +35,7 @@ class Compare:
             button = gr.Button("Compare", variant="primary", interactive=len(MODELS) > 1, elem_classes="act")
         self.table = gr.Dataframe(
             headers=["captioner", "caption", "confidence", "seconds"],
-            column_widths=["28%", "44%", "15%", "13%"],
+            column_widths=["24%", "29%", "27%", "20%"],
             visible=False,
             show_label=False,
             interactive=False,

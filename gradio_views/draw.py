@@ -231,7 +231,7 @@ def curves(tested: Faithfulness) -> Any:
 
     return pd.DataFrame(
         [
-            {"share of the photo, %": 100 * share, "log-probability": value, "what": name.lower()}
+            {"share of the photo, %": 100 * share, "log-probability": value, "what": name}
             for name, (shares, values) in tested.curves.items()
             for share, value in zip(shares, values, strict=True)
         ]

@@ -45,4 +45,5 @@ def build(tab: gr.Tab) -> None:
             visible=found is not None,
             elem_id="shots",
         )
-    gr.on([tab.select, way.input, way_of.input], draw.shots, [way, way_of], shots, **QUIET)
+    if found is not None:
+        gr.on([tab.select, way.input, way_of.input], draw.shots, [way, way_of], shots, **QUIET)

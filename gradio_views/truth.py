@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
+from captionbot import pages
 from captionbot.learn import HEATMAP_TEST
 from captionbot.render import word_overlay
 from gradio_views import draw, work
@@ -27,18 +28,21 @@ class Truth:
                 format=PICTURES,
                 show_label=False,
                 columns=2,
-                height=320,
+                height="auto",
                 object_fit="contain",
                 allow_preview=False,
+                min_width=480,
             )
-            self.curves = gr.LinePlot(
-                x="share of the photo, %",
-                y="log-probability",
-                color="what",
-                color_title=" ",
-                height=320,
-                show_label=False,
-            )
+            with gr.Column(min_width=320):
+                self.legend = gr.HTML()
+                self.curves = gr.LinePlot(
+                    x="share of the photo, %",
+                    y="log-probability",
+                    color="what",
+                    colors_in_legend=[],
+                    height=320,
+                    show_label=False,
+                )
         self.verdicts = gr.Dataframe(
             headers=["word", "rests on its heatmap", "lost, nats", "must be above"],
             interactive=False,
@@ -57,7 +61,7 @@ class Truth:
         self.button.click(
             self.on_test,
             view,
-            [view, self.verdict, self.row, self.curves, self.pictures],
+            [view, self.verdict, self.row, self.legend, self.curves, self.pictures],
             **PRIVATE,
             **BUSY,
         )
@@ -76,7 +80,8 @@ class Truth:
             self.view: seen,
             self.verdict: gr.update(visible=True, value=draw.verdict(tested)),
             self.row: gr.update(visible=True),
-            self.curves: draw.curves(tested),
+            self.legend: f"<small>{pages.legend(pages.colours(tested.curves))}</small>",
+            self.curves: gr.update(value=draw.curves(tested), color_map=pages.colours(tested.curves)),
             self.pictures: [
                 (word_overlay(seen.photo, shown.looked, seen.t), f"“{word}”: {shown.label}")
                 for shown in (seen.evidence, seen.missed)

@@ -6,14 +6,11 @@ import gradio as gr
 
 from gradio_views import draw
 from gradio_views.draw import SURENESS, View
-from gradio_views.view import PICTURES, Shown
+from gradio_views.view import BUTTONS, PICTURES, Shown
 
 
 class Heroes:
-    """The best caption beside the photo, and the word of it that is chosen.
-
-    pictures: what is drawn of that word.
-    """
+    """The best caption beside the photo, and the word of it that is chosen."""
 
     def __init__(self) -> None:
         self.headline = gr.Markdown(elem_id="headline")
@@ -27,7 +24,7 @@ class Heroes:
             self.heatmap = gr.Image(
                 label="Heatmap",
                 height=460,
-                buttons=["download", "fullscreen"],
+                buttons=BUTTONS,
                 elem_id="heatmap",
                 format=PICTURES,
             )
@@ -38,9 +35,9 @@ class Heroes:
             self.rivals = gr.Label(
                 label="Nearly said: click to hear it", elem_id="rivals", scale=2, min_width=280
             )
-        self.pictures = [self.heatmap, self.places, self.rivals]
+        pictures = [self.heatmap, self.places, self.rivals]
         self.caption_outputs = [self.headline, self.words]
-        self.word_outputs = [self.word, *self.pictures]
+        self.word_outputs = [self.word, *pictures]
 
     def show_caption(self, seen: View) -> Shown:
         return {self.headline: draw.headline(seen.caption), self.words: draw.chips(seen.caption)}
@@ -65,6 +62,7 @@ class EveryWord:
             columns=6,
             fit_columns=False,
             height="auto",
+            elem_id="tiles",
             object_fit="contain",
             allow_preview=False,
             buttons=["download_all"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from collections.abc import Iterator, Sequence
@@ -181,11 +182,16 @@ def told() -> Iterator[None]:
         raise gr.Error(str(error), print_exception=False) from error
 
 
-def read_upload(path: str) -> Image.Image:
-    """The photo of an upload. Not as Gradio reads it, which takes fewer kinds of image and forgets EXIF."""
+def read_upload(path: str, name: str = "This photo") -> Image.Image:
+    """The photo of an upload. Not as Gradio reads it, which takes fewer kinds of image and forgets EXIF.
+
+    name: what a mistake calls it.
+    """
     if Path(path).stat().st_size > MAX_PHOTO_MEGABYTES * 1_000_000:
-        raise CaptionBotError(f"This photo is larger than {MAX_PHOTO_MEGABYTES} MB: make it smaller.")
-    return load_image(Path(path).read_bytes())
+        raise CaptionBotError(f"{name} is larger than {MAX_PHOTO_MEGABYTES} MB: make it smaller.")
+    file = io.BytesIO(Path(path).read_bytes())
+    file.name = name
+    return load_image(file)
 
 
 @on_gpu

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import streamlit as st
 
-from captionbot import render
+from captionbot import pages, render
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Faithfulness
 from captionbot.learn import HEATMAP_TEST
@@ -61,13 +59,8 @@ def curves(tested: Faithfulness) -> None:
         for name, (shares, values) in tested.curves.items()
         for share, value in zip(shares, values, strict=True)
     ]
-    colours = {"domain": list(tested.curves), "range": ["#635bff", "#d97706", "#8a90a0"]}
-    # A legend of the chart's own would take most of a phone's height.
-    legend = " &ensp; ".join(
-        f'<span style="color:{colour}">●</span> {escape(name)}'
-        for name, colour in zip(*colours.values(), strict=True)
-    )
-    st.html(f"<small>{legend}</small>")
+    colours = pages.colours(tested.curves)
+    st.html(f"<small>{pages.legend(colours)}</small>")
     st.vega_lite_chart(
         {
             "data": {"values": lines},
@@ -78,7 +71,7 @@ def curves(tested: Faithfulness) -> None:
                 "color": {
                     "field": "what",
                     "type": "nominal",
-                    "scale": colours,
+                    "scale": {"domain": list(colours), "range": list(colours.values())},
                     "legend": None,
                 },
             },

@@ -414,6 +414,13 @@ def test_words_asked_together_are_those_asked_alone(tiny: Captioner, photo: Imag
         faithfulness(tiny, photo, caption, [99])
 
 
+def test_a_word_that_hiding_helps_is_said_to_be_likelier() -> None:
+    assert "costs the word 0.50 nats" in word_of(0.5, 1).reason
+    helped = word_of(-0.5, -1).reason
+    assert "makes the word likelier by 0.50 nats" in helped
+    assert "cost it up to 0.00 in" in helped
+
+
 def test_shares_by_part_of_speech() -> None:
     first = [word_of(1, 0, word="a"), word_of(1, 0, word="dog"), word_of(0, 1, word="runs")]
     second = [word_of(0, 1, word="a"), word_of(1, 0, word="ball")]

@@ -387,6 +387,8 @@ def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypat
     draw = page.app.draw
     assert draw.gallery()[0] is None
     assert draw.shots("Best", "one") == []
+    # A choice among none is an error to Gradio.
+    assert "shots" not in {fn.fn.__name__ for fn in page.app.demo.fns.values() if fn.fn}
     captions = {"one": {"text": "a dog", "CIDEr": 0.25}, "two": {"text": "a cat", "CIDEr": 0.5}}
     shots = [
         {"photo": name, "references": ["a fox"], "captions": captions} for name in (photo.name, "no.png")
@@ -513,6 +515,16 @@ def test_a_photo_that_is_too_large_is_a_sentence(page, tmp_path):
         file.truncate(30_000_000)
     answer = page.client.predict(image=handle_file(large), api_name="/caption")
     assert answer["error"] == "This photo is larger than 20 MB: make it smaller."
+
+
+def test_a_photo_that_cannot_be_read_is_named_on_an_empty_page(page, broken):
+    app = page.app
+    controls = {control: control.value for control in app.settings.controls.values()}
+    file = {"path": str(broken), "orig_name": "diary.jpg"}
+    shown = app.on_photo({app.photo: file, app.view: None, **controls})
+    assert "diary.jpg is empty or not an image" in shown[app.heroes.headline]
+    assert shown[app.heroes.heatmap] == app.gr.update(value=None, label="Heatmap")
+    assert shown[app.view] is None
 
 
 def test_an_abandoned_page_says_so(page):

@@ -150,4 +150,9 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     expect(headline(page)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    buttons = page.locator("#heatmap .icon-button-wrapper").bounding_box()
+    label = page.locator("#heatmap label.float").bounding_box()
+    assert buttons is not None
+    assert label is not None
+    assert label["x"] + label["width"] <= buttons["x"]
     page.screenshot(path=ARTEFACTS / "gradio-phone.png", full_page=True)
