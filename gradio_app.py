@@ -73,7 +73,7 @@ CSS = """
   #views table * { font-size: 0.75rem; }
   #views table th > *, #views table td > * { padding-left: 0.25rem; padding-right: 0.25rem; }
 }
-#heatmap label.float { max-width: calc(100% - 5.5rem); }
+#heatmap label.float, #boxes label.float { max-width: calc(100% - 5.5rem); }
 #asked-for input[type=range] { min-width: 0; }
 #views .grid-wrap { max-height: none !important; }
 #boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }

@@ -90,7 +90,8 @@ def _prefixes(prefix: Prefix, batch: int, max_length: int) -> list[list[int]]:
     longest = max(map(len, prefixes), default=0)
     if longest > max_length:
         raise CaptionBotError(
-            f"prefix has {longest} words and max_length is {max_length}; shorten it or raise max_length."
+            f"The caption would begin with {longest} words, and may have {max_length} (max_length): "
+            "give fewer words, or allow more."
         )
     return prefixes
 

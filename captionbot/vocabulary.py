@@ -91,7 +91,8 @@ class Vocabulary:
         for word in words:
             if word not in self.ids or self.ids[word] < len(SPECIAL_TOKENS):
                 raise CaptionBotError(
-                    f"This captioner does not know the word '{word}'; try {self._near(word)} instead."
+                    f"This captioner does not know the word '{detokenize([word])}'; "
+                    f"try {self._near(word)} instead."
                 )
         return self.encode(words)
 
@@ -104,7 +105,7 @@ class Vocabulary:
 
         words = self.tokens[len(SPECIAL_TOKENS) :]
         near = difflib.get_close_matches(word, words, n=3, cutoff=0.6) or words[:3]
-        return " or ".join(f"'{word}'" for word in near)
+        return " or ".join(f"'{detokenize([word])}'" for word in near)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from gradio_views.draw import CHANGED, View
 Shown = dict[Any, Any]  # a value for every component that changes
 
 PICTURES = "jpeg"  # Gradio's own choice, WebP, takes several times as long to write
-BUTTONS = ["download", "fullscreen"]  # not Gradio's "share", which sends the photo to another site
-STALE = "This page was left alone for too long: caption the photo again."
+BUTTONS: list[Any] = ["download", "fullscreen"]  # not Gradio's "share", which sends the photo to another site
+STALE = "There is no photo here, or this page was left alone for too long: caption a photo first."
 
 # How events are handled.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}

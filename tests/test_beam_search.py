@@ -653,7 +653,7 @@ def test_options_that_cannot_be_are_refused_in_a_sentence(options, message):
     ("arguments", "message"),
     [
         ({"prefix": [2, EOS]}, "prefix holds the end of the sentence, id 1"),
-        ({"prefix": [2] * 21}, "prefix has 21 words and max_length is 20"),
+        ({"prefix": [2] * 21}, "The caption would begin with 21 words, and may have 20"),
         ({"prefix": [5]}, "prefix holds the id 5; give ids that the decoder knows, 0 to 4"),
         ({"prefix": [[2], [-1]]}, "prefix holds the id -1"),
         ({"prefix": [[2]]}, "prefix holds 1 lists for 2 images"),

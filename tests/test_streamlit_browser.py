@@ -73,6 +73,8 @@ def test_upload_a_photo_and_click_a_word(page: Page) -> None:
     page.get_by_role("radiogroup", name="Click a word").get_by_role("radio").nth(1).click()
     expect(hero).not_to_have_attribute("src", shown)
     expect(page.get_by_text(f"“{chips(page)[1]}” had a probability of")).to_be_visible()
+    chosen = page.get_by_role("radiogroup", name="Click a word").get_by_role("radio", checked=True)
+    expect(chosen).to_have_css("background-color", "rgb(79, 70, 229)")  # the pointer is still on it
     page.wait_for_function("document.querySelector('[data-testid=stImage] img').naturalWidth > 200")
     page.screenshot(path=ARTEFACTS / "streamlit.png")
 

@@ -41,6 +41,8 @@ def test_a_word_outside_the_vocabulary_is_answered_with_near_ones():
     vocabulary = Vocabulary.build([["dog", "dogs", "beach", "snow"]])
     with pytest.raises(CaptionBotError, match="does not know the word 'doog'; try 'dog'"):
         vocabulary.require(["doog"])
+    with pytest.raises(CaptionBotError, match=r"the word '\['"):  # as it was typed
+        vocabulary.require(["-lsb-"])
     with pytest.raises(CaptionBotError, match=EOS):  # special tokens are no words
         vocabulary.require([EOS])
 
