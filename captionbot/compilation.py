@@ -4,8 +4,8 @@ coming. Compiled, what lies between two products is one kernel.
 
 from __future__ import annotations
 
+import logging
 import os
-import warnings
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from captionbot.decoders.base import Decoder, State
 
+_LOG = logging.getLogger(__name__)
 VARIABLE = "CAPTIONBOT_COMPILE"
 _KINDS = (
     64  # of batches that are compiled apart: one photo and several, one beam and several, a full cache...
@@ -40,7 +41,7 @@ def compile_steps(decoder: Decoder) -> None:
             return compiled(token_ids, state)
         except torch._dynamo.exc.TorchDynamoException as error:
             why = str(error).strip().partition("\n")[0]
-            warnings.warn(f"torch cannot compile this decoder and runs it as it is: {why}", stacklevel=2)
+            _LOG.warning("torch cannot compile this decoder and runs it as it is: %s", why)
             decoder.step = plain  # type: ignore[method-assign]
             return plain(token_ids, state)
 

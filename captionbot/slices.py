@@ -14,8 +14,8 @@ from torch import Tensor
 from captionbot.linear import Product
 
 _LARGEST = 127
-# By how many slices there are. Numbers between 2**23 and 2**24 in fp32 are whole, and their lower bytes are the
-# digits of what they have more than 2**23.
+# By how many slices there are. Numbers between 2**23 and 2**24 in fp32 are whole, and their lower bytes are
+# the digits of what they have more than 2**23.
 _ZERO = {
     2: 128,
     3: 64,
