@@ -38,6 +38,15 @@ def searched_without_evidence(features, beams):
     return plain, decoder
 
 
+def test_evidence_is_not_rounded_where_a_gpu_rounds():
+    layer, features = random_evidence(12), some_features(8)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = layer.words(layer.reduce(features.values.mean(1)))
+        found = layer(features)
+    assert torch.equal(found, layer(features))
+    assert not torch.equal(rounded.float(), found)
+
+
 def test_finished_sentences_are_ranked_by_probability_and_evidence():
     features = some_features(8)
     plain, decoder = searched_without_evidence(features, 5)

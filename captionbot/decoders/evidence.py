@@ -7,6 +7,7 @@ with it than by their probability alone (section 5, there). `training.evidence` 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from captionbot.decoders.attention import mean_annotation
@@ -27,6 +28,8 @@ class WordEvidence(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """B images -> (B, V)."""
-        mean = mean_annotation(features.values.float(), features.mask)
-        evidence: Tensor = self.words(self.reduce(mean))
+        device = features.values.device.type
+        with torch.autocast(device, enabled=False):  # sentences of a beam differ by little
+            mean = mean_annotation(features.values.float(), features.mask)
+            evidence: Tensor = self.words(self.reduce(mean))
         return evidence
