@@ -41,7 +41,7 @@ def searched_without_evidence(features, beams):
 def test_evidence_is_not_rounded_where_a_gpu_rounds():
     layer, features = random_evidence(12), some_features(8)
     with torch.autocast("cpu", torch.bfloat16):
-        rounded = layer.words(layer.reduce(features.values.mean(1)))
+        rounded = layer.words(layer.reduce(features.values.float().mean(1)))
         found = layer(features)
     assert torch.equal(found, layer(features))
     assert not torch.equal(rounded.float(), found)
