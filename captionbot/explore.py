@@ -84,6 +84,7 @@ def steer(
 
 
 LENGTHS = ("shorter", "as it is", "longer")
+_BEAMS = 64  # to look for a shorter sentence with: of 40 photos, 1 breaks off ("in the") instead of 12
 
 
 def of_length(options: SearchOptions, length: str, said: int, begun: int = 0) -> SearchOptions:
@@ -96,8 +97,12 @@ def of_length(options: SearchOptions, length: str, said: int, begun: int = 0) ->
     if length not in LENGTHS:
         raise CaptionBotError(f"'{length}' is no length to ask for; choose one of {', '.join(LENGTHS)}.")
     if length == "shorter":
-        longest = max(said - 1, begun, 1)
-        return replace(options, max_length=longest, min_length=min(options.min_length, longest))
+        longest, groups = max(said - 1, begun, 1), options.num_groups
+        # Few beams hold no sentence that ends so soon, only the beginnings of longer ones.
+        beams = options.beam_size if options.sample else max(options.beam_size, _BEAMS // groups * groups)
+        return replace(
+            options, beam_size=beams, max_length=longest, min_length=min(options.min_length, longest)
+        )
     if length == "longer":
         return replace(options, min_length=said + 1, max_length=max(options.max_length, said + 6))
     return options

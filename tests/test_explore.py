@@ -9,8 +9,8 @@ from PIL import Image
 from test_explain import caption_of, grid_caption
 from test_streamlit_app import build_observant_captioner
 
-from captionbot import CaptionBotError, Captioner, explore
-from captionbot.explore import END
+from captionbot import CaptionBotError, Captioner, SearchOptions, explore
+from captionbot.explore import END, of_length
 from captionbot.types import Features, Size
 
 PHOTO = Image.effect_noise((60, 40), 80).convert("RGB")
@@ -109,6 +109,24 @@ def test_looked_at_takes_the_fewest_places(share: float, places: list[int]) -> N
     caption = grid_caption([[0.05, 0.1, 0.15, 0.2, 0.3, 0.1, 0.06, 0.04]])
     assert explore.looked_at(caption, 0, share).tolist() == places
     assert sorted(explore.looked_at(caption, 0, 1.0).tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize(
+    ("options", "beams"),
+    [
+        ({}, 64),
+        ({"beam_size": 80}, 80),
+        ({"beam_size": 6, "num_groups": 3, "diversity_penalty": 0.5}, 63),
+        ({"sample": True}, 5),
+    ],
+)
+def test_a_shorter_sentence_is_looked_for_with_many_beams(options, beams: int) -> None:
+    shorter = of_length(SearchOptions(**options), "shorter", said=4)
+    assert (shorter.beam_size, shorter.max_length) == (beams, 3)
+    assert of_length(SearchOptions(**options), "shorter", said=4, begun=5).max_length == 5
+    assert of_length(SearchOptions(**options), "longer", said=4).min_length == 5
+    with pytest.raises(CaptionBotError, match="'tiny' is no length to ask for; choose one of shorter"):
+        of_length(SearchOptions(), "tiny", said=4)
 
 
 def test_hide_paints_boxes_in_the_mean_colour() -> None:
