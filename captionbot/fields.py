@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 def check_fields(record: Any) -> None:
     """TypeError where a field of a dataclass does not have its declared type, or a number is below 0.
 
-    Understood are plain types, unions, and tuples and dicts of them.
+    Understood are plain types, unions, and tuples (lists, in JSON) and dicts of them.
     """
     for name, hint in get_type_hints(type(record)).items():
         value = getattr(record, name)
@@ -27,7 +27,7 @@ def _fits(value: Any, hint: Any) -> bool:
         number = isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
         return number and 0 <= value < inf
     if kind is tuple:
-        fits = isinstance(value, tuple) and (... in inside or len(value) == len(inside))
+        fits = isinstance(value, tuple | list) and (... in inside or len(value) == len(inside))
         return fits and all(_fits(one, inside[0]) for one in value)
     if kind is dict:
         return isinstance(value, dict) and all(_fits(one, inside[1]) for one in value.values())

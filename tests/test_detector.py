@@ -227,7 +227,7 @@ def test_training_learns_and_a_resumed_run_ends_where_a_whole_one_does(squares, 
 
 def test_a_run_without_a_whole_batch_is_refused(squares, tmp_path):
     config = training.load_detector_config(str(squares / "config.yaml"), batch_size=29)
-    with pytest.raises(CaptionBotError, match="has 28 training photos, fewer than a batch"):
+    with pytest.raises(CaptionBotError, match="has 28 photos of the split train; give no more"):
         training.Trainer(config, tmp_path, torch.device("cpu"))
 
 
@@ -284,7 +284,7 @@ def test_a_learning_rate_may_be_written_as_people_do(tmp_path):
     ("call", "sentence"),
     [
         (lambda folder: training.load_detector_config("flickr8k", epochs=0), "epochs is 0; give 1 or more"),
-        (lambda folder: training.DetectorConfig(ema="fast"), "ema is 'fast'; give a number"),
+        (lambda folder: training.DetectorConfig(ema="fast"), "ema is fast; give a number"),
         (
             lambda folder: training.load_detector_config("flickr9k"),
             "There is no configuration 'flickr9k'; choose one of",

@@ -160,8 +160,8 @@ class Trainer:
         self.boxes = [b for b in read_boxes(Path(config.boxes)) if b.split == "train"]
         if len(self.boxes) < config.batch_size:
             raise CaptionBotError(
-                f"{config.boxes} has {len(self.boxes)} training photos, fewer than a batch; label more, or "
-                "give a batch_size that is no larger."
+                f"batch_size is {config.batch_size}, and {config.boxes} has {len(self.boxes)} photos of the "
+                "split train; give no more than that, or label more photos."
             )
         self.pixels = photos(config, self.detector, self.boxes)
         rates = ((backbone, config.backbone_learning_rate), (self.detector.net, config.learning_rate))
@@ -171,11 +171,6 @@ class Trainer:
             seen.update(parameters)
             groups.append({"params": parameters, "lr": rate, "peak": rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        if len(self.boxes) < config.batch_size:
-            raise CaptionBotError(
-                f"batch_size is {config.batch_size}, and {config.boxes} has {len(self.boxes)} photos of the "
-                "split train; give no more than that, or label more photos."
-            )
         self.steps = config.epochs * (len(self.boxes) // config.batch_size)
         self.step = 0
 
