@@ -90,9 +90,13 @@ def _filled(weights: np.ndarray, boxes: np.ndarray, width: int, height: int) -> 
 
 def _smoothed(weights: np.ndarray, boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     """(rows, columns) weights, (rows, columns, 4) boxes in pixels -> (height, width)."""
+    from torch import from_numpy
+
     across = _blend(boxes[0, :, 0], boxes[0, :, 2], width)
     down = _blend(boxes[:, 0, 1], boxes[:, 0, 3], height)
-    return down @ weights @ across.T
+    # Not by numpy: the threads of its OpenBLAS wait by spinning, and beside another process everything after
+    # them took twice as long.
+    return (from_numpy(down) @ from_numpy(weights) @ from_numpy(across).T).numpy()
 
 
 def _blend(starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
