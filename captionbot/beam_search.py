@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import lru_cache
 from math import inf
 from typing import NamedTuple
 
@@ -127,9 +128,10 @@ def beam_search(
         staying = None
         if (step + 1) % STEPS_PER_CHECK[device.type] == 0 or step == options.max_length:
             running = (beams.totals > -inf).any(1)
-            if not running.any():
+            count = int(running.sum())
+            if not count:
                 break
-            if not running.all():
+            if count < len(running):
                 staying = running.nonzero().squeeze(1)
                 rows, beams = rows[staying], _Beams(*(values[staying] for values in beams))
         state = state.select(rows.flatten(), staying)
@@ -221,11 +223,17 @@ def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return found, places
     table = values[..., : rows * columns].unflatten(-1, (rows, columns))
     chosen = table.amax(-2).topk(count).indices.unsqueeze(-2)  # (..., 1, count)
-    places = torch.arange(0, rows * columns, columns, device=values.device).unsqueeze(1) + chosen
-    rest = torch.arange(rows * columns, values.shape[-1], device=values.device)
-    places = torch.cat([places.flatten(-2), rest.expand(*values.shape[:-1], -1)], -1)
+    starts = _numbers(0, rows * columns, columns, values.device).unsqueeze(1)
+    rest = _numbers(rows * columns, values.shape[-1], 1, values.device)
+    places = torch.cat([(starts + chosen).flatten(-2), rest.expand(*values.shape[:-1], -1)], -1)
     found, best = values.gather(-1, places).topk(count)
     return found, places.gather(-1, best)
+
+
+@lru_cache
+def _numbers(start: int, stop: int, step: int, device: torch.device) -> Tensor:
+    """`torch.arange`, kept from step to step; nothing is to be written into it."""
+    return torch.arange(start, stop, step, device=device)
 
 
 def _draw(
@@ -258,7 +266,7 @@ def _fates(keys: Tensor, token_ids: Tensor, width: int, eos_id: int) -> Tensor:
     """Fates of (..., M) continuations, best first: ends among the first `width` end, the first `width`
     others are kept."""
     ends = token_ids == eos_id
-    rank = torch.arange(keys.shape[-1], device=keys.device)
+    rank = _numbers(0, keys.shape[-1], 1, keys.device)
     kept = ends.logical_not().cumsum(-1) <= width  # where it is no end; what cannot happen comes last
     if width == 1:  # greedy: no second best goes on where the sentence ended
         kept &= rank == 0
@@ -306,7 +314,7 @@ def _follow(
     token_ids, parents, totals = (values.gather(-1, order).flatten(1) for values in followed)
     before = beams.words.gather(1, parents[..., None].expand(-1, -1, beams.words.shape[-1]))
     words = torch.cat([before, token_ids.where(alive, eos_id)[..., None]], -1)
-    sources = parents + rows * torch.arange(images, device=parents.device)[:, None]
+    sources = parents + _numbers(0, rows * images, rows, parents.device)[:, None]
     return sources, _Beams(beams.images, words, totals.where(alive, -inf), finished)
 
 
@@ -324,7 +332,8 @@ class _Record:
         self.images.append(beams.images)
         self.weighed.append(weighed)
         alphas = alphas.unflatten(0, beams.totals.shape)
-        self.alphas.append(pad(alphas, (0, 0, 0, self.options.width - alphas.shape[1])))
+        missing = self.options.width - alphas.shape[1]
+        self.alphas.append(pad(alphas, (0, 0, 0, missing)) if missing else alphas)
 
     def search(self, evidence: Tensor | None) -> Search:
         """The record on the CPU, without the steps in which nothing ran. evidence: (B, V) of words."""

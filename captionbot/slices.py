@@ -40,14 +40,15 @@ def stored_integers(weight: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def cut(rows: Tensor, count: int = 3) -> tuple[Tensor, Tensor]:
-    """(N, D) -> slices (count, N, D) uint8, the finest first, and (N, 1) what the coarsest counts in.
+    """(N, D) -> slices (count, N, D) uint8, the finest first, and (N, 1) the largest number of each row.
 
-    Adding is all that cuts. count: 3, as fine as fp32, or 2.
+    Adding is all that cuts. The coarsest slice counts in 256^(count - 1) / `_STEPS` of the largest number.
+    count: 3, as fine as fp32, or 2.
     """
     size = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30)
-    digits = torch.addcmul(_SHIFT[count], rows, _STEPS[count] / size)
-    slices = digits.view(torch.uint8).unflatten(1, (-1, 4))[..., :count].permute(2, 0, 1).contiguous()
-    return slices, size.mul_(256 ** (count - 1) / _STEPS[count])
+    digits = torch.addcdiv(_SHIFT[count], rows, size, value=_STEPS[count])
+    bytes_of_each = (count, *rows.shape), (1, 4 * rows.shape[1], 4)
+    return digits.view(torch.uint8).as_strided(*bytes_of_each).contiguous(), size
 
 
 class SlicedLinear(Product):
@@ -69,8 +70,7 @@ class SlicedLinear(Product):
 
     def product(self, x: Tensor) -> Tensor:
         rows = x.float().reshape(-1, x.shape[-1])
-        parts = [self._of(some) for some in rows.split(_ROWS)]
-        y = parts[0] if len(parts) == 1 else torch.cat(parts)
+        y = self._of(rows) if len(rows) <= _ROWS else torch.cat([self._of(some) for some in rows.split(_ROWS)])
         return y.view(*x.shape[:-1], -1).to(x.dtype)
 
     def _of(self, rows: Tensor) -> Tensor:
@@ -82,14 +82,15 @@ class SlicedLinear(Product):
     def _product(self, slices: Tensor) -> Tensor:
         """(S, N, D) uint8 -> (N, E)."""
         count, rows, _ = slices.shape
+        unit = 256 ** (count - 1) / _STEPS[count]
         if rows * len(self.whole) <= _FEW:
-            *finer, y = self._multiply(slices.flatten(0, 1), 1.0).view(count, rows, -1)
+            *finer, y = self._multiply(slices.flatten(0, 1), unit).view(count, rows, -1).unbind()
             for i, part in enumerate(reversed(finer), 1):
                 y = y.add_(part, alpha=2.0 ** (-8 * i))
             return y
-        y = self._multiply(slices[0], 2.0 ** (8 * (1 - count)))  # the smallest first
+        y = self._multiply(slices[0], unit * 2.0 ** (8 * (1 - count)))  # the smallest first
         for i in range(1, count):
-            y = self._multiply(slices[i], 2.0 ** (8 * (i - count + 1)), y)
+            y = self._multiply(slices[i], unit * 2.0 ** (8 * (i - count + 1)), y)
         return y
 
     def _multiply(self, whole: Tensor, factor: float, added: Tensor | None = None) -> Tensor:
