@@ -70,7 +70,8 @@ class SlicedLinear(Product):
 
     def product(self, x: Tensor) -> Tensor:
         rows = x.float().reshape(-1, x.shape[-1])
-        y = self._of(rows) if len(rows) <= _ROWS else torch.cat([self._of(some) for some in rows.split(_ROWS)])
+        many = len(rows) > _ROWS
+        y = torch.cat([self._of(some) for some in rows.split(_ROWS)]) if many else self._of(rows)
         return y.view(*x.shape[:-1], -1).to(x.dtype)
 
     def _of(self, rows: Tensor) -> Tensor:
