@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _HOMES = {
-    "A cheetah": ("gradio", "media_assets/images/cheetah1.jpg"),
+    "A lion": ("gradio", "media_assets/images/lion.jpg"),  # first what is captioned best
     "A tower": ("gradio", "media_assets/images/tower.jpg"),
-    "A lion": ("gradio", "media_assets/images/lion.jpg"),
+    "A cheetah": ("gradio", "media_assets/images/cheetah1.jpg"),
 }
 
 

@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH"),
     pytest.mark.skipif(not sample_photos(), reason="needs the photos that gradio carries"),
 ]
-CHEETAH, TOWER, LION = sample_photos().values()
+LION, TOWER, CHEETAH = sample_photos().values()
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def test_a_table_without_paths_is_refused(weights, tmp_path, columns, sentence):
     [
         ({"beam_size": 0}, "beam_size is 0"),
         ({"banned_words": ["zebra"]}, "does not know the word 'zebra'"),
-        ({"prefix": "a " * 50}, "prefix has 50 words"),
+        ({"prefix": "a " * 50}, "The caption would begin with 50 words"),
     ],
 )
 def test_options_are_tried_before_anything_is_written(weights, tmp_path, options, sentence):
