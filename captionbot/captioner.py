@@ -78,8 +78,7 @@ class Captioner:
         captioner = cls(card, encoder, decoder, chosen)
         if compiled is None:
             compiled = compilation.asked_for()
-        if compiled:
-            compilation.compile_steps(captioner.decoder)
+        compiled = compiled and compilation.compile_steps(captioner.decoder)
         if chosen.type == "cpu":
             captioner._pack(arithmetic.choose(precision), decoder=not compiled)
         return captioner

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 VARIABLE = "CAPTIONBOT_COMPILE"
-_KINDS = (
-    64  # of batches that are compiled apart: one photo and several, one beam and several, a full cache...
-)
+_KINDS = 64  # of batches that are compiled apart: one photo and several, one beam and several, with masks...
 
 
 def asked_for() -> bool:
@@ -25,12 +23,16 @@ def asked_for() -> bool:
     return os.environ.get(VARIABLE, "") not in ("", "0")
 
 
-def compile_steps(decoder: Decoder) -> None:
-    """Let torch compile what `decoder.step` computes; its equations stay where they are, and its words too.
+def compile_steps(decoder: Decoder) -> bool:
+    """Let torch compile what `decoder.step` computes, whose equations and words stay; whether it can be.
 
     Each kind of batch is compiled when it first comes, some of half a minute each. Where torch cannot
-    compile, for want of a C++ compiler as a rule, it says so once and goes on without.
+    compile, for want of a C++ compiler as a rule, or a decoder's steps cannot be, the log says so and they
+    run as they are.
     """
+    if not decoder.compiles:
+        _LOG.warning("%s has a cache that torch does not compile: it runs as it is", type(decoder).__name__)
+        return False
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(_KINDS, torch._dynamo.config.recompile_limit)
@@ -46,3 +48,4 @@ def compile_steps(decoder: Decoder) -> None:
             return plain(token_ids, state)
 
     decoder.step = step  # type: ignore[method-assign]
+    return True

@@ -50,9 +50,11 @@ class Decoder(nn.Module, ABC):
     evidence: what finished sentences are ranked with beside their probability, where it was fitted.
     attends: whether alphas are attention, which tells the places apart where there are several; else
         they are uniform, and what a word rests on has to be asked in another way.
+    compiles: whether torch can compile its steps; a cache that grows by a word at each is too much for it.
     """
 
     attends: bool = True
+    compiles: bool = True
 
     def __init__(self, config: Any = None) -> None:
         super().__init__()

@@ -233,6 +233,8 @@ class GPT2PrefixDecoder(Decoder):
     (unless they are re-inserted); and "strips" cannot tell places above each other apart.
     """
 
+    compiles = False
+
     def __init__(self, config: GPT2PrefixConfig) -> None:
         super().__init__(config)
         self.normalise = nn.LayerNorm(config.feature_size)

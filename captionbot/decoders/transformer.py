@@ -132,6 +132,8 @@ class ScratchTransformerLayer(nn.Module):
 class TransformerDecoder(Decoder):
     """Words attend to the words before them, through one `Cache` a layer, and to the places."""
 
+    compiles = False
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
         size = config.embedding_size
