@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 VARIABLE = "CAPTIONBOT_COMPILE"
-_KINDS = 64  # of batches that are compiled apart: one photo and several, one beam and several, with masks...
+_KINDS = 64  # of batches that are compiled apart: one photo and several, one beam and several, masks
 
 
 def asked_for() -> bool:
