@@ -6,7 +6,6 @@ its kernels, by torch's profiler, against that of a run without a profiler.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from functools import partial
 from itertools import cycle, islice
@@ -25,17 +24,17 @@ from captionbot.images import squash
 BEAMS, DIFFERENT = 5, 64
 
 
-def measure(model: str | None, rounds: int, quick: bool, device: str = "auto") -> list[Row]:
+def measure(model: str | None, rounds: int, quick: bool) -> list[Row]:
     """Photos a second at beam 5 on the fastest device, compiled too where that is a GPU."""
-    captioners = {"as it is": Captioner.from_pretrained(model, device, compiled=False)}
+    captioners = {"as it is": Captioner.from_pretrained(model, compiled=False)}
     plain = captioners["as it is"]
     kind = plain.device.type
     if kind == "cuda":
-        captioners["compiled"] = Captioner.from_pretrained(model, device, compiled=True)
+        captioners["compiled"] = Captioner.from_pretrained(model, compiled=True)
     batch = BATCH[kind]
     count = batch * (1 if quick else 16 if kind == "cuda" else 4)
     different = [
-        Image.fromarray(squash(load_image(io.BytesIO(photo(n))), plain.preprocessing))
+        Image.fromarray(squash(load_image(photo(n)), plain.preprocessing))
         for n in range(min(count, DIFFERENT))
     ]
     photos = [("photo", image) for image in islice(cycle(different), count)]

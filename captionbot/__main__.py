@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from captionbot.archives import is_archive, is_file
 from captionbot.batch import BATCH, caption_each, load_ahead, try_options, workers_for
-from captionbot.commands import INTERRUPTED, Parser, complain, exit_code, on_one_line, prepare_streams, robust
+from captionbot.commands import INTERRUPTED, Parser, complain, exit_code, on_one_line, robust
 from captionbot.errors import CaptionBotError
 from captionbot.progress import progress
 from captionbot.records import Result, as_written, free_name, record, records, write_csv, write_jsonl, written
@@ -57,11 +57,15 @@ _SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 after one clear line on stderr, or 130 after Ctrl-C."""
-    prepare_streams()
     if not sys.warnoptions:  # of Pillow and torch, about photos and files that get a sentence, or captions
         warnings.simplefilter("ignore")
+    return exit_code(lambda: _run(argv), _PREFIX)
+
+
+def _run(argv: list[str] | None) -> int:
     args = _parser().parse_args(argv)
-    return exit_code(lambda: args.run(args), _PREFIX)
+    code: int = args.run(args)
+    return code
 
 
 def _complain(message: str) -> None:

@@ -33,7 +33,7 @@ _Module = TypeVar("_Module", bound=nn.Module)
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 PRECISIONS = ("auto", "float32", "half", *HALVES, "int8")
 VARIABLE = "CAPTIONBOT_PRECISION"
-SLICES = {torch.float32: 3, torch.bfloat16: 2}  # that what weights of 8 bits are multiplied with is cut into
+_SLICES = {torch.float32: 3, torch.bfloat16: 2}  # that what weights of 8 bits are multiplied with is cut into
 _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
 
 
@@ -181,11 +181,11 @@ def product(*matrices: Matrix, dtype: torch.dtype) -> Product:
     def joined(parts: Iterable[Tensor]) -> Tensor:
         return torch.cat([part[:, m.start :] for part, m in zip(parts, matrices, strict=True)])
 
-    if SLICES.get(dtype) and slices_pay():
+    if _SLICES.get(dtype) and slices_pay():
         stored = [found for weight in weights if (found := stored_integers(weight))]
         if len(stored) == len(weights):
             integers, scales = zip(*stored, strict=True)
-            return SlicedLinear(joined(integers), torch.cat(scales), bias, SLICES[dtype])
+            return SlicedLinear(joined(integers), torch.cat(scales), bias, _SLICES[dtype])
     return PackedLinear(joined(weights), bias, dtype)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
 from captionbot.fields import check_fields
+from captionbot.files import aside
 from captionbot.search_options import SearchOptions
 from captionbot.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
 
@@ -216,12 +217,8 @@ def _write(path: Path, tensors: Mapping[str, Tensor], storage: str) -> Path:
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    try:
+    with aside(path) as partial:
         partial.write_bytes(save(pack(tensors, storage)))  # `save_file` would let nobody else read it
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)  # of a disk that is full
     return path
 
 

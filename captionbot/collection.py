@@ -26,6 +26,7 @@ from captionbot.arithmetic import VARIABLE
 from captionbot.batch import BATCH, caption_each, load_ahead, try_options
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
+from captionbot.files import aside
 from captionbot.images import ImageSource, Preprocessing, find_images
 from captionbot.records import as_written, records, written
 
@@ -308,9 +309,8 @@ class _Shards:
         if self.rows:
             number = 1 + max((int(path.stem.rpartition("-")[2]) for path in self._there()), default=-1)
             path = self.folder / f"captions-{number:05}.{self.format}"
-            partial = path.with_name(f".{path.name}.part")
-            self._write(partial)
-            partial.replace(path)
+            with aside(path) as partial:
+                self._write(partial)
         self.rows = []
 
     def _there(self) -> list[Path]:

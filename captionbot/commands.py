@@ -35,7 +35,7 @@ def on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def prepare_streams() -> None:
+def _prepare_streams() -> None:
     """Somewhere to write where the caller closed stdout or stderr."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 (open as long as the process)
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
@@ -47,7 +47,7 @@ def exit_code(work: Callable[[], int], prefix: str = "") -> int:
 
     prefix: of that line.
     """
-    prepare_streams()
+    _prepare_streams()
     try:
         return work()
     except CaptionBotError as error:

@@ -370,8 +370,8 @@ def to_pixel_values(
         row[:] = squash(image, preprocessing)
     values = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
     mean, std = (
-        torch.tensor(values, device=device).view(1, 3, 1, 1)
-        for values in (preprocessing.mean, preprocessing.std)
+        torch.tensor(of_channels, device=device).view(1, 3, 1, 1)
+        for of_channels in (preprocessing.mean, preprocessing.std)
     )
     return values.div_(255).sub_(mean).div_(std)
 

@@ -16,10 +16,8 @@ from captionbot.linear import Product
 _LARGEST = 127
 # By how many slices there are. Numbers between 2**23 and 2**24 in fp32 are whole, and their lower bytes are
 # the digits of what they have more than 2**23.
-_ZERO = {
-    2: 128,
-    3: 64,
-}  # what stands for 0 in a slice: without AMX, oneDNN is fast for unsigned integers alone
+# What stands for 0 in a slice: without AMX, oneDNN is fast for unsigned integers alone.
+_ZERO = {2: 128, 3: 64}
 _STEPS = {2: 32_600, 3: 4_177_000}  # that a row's largest number is cut into, as many as the bytes hold
 _SHIFT = {n: torch.tensor(float(2**23 + zero * sum(256**i for i in range(n)))) for n, zero in _ZERO.items()}
 _ROWS = 256  # at a time, whose slices a core's own cache holds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from captionbot.card import unpack
 from captionbot.errors import CaptionBotError
+from captionbot.files import aside
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -34,6 +35,29 @@ def prepare_folder(out: Path, used: bool) -> None:
         )
 
 
+def check_outputs(outputs: Sequence[Path], inputs: Iterable[Path | None]) -> None:
+    """Refuse, before any work, files that cannot be written or that would replace what is read."""
+    if len(set(outputs)) < len(outputs):
+        raise CaptionBotError(
+            f"{outputs[0]} is also the name of a file that is left beside it; give another --out."
+        )
+    there = [path for path in inputs if path and path.exists()]
+    for path in outputs:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            exists = path.exists()
+        except OSError as error:
+            raise CaptionBotError(
+                f"{path} cannot be written ({error.strerror}); give another --out."
+            ) from error
+        if path.is_dir():
+            raise CaptionBotError(f"{path} is a folder; give a file as --out.")
+        if exists and any(path.samefile(read) for read in there):
+            raise CaptionBotError(f"{path} is read and would be replaced; give another --out.")
+        if not os.access(path if exists else path.parent, os.W_OK):
+            raise CaptionBotError(f"{path} cannot be written (no permission); give another --out.")
+
+
 @contextmanager
 def written(what: str, folder: Path, remedy: str = "go on with --resume") -> Iterator[None]:
     """Turn what goes wrong while a file is written into a sentence; the file that was there is whole.
@@ -45,7 +69,7 @@ def written(what: str, folder: Path, remedy: str = "go on with --resume") -> Ite
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or _reason(error)
         raise CaptionBotError(
             f"{what} could not be written to {folder} ({reason}); the last one there is whole. "
             f"Make room and {remedy}."
@@ -54,14 +78,8 @@ def written(what: str, folder: Path, remedy: str = "go on with --resume") -> Ite
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """state: tensors, plain numbers and containers of them, so that nothing has to be unpickled."""
-    partial = path.with_suffix(".part")
-    try:
-        with written("The checkpoint", path.parent), partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written("The checkpoint", path.parent), aside(path) as partial, partial.open("wb") as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
+from training.checkpoints import check_outputs
 from training.config import check_least
-from training.evaluate import PREDICTIONS, add_annotation_flags, check_outputs
+from training.evaluate import PREDICTIONS, add_annotation_flags
 from training.metrics import Measured, measure
 from training.metrics.significance import differences
 from training.predictions import captions_of, load_split, read_predictions

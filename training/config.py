@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from captionbot.errors import CaptionBotError
+from captionbot.files import aside
 from captionbot.search_options import ALLOWED
 from training.data.files import read_text
 
@@ -297,9 +298,8 @@ def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, di
 
 def save_config(config: TrainingConfig, path: Path) -> None:
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(config).items()}
-    partial = path.with_suffix(".part")  # a full disk would leave nothing of the file that was there
-    partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    partial.replace(path)
+    with aside(path) as partial:  # a full disk would leave nothing of the file that was there
+        partial.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,7 @@ from captionbot.images import Preprocessing
 from captionbot.weights import find_card
 from training.checkpoints import (
     CHECKPOINT,
+    check_outputs,
     load_checkpoint,
     other_run,
     prepare_folder,
@@ -49,7 +50,6 @@ from training.detector_data import (
     read_boxes,
 )
 from training.distributed import device_of
-from training.evaluate import check_outputs
 from training.features import autocast, cached_pixels
 
 CONFIGS = Path(__file__).parent / "configs" / "detectors"
@@ -362,31 +362,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary, *_ = (__doc__ or "").splitlines()
     parser = Parser("python -m training.detector", description=summary)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("label", help="write the boxes of teacher detectors on photos")
-    command.add_argument("--data", required=True, help="folder with photos and captions, for the splits")
-    command.add_argument("--teachers", type=Path, required=True, help="folder of their ONNX files")
-    command.add_argument("--out", type=Path, required=True, help="file of boxes, .jsonl")
-    command.add_argument("--threshold", type=float, default=0.2, help="score from which a box is kept")
-    command = commands.add_parser("train", help="train a detector on boxes")
-    command.add_argument(
-        "--config", required=True, help="a name in training/configs/detectors, or a YAML file"
-    )
-    command.add_argument("--out", type=Path, required=True, help="folder of the run")
-    command.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    command.add_argument("--epochs", type=int, help="instead of the configuration's")
-    earlier = command.add_mutually_exclusive_group()
+    sub = commands.add_parser("label", help="write the boxes of teacher detectors on photos")
+    sub.add_argument("--data", required=True, help="folder with photos and captions, for the splits")
+    sub.add_argument("--teachers", type=Path, required=True, help="folder of their ONNX files")
+    sub.add_argument("--out", type=Path, required=True, help="file of boxes, .jsonl")
+    sub.add_argument("--threshold", type=float, default=0.2, help="score from which a box is kept")
+    sub = commands.add_parser("train", help="train a detector on boxes")
+    sub.add_argument("--config", required=True, help="a name in training/configs/detectors, or a YAML file")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the run")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda or mps")
+    sub.add_argument("--epochs", type=int, help="instead of the configuration's")
+    earlier = sub.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on where the run broke off")
     earlier.add_argument(
         "--replace", action="store_true", help="begin anew in a folder that has a run already"
     )
-    command = commands.add_parser("evaluate", help="how far a detector agrees with its teachers")
-    command.add_argument("run", type=Path, help="folder of a run")
-    command.add_argument("--split", default="val", help="whose photos")
-    command.add_argument("--out", type=Path, help="JSON file for the results")
-    command = commands.add_parser("assemble", help="weights of a region encoder, of a detector and a CNN")
-    command.add_argument("--detector", type=Path, required=True, help="folder of a run, or effdet's .pth")
-    command.add_argument("--cnn", required=True, help="a captioner, or torchvision's .safetensors")
-    command.add_argument("--out", type=Path, required=True, help=".safetensors to write")
+    sub = commands.add_parser("evaluate", help="how far a detector agrees with its teachers")
+    sub.add_argument("run", type=Path, help="folder of a run")
+    sub.add_argument("--split", default="val", help="whose photos")
+    sub.add_argument("--out", type=Path, help="JSON file for the results")
+    sub = commands.add_parser("assemble", help="weights of a region encoder, of a detector and a CNN")
+    sub.add_argument("--detector", type=Path, required=True, help="folder of a run, or effdet's .pth")
+    sub.add_argument("--cnn", required=True, help="a captioner, or torchvision's .safetensors")
+    sub.add_argument("--out", type=Path, required=True, help=".safetensors to write")
     given = parser.parse_args(arguments)
     if given.command != "train" and given.out:
         check_outputs([given.out], [])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.search_options import SearchOptions
 from captionbot.tokenizer import tokenize
+from training.checkpoints import check_outputs
 from training.config import check_least
 from training.data import Example, ImageStore, open_images
 from training.data.formats import FORMATS
@@ -88,29 +88,6 @@ def search_options(text: str) -> dict[str, Any]:
             f"'{text}' is not a JSON object; give search options such as '{{\"max_length\": 12}}'."
         )
     return options
-
-
-def check_outputs(outputs: Sequence[Path], inputs: Iterable[Path | None]) -> None:
-    """Refuse, before any work, files that cannot be written or that would replace what is read."""
-    if len(set(outputs)) < len(outputs):
-        raise CaptionBotError(
-            f"{outputs[0]} is also the name of a file that is left beside it; give another --out."
-        )
-    there = [path for path in inputs if path and path.exists()]
-    for path in outputs:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            exists = path.exists()
-        except OSError as error:
-            raise CaptionBotError(
-                f"{path} cannot be written ({error.strerror}); give another --out."
-            ) from error
-        if path.is_dir():
-            raise CaptionBotError(f"{path} is a folder; give a file as --out.")
-        if exists and any(path.samefile(read) for read in there):
-            raise CaptionBotError(f"{path} is read and would be replaced; give another --out.")
-        if not os.access(path if exists else path.parent, os.W_OK):
-            raise CaptionBotError(f"{path} cannot be written (no permission); give another --out.")
 
 
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from captionbot.captioner import Captioner
 from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.explain import Faithfulness, Share, by_part_of_speech, faithfulness, random_maps
+from training.checkpoints import check_outputs
 from training.config import check_least
 from training.data import ImageStore, open_images
 from training.data.files import read_json
-from training.evaluate import check_outputs
 
 
 @command

@@ -18,10 +18,11 @@ from typing import Any
 
 from captionbot.captioner import Captioner
 from captionbot.commands import Parser, command
+from training.checkpoints import check_outputs
 from training.config import check_least
 from training.data import open_images
 from training.data.formats import FORMATS
-from training.evaluate import caption_all, check_outputs
+from training.evaluate import caption_all
 from training.leaderboard import BATCH, add_common_flags, chosen_cards, photos_beside
 from training.metrics import measure
 from training.predictions import load_split

@@ -28,10 +28,11 @@ from captionbot.card import Card
 from captionbot.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.weights import find_card, list_cards, weights_folder
+from training.checkpoints import check_outputs
 from training.config import check_least
 from training.data import Example, ImageStore, open_images
 from training.data.files import read_json, read_text
-from training.evaluate import caption_all, check_outputs
+from training.evaluate import caption_all
 from training.export import SCORES
 from training.metrics import score
 from training.predictions import load_split

@@ -23,10 +23,9 @@ from captionbot.encoders import GridConfig, GridEncoder, PCAConfig, PCAEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
-from training.checkpoints import written
+from training.checkpoints import check_outputs, written
 from training.config import TrainingConfig
 from training.distributed import device_of
-from training.evaluate import check_outputs
 from training.features import BATCH, autocast, cached_pixels, normalise
 from training.splits import photos_of, read_splits
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from captionbot.archives import Member, is_archive, members
 from captionbot.downloads import DELAYS, Progress, download_file
 from captionbot.errors import CaptionBotError
+from captionbot.files import aside
 
 
 @dataclass(frozen=True)
@@ -198,10 +199,8 @@ def unpack(archive: Path, folder: Path, wanted: Sequence[str] = ()) -> list[Path
             path = _target(member, folder, wanted)
             if path in missing:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                part = path.with_name(f"{path.name}.part")
-                with part.open("wb") as file:
+                with aside(path) as partial, partial.open("wb") as file:
                     file.writelines(member.pieces())
-                part.replace(path)
     return list(targets)
 
 
