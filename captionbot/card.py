@@ -149,7 +149,7 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     import torch
 
     from captionbot.decoders import WordEvidence, build_decoder
-    from captionbot.encoders import build_encoder
+    from captionbot.encoders import build_encoder, features_on_meta
 
     card = Card.load(path)
     _check(card, path)
@@ -167,12 +167,17 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
                 sizes = decoder.config.feature_size, decoder.config.vocabulary_size
                 decoder.evidence = WordEvidence(*sizes, **card.evidence)
         encoder = build_encoder(**_spec(card.encoder))
-        encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
-        _load_tied(decoder, _part(tensors, "decoder."))
         check_fields(encoder.config)
         check_fields(decoder.config)
         if decoder.config.dropout > 1:
             raise ValueError(f"its dropout is {decoder.config.dropout}, more than 1")
+        features = features_on_meta(encoder, card.preprocessing["size"])
+        given, taken = features.values.shape[-1], decoder.config.feature_size
+        if given != taken:
+            raise ValueError(f"its encoder gives {given} numbers a place, its decoder takes {taken}")
+        decoder.start(features)  # which takes no more places than it was made for
+        encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
+        _load_tied(decoder, _part(tensors, "decoder."))
     except CaptionBotError:
         raise
     except Exception as error:  # networks of a damaged configuration fail in any way

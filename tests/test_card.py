@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from tiny import build_tiny_captioner
+from tiny import DETECTOR, build_tiny_captioner, built
 
 from captionbot import CaptionBotError
 from captionbot import card as cards
@@ -170,6 +170,53 @@ def test_weights_that_are_not_finite(tiny, tmp_path, number):
     decoder.gate.bias.data[3] = number
     with pytest.raises(CaptionBotError, match=r"cannot be loaded \(decoder\.gate\.bias is not finite"):
         cards.load(cards.save(tmp_path / "diverged", card, encoder, decoder))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "sentence"),
+    [
+        ({"layer": "features.13"}, {}, "its encoder gives 96 numbers a place, its decoder takes 64"),
+        (
+            {"kind": "pca", "feature_size": 64, "components": 8},
+            {},
+            "its encoder gives 8 numbers a place, its decoder takes 64",
+        ),
+        (
+            {"kind": "pca", "feature_size": 65, "components": 64},
+            {},
+            "cannot be loaded .*65",
+        ),
+        (
+            {},
+            {
+                "kind": "gpt2-prefix", "image_tokens": "places", "prefix_length": 15, "hidden_size": 8,
+                "layers": 1, "heads": 2,
+            },
+            "The encoder gives 16 places, and the decoder has 15 image tokens",
+        ),
+        (
+            {
+                "kind": "regions", "detector": "mobiledetv2_110d", "detector_options": DETECTOR,
+                "geometry": True,
+            },
+            {},
+            "its encoder gives 69 numbers a place, its decoder takes 64",
+        ),
+    ],
+)  # fmt: skip
+def test_an_encoder_and_a_decoder_that_do_not_fit_are_refused_before_the_first_photo(
+    tiny, tmp_path, encoder, decoder, sentence
+):
+    """Each part with weights of its own size, so that nothing else is wrong with the captioner."""
+    card = cards.Card.load(tiny)
+    if "kind" in decoder:
+        decoder = {k: card.decoder[k] for k in ("vocabulary_size", "feature_size")} | decoder
+    else:
+        decoder = card.decoder
+    odd = dataclasses.replace(card, encoder=card.encoder | encoder, decoder=decoder)
+    path = cards.save(tmp_path / "odd", odd, *built(odd.encoder, odd.decoder))
+    with pytest.raises(CaptionBotError, match=sentence):
+        cards.load(path)
 
 
 def test_missing_weights(tiny):

@@ -13,7 +13,7 @@ from torch import nn
 from captionbot import card as cards
 from captionbot.card import Card
 from captionbot.decoders import DECODERS, Decoder, build_decoder
-from captionbot.encoders import ENCODERS, build_encoder
+from captionbot.encoders import ENCODERS, build_encoder, features_on_meta
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
@@ -56,9 +56,8 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
     decoder_config = _checked("decoder", DECODERS, config.decoder, config.decoder_config)
     preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
     encoder = _new_encoder(dataclasses.replace(config, encoder_config=encoder_config))
-    with torch.inference_mode():
-        size = encoder.eval()(torch.zeros(1, 3, *preprocessing.size)).values.shape[-1]
-    sizes = {**decoder_config, "vocabulary_size": len(vocabulary), "feature_size": size}
+    channels = features_on_meta(encoder, preprocessing.size).values.shape[-1]
+    sizes = {**decoder_config, "vocabulary_size": len(vocabulary), "feature_size": channels}
     card = Card(
         name=config.name,
         family=config.family,

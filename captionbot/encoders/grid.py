@@ -77,7 +77,7 @@ class GridEncoder(nn.Module):
                 f"{self.config.layer} of {self.config.architecture} gives no grid of places (its output is "
                 f"{tuple(cells.shape)}); choose a layer of a CNN."
             )
-        if not torch.is_autocast_enabled(cells.device.type):
+        if cells.is_meta or not torch.is_autocast_enabled(cells.device.type):
             cells = cells.float()  # of a CNN that computes in bf16 by itself
         return self.pool(cells if cells.ndim == 4 else cells[..., None, None])
 
