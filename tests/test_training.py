@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -424,6 +425,33 @@ def test_a_photo_that_cannot_be_read_can_be_left_out_and_is_named_at_the_end(dat
     capsys.readouterr()
     assert main(train(copy, tmp_path / "again", "--epochs", "1")) == 2  # what was skipped once still stops
     assert "3.jpg" in capsys.readouterr().err
+
+
+def unlinked(photo):
+    photo.unlink()
+
+
+def locked(photo):
+    photo.chmod(0)
+    if os.access(photo, os.R_OK):
+        pytest.skip("no permission keeps this user, root perhaps, from reading a file")
+
+
+@pytest.mark.parametrize("spoil", [unlinked, locked])
+def test_a_photo_that_was_found_and_then_cannot_be_opened_is_left_out_until_it_can(data, tmp_path, spoil):
+    copy = tmp_path / "copy"
+    shutil.copytree(data, copy, ignore=shutil.ignore_patterns("cache"))
+    photo, names = copy / "3.jpg", ["0.jpg", "3.jpg"]
+    small, store = Preprocessing((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), open_images(copy)
+    spoil(photo)
+    pixels, bad = cached_pixels(store, names, small, tmp_path / "cache", skip=True)
+    assert len(pixels) == 1
+    assert list(bad) == ["3.jpg"] and "cannot be read" in bad["3.jpg"]
+    with pytest.raises(CaptionBotError, match=r"'3\.jpg' cannot be read"):
+        cached_pixels(store, names, small, tmp_path / "cache")
+    photo.unlink(missing_ok=True)
+    shutil.copy(data / "3.jpg", photo)
+    assert len(cached_pixels(store, names, small, tmp_path / "cache", skip=True)[0]) == 2
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_the_checkpoint_is_the_one_before(data, tmp_path, capsys):

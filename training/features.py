@@ -156,11 +156,19 @@ def cached_pixels(
     """
     height, width = preprocessing.size
     # sizes stand for contents: to hash every photo at every start would take as long as the cache saves
-    photos = [(name, len(store[name])) for name in names if not skip or name in store]
+    photos: list[tuple[str, int]] = []
+    unread: dict[str, str] = {}
+    for name in names:
+        try:
+            photos.append((name, len(store[name])))
+        except CaptionBotError as error:
+            if not skip:
+                raise
+            unread[name] = str(error)
     key = ["pixels", height, width, preprocessing.interpolation, photos]
 
     def fill(partial: Path) -> None:
-        bad = {name: "it is not there" for name in names if name not in store} if skip else {}
+        bad = {}
         with (partial / "pixels.bin").open("wb") as file:
             for name, _ in tqdm(photos, desc="photos", unit="photo", mininterval=1):
                 try:
@@ -175,6 +183,7 @@ def cached_pixels(
     bad = json.loads((cache / "bad.json").read_text())
     if bad and not skip:
         raise _bad_photo(*next(iter(bad.items())))
+    bad |= unread
     if not (good := len(names) - len(bad)):
         raise CaptionBotError(f"None of the {len(names)} photos can be read; check --data and --images.")
     shape = (good, height, width, 3)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from captionbot.archives import is_file
 from captionbot.errors import CaptionBotError
 from captionbot.images import load_image
 
@@ -122,7 +123,7 @@ def _spans(path: Path) -> Iterator[tuple[str, Span]]:
         for file in path.rglob("*"):
             if file.suffix.lower() == ".tar":
                 yield from _members(file)
-            elif _is_image(file.name) and file.is_file():
+            elif _is_image(file.name) and is_file(file):
                 yield file.name, Span(file, 0, file.stat().st_size)
     else:
         yield from _members(path)
