@@ -25,7 +25,17 @@ from captionbot.batch import BATCH, caption_each, load_ahead, try_options, worke
 from captionbot.commands import INTERRUPTED, Parser, complain, exit_code, on_one_line, robust
 from captionbot.errors import CaptionBotError
 from captionbot.progress import progress
-from captionbot.records import Result, as_written, free_name, record, records, write_csv, write_jsonl, written
+from captionbot.records import (
+    Result,
+    as_written,
+    csv_columns,
+    free_name,
+    record,
+    records,
+    write_csv,
+    write_jsonl,
+    written,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -236,7 +246,7 @@ def _caption(args: argparse.Namespace) -> int:
     else:
         with _opened(args.out, whole) as out:
             if args.format == "csv":
-                write_csv(results, captioner.name, out, header=not whole)
+                write_csv(results, captioner.name, out, csv_columns(args.out) if whole else None)
             else:
                 _WRITERS[args.format](results, captioner.name, out)
     return 0 if outcomes["captioned"] or (done and not outcomes) else 2

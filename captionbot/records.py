@@ -10,7 +10,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, TextIO
@@ -22,7 +22,8 @@ Result = tuple[str, Captioned | CaptionBotError]
 """An image's name, and its captions or why it has none."""
 
 _DIGITS = 6  # more would be noise of the arithmetic, and three times the bytes
-_COLUMNS = ["image", "caption", "log_prob", "confidence", "rank", "error"]
+_COLUMNS = ["image", "caption", "log_prob", "confidence", "rank", "error", "model"]
+_UNNAMED = _COLUMNS[:-1]  # of files of before, which do not say whose captions they hold
 
 
 def record(
@@ -57,23 +58,34 @@ def write_jsonl(results: Iterable[Result], model: str, out: TextIO) -> None:
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def write_csv(results: Iterable[Result], model: str, out: TextIO, header: bool = True) -> None:
-    """A row a caption, rank 1 the best; a row with nothing but its error for an image that failed."""
-    if header:
-        out.write(_rows([_COLUMNS]))
+def write_csv(
+    results: Iterable[Result], model: str, out: TextIO, columns: Sequence[str] | None = None
+) -> None:
+    """A row a caption, rank 1 the best; a row with nothing but its error for an image that failed.
+
+    columns: of the file that is gone on with, as `csv_columns`; None: a new one, which gets its first row.
+    """
+    if columns is None:
+        columns = _COLUMNS
+        out.write(_rows([columns]))
     for name, result in results:
         if isinstance(result, CaptionBotError):
-            out.write(_rows([[name, "", "", "", "", result]]))
-            continue
-        out.write(
-            _rows(
-                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, ""]
+            rows = [[name, "", "", "", "", result, ""]]
+        else:
+            rows = [
+                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, "", model]
                 for rank, caption in enumerate(result.captions, start=1)
-            )
-        )
+            ]
+        out.write(_rows(row[: len(columns)] for row in rows))
 
 
-def _rows(rows: Iterable[list[Any]]) -> str:
+def csv_columns(path: Path) -> list[str]:
+    """The first row of a table of captions."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        return next(csv.reader(file))
+
+
+def _rows(rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
@@ -86,7 +98,7 @@ def written(path: Path, model: str, as_csv: bool = False) -> tuple[Counter[str],
     Raises CaptionBotError for a file that is something else, or of another captioner.
     """
     with path.open("rb") as file:
-        return _written_csv(file) if as_csv else _written_jsonl(file, model)
+        return (_written_csv if as_csv else _written_jsonl)(file, model)
 
 
 def as_written(name: str) -> str:
@@ -107,7 +119,7 @@ def _written_jsonl(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
                 break
             raise _other_file(file, f"line {number} is no record of captions") from None
         if by != model:
-            raise _other_file(file, f"its captions are by {by}, not by {model}")
+            raise _by_other(file, by, model)
         if not line.endswith(b"\n"):
             break
         names[as_written(name)] += 1
@@ -115,7 +127,7 @@ def _written_jsonl(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
     return names, whole
 
 
-def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
+def _written_csv(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
     read, ended = 0, True
 
     def lines() -> Iterator[str]:
@@ -129,20 +141,24 @@ def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
     def no_row(start: int) -> CaptionBotError:
         return _other_file(file, f"what stands after byte {start} is no row of captions")
 
-    header = _rows([_COLUMNS]).encode()
-    start = file.read(len(header))
-    if start != header:
-        if _is_torn(start, header):
+    headers = {_rows([columns]).encode(): columns for columns in (_COLUMNS, _UNNAMED)}
+    longest = next(iter(headers))
+    start = file.readline(len(longest))
+    columns = headers.get(start)
+    if columns is None:
+        if _is_torn(start, longest):
             return Counter(), 0
         raise _other_file(file, "its first row is not that of a table of captions")
-    names, whole, begins, last = Counter[str](), len(header), len(header), ""
+    names, whole, begins, last = Counter[str](), len(start), len(start), ""
     read = whole
     try:
         for row in csv.reader(lines(), strict=True):
-            if len(row) != len(_COLUMNS):
+            if len(row) != len(columns):
                 if row and ended:  # a torn row stops in its line
                     raise no_row(whole)
                 raise csv.Error
+            if ended and columns is _COLUMNS and row[-1] not in ("", model):
+                raise _by_other(file, row[-1], model)
             if row[4] in ("", "1"):  # the first row of an image
                 begins, last = whole, row[0]
                 names[last] += 1
@@ -159,6 +175,10 @@ def _written_csv(file: BinaryIO) -> tuple[Counter[str], int]:
 def _is_torn(end: bytes, start: bytes) -> bool:
     """Whether bytes are the beginning of what starts so, or the zeros that a crash of the machine leaves."""
     return end[: len(start)] == start[: len(end)] or not end.strip(b"\0\n")
+
+
+def _by_other(file: BinaryIO, by: str, model: str) -> CaptionBotError:
+    return _other_file(file, f"its captions are by {by}, not by {model}")
 
 
 def _other_file(file: BinaryIO, why: str) -> CaptionBotError:

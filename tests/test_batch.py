@@ -231,7 +231,10 @@ def test_a_run_that_was_killed_goes_on_where_it_was(weights, photos, tmp_path, f
 
 RECORD = {"image": "a.jpg", "model": "tiny", "captions": []}
 LINE = json.dumps(RECORD).encode() + b"\n"
-HEADER = b"image,caption,log_prob,confidence,rank,error\n"
+HEADER = b"image,caption,log_prob,confidence,rank,error,model\n"
+UNNAMED = (
+    b"image,caption,log_prob,confidence,rank,error\n"  # of files that do not say whose captions they hold
+)
 
 
 @pytest.mark.parametrize(
@@ -259,10 +262,15 @@ def test_what_jsonl_holds(tmp_path, data, count, whole):
         (b"", {}, 0),
         (HEADER[:9], {}, 0),
         (HEADER, {}, len(HEADER)),
-        (HEADER + b"a,x,-1,0.5,1,\na,y,-2,0.4,2,\n", {"a": 1}, len(HEADER) + 28),
-        (HEADER + b'a,,,,,"two\nlines"\n', {"a": 1}, len(HEADER) + 18),
-        (HEADER + b'b,x,-1,0.5,1,\na,,,,,"two\n', {"b": 0}, len(HEADER)),
-        (HEADER + b"b,x,-1,0.5,1,\na,x,-1,0.5,1,\na,y,-2", {"b": 1}, len(HEADER) + 14),
+        (HEADER + b"a,x,-1,0.5,1,,tiny\na,y,-2,0.4,2,,tiny\n", {"a": 1}, len(HEADER) + 38),
+        (HEADER + b'a,,,,,"two\nlines",\n', {"a": 1}, len(HEADER) + 19),
+        (HEADER + b'b,x,-1,0.5,1,,tiny\na,,,,,"two\n', {"b": 0}, len(HEADER)),
+        (HEADER + b"b,x,-1,0.5,1,,tiny\na,x,-1,0.5,1,,tiny\na,y,-2", {"b": 1}, len(HEADER) + 19),
+        (HEADER + b"b,x,-1,0.5,1,,tiny\na,x,-1,0.5,1,,ti", {"b": 1}, len(HEADER) + 19),
+        (UNNAMED, {}, len(UNNAMED)),
+        (UNNAMED[:-1], {}, 0),
+        (UNNAMED + b"a,x,-1,0.5,1,\na,y,-2,0.4,2,\n", {"a": 1}, len(UNNAMED) + 28),
+        (UNNAMED + b"b,x,-1,0.5,1,\na,x,-1,0.5,1,\na,y,-2", {"b": 1}, len(UNNAMED) + 14),
     ],
 )
 def test_what_csv_holds(tmp_path, data, names, whole):
@@ -280,7 +288,10 @@ def test_what_csv_holds(tmp_path, data, names, whole):
         ("captions.jsonl", b"broken\n" + LINE),
         ("captions.jsonl", LINE.replace(b"tiny", b"other")),
         ("captions.csv", b"name,age\n"),
-        ("captions.csv", HEADER + b"a,x\nb,x,-1,0.5,1,\n"),
+        ("captions.csv", HEADER + b"a,x\nb,x,-1,0.5,1,,tiny\n"),
+        ("captions.csv", HEADER + b"a,x,-1,0.5,1,\nb,x,-1,0.5,1,,tiny\n"),
+        ("captions.csv", HEADER + b"a,x,-1,0.5,1,,other\n"),
+        ("captions.csv", UNNAMED + b"a,x,-1,0.5,1,,tiny\n"),
     ],
 )
 def test_another_file_is_not_gone_on_with(tmp_path, name, data):

@@ -180,6 +180,33 @@ def test_csv_has_a_row_a_caption_and_a_row_an_error(run, photos):
     assert not rows[0]["error"]
     assert not rows[2]["caption"]
     assert "broken.jpg" in rows[2]["error"]
+    assert [row["model"] for row in rows] == [*2 * ["tiny"], "", *4 * ["tiny"]]
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl"])
+def test_a_file_of_one_captioner_is_not_gone_on_with_by_another(run, photos, tmp_path, format):
+    other = build_tiny_captioner(tmp_path / "other", "other")
+    out = tmp_path / f"captions.{format}"
+    arguments = ("--format", format, "--out", out, "--resume")
+    assert run("caption", photos / "blue.png", *arguments).code == 0
+    before = out.read_bytes()
+    code, _, err = run("caption", photos, *arguments, "--model", other)
+    assert code == 2
+    assert "its captions are by tiny, not by other" in err
+    assert out.read_bytes() == before
+
+
+def test_a_csv_of_before_it_named_its_captioner_is_gone_on_with_as_it_is(run, photos, tmp_path):
+    out = tmp_path / "captions.csv"
+    arguments = ("caption", photos, "--format", "csv", "--out", out)
+    assert run(*arguments).code == 0
+    rows = list(csv.reader(out.read_text().splitlines()))
+    before = [",".join(row[:-1]) + "\n" for row in rows]
+    out.write_text("".join(before[:2]))
+    assert run(*arguments, "--resume").code == 0
+    now = list(csv.reader(out.read_text().splitlines()))
+    assert [row[:2] for row in now] == [row[:2] for row in rows]
+    assert {len(row) for row in now} == {6}
 
 
 def test_text_has_a_line_a_caption(run, photos):

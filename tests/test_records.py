@@ -57,10 +57,10 @@ def test_a_row_that_somebody_added_is_not_cut_off(tmp_path: Path) -> None:
     with path.open("w") as out:
         write_csv([("a.jpg", CaptionBotError("no"))], "tiny", out)
     whole = path.read_bytes()
-    for torn in (b"b.j", b'"b', b'"b\n', b"b.jpg,,,,,no", b"\0\0", b"\n"):
+    for torn in (b"b.j", b'"b', b'"b\n', b"b.jpg,,,,,no", b"b.jpg,,,,,no,", b"\0\0", b"\n"):
         path.write_bytes(whole + torn)
         assert written(path, "tiny", as_csv=True)[1] <= len(whole) + 1
-    for added in (b"checked by Ann\n", b"b.jpg,,,,,no,and more\n"):
+    for added in (b"checked by Ann\n", b"b.jpg,,,,,no,,and more\n"):
         path.write_bytes(whole + added)
         with pytest.raises(CaptionBotError, match=f"after byte {len(whole)} is no row"):
             written(path, "tiny", as_csv=True)
