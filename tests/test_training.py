@@ -746,10 +746,10 @@ def test_a_process_without_a_caption_learns_what_the_others_learn(data, text, tm
         decoder_config={"embedding_size": 16, "hidden_size": 16, "attention_size": 8},
     )  # fmt: skip
     run = Run(config, tmp_path, Idle(torch.device("cpu")))
-    before = run.model.decoder.embedding.weight.clone()
+    before = run.learner.model.decoder.embedding.weight.clone()
     with Monitor(tmp_path, run.world) as run.monitor:
         run._learn(np.arange(1), np.zeros(1, bool), torch.zeros(1, 6), False)
-    assert (run.model.decoder.embedding.weight < before).all()
+    assert (run.learner.model.decoder.embedding.weight < before).all()
 
 
 def test_a_student_learns_from_teachers_with_other_eyes(data, tmp_path, capsys):

@@ -19,7 +19,7 @@ from captionbot.images import Preprocessing
 from captionbot.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
 from captionbot.weights import find_card
 from training.checkpoints import read_weights
-from training.config import TrainingConfig, as_type
+from training.config import INHERITED, TrainingConfig, as_type
 
 
 class Model(nn.Module):
@@ -67,6 +67,22 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
         vocabulary=vocabulary.spec,
     )
     return card, Model(encoder, build_decoder(config.decoder, sizes))
+
+
+def described(card: Card, config: TrainingConfig, data: str, best: Mapping[str, float]) -> Card:
+    """The card with a run's own stage of training behind those before it.
+
+    data: what was learnt from, in words. best: scores on val.
+    """
+    stage = {**dataclasses.asdict(config), "best": best}
+    for name in INHERITED if config.init else ():
+        del stage[name]
+    return dataclasses.replace(
+        card,
+        name=config.name,
+        training={"data": data, "seed": config.seed, "stages": [*card.training.get("stages", []), stage]},
+        search={"beam_size": 5, "length_penalty": config.length_penalty, "max_length": config.max_words},
+    )
 
 
 def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:

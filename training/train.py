@@ -20,7 +20,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captionbot import card as cards
 from captionbot.captioner import Captioner
@@ -28,9 +27,7 @@ from captionbot.card import Card
 from captionbot.commands import Parser, command
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
-from captionbot.images import Preprocessing
-from captionbot.vocabulary import load_vocabulary
-from training.captioners import Model, build_captioner, new_words
+from training.captioners import build_captioner, described, new_words
 from training.checkpoints import (
     CHECKPOINT,
     load_checkpoint,
@@ -39,14 +36,16 @@ from training.checkpoints import (
     save_checkpoint,
     written,
 )
-from training.config import INHERITED, TrainingConfig, add_flags, given_flags, load_config, save_config
+from training.config import TrainingConfig, add_flags, given_flags, load_config, save_config
 from training.distributed import World, join_world
-from training.features import BlankFeatures, FeatureSource, PixelFeatures, autocast, cached_features
+from training.features import autocast
+from training.learner import Learner
 from training.losses import Term
 from training.monitor import Monitor
-from training.splits import Split, photos_of, read_splits, with_pixels
-from training.stages import Batch, CrossEntropy, SelfCritical, Stage, Teacher
-from training.validation import LOWER_IS_BETTER, Captions, Perplexity, Scores, is_better
+from training.splits import Split, photos_of, read_splits
+from training.stages import Batch
+from training.tasks import photo_task, text_task
+from training.validation import LOWER_IS_BETTER, Scores, is_better
 
 KEPT = "kept"
 
@@ -88,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 class Run:
-    """One run. All that it learns is in `model`; all that a resumed run needs is in `_state`."""
+    """One run: its loop and its files. All that it learns is in `learner`, all that it asks in `task`."""
 
     def __init__(self, config: TrainingConfig, out: Path, world: World) -> None:
         self.config, self.out, self.world = config, out, world
@@ -103,76 +102,18 @@ class Run:
                 f"{len(unknown)} words of the captions are unknown to {config.init} "
                 f"({', '.join(unknown[:5])}, ...); learn them too with --extend-vocabulary true."
             )
-        self.model = model.to(world.device)
-        self.model.encoder.requires_grad_(config.train_encoder)
-        self.model.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model.decoder.requires_grad_(True)
+        self.learner = Learner(config, model, world)
         if config.stage == "language-model":
-            self._prepare_text(cast(Split, text), val)
+            self.task = text_task(config, self.card, cast(Split, text), val, world)
         else:
-            self._prepare_photos(train, val)
+            self.task = photo_task(config, self.card, model.encoder, train, val, world)
         if world.size > 1:  # each process draws its own dropout
             _seed(config.seed + 1000 * (world.rank + 1))
-        self.learnt: nn.Module = self.model if config.train_encoder else self.model.decoder
-        self.ema = (
-            AveragedModel(self.learnt, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        )
-        self.optimizer = self._optimizer()
-        self.scaler = torch.amp.GradScaler(
-            world.device.type, enabled=config.amp == "fp16" and world.device.type == "cuda"
-        )
-        self.steps_an_epoch = -(-self.size // config.batch_size)
+        self.steps_an_epoch = -(-self.task.size // config.batch_size)
         self.epoch = self.step = self.bad_epochs = 0
         self.best: Scores = {}
         self.kept: dict[int, float] = {}
         self.epoch_loss = 0.0
-
-    # What there is to learn from, and what is asked
-
-    def _prepare_text(self, text: Split, val: Split) -> None:
-        config, vocabulary = self.config, load_vocabulary(self.card.vocabulary)
-        channels = int(self.card.decoder["feature_size"])
-        self.features: FeatureSource = BlankFeatures(channels, self.world.device)
-        self.stage: Stage = CrossEntropy(config, vocabulary, text.token_ids(vocabulary, 1, config.max_words))
-        token_ids = val.token_ids(vocabulary, config.captions_per_image, config.max_words)
-        self.validate: Captions | Perplexity = Perplexity(config, token_ids, self.features, self.world)
-        self.size, self.learnt_from = len(text), f"{Path(config.text).name}, {len(text)} captions"
-        self.bad: dict[str, str] = {}
-        self.sample_names: list[str] = []
-
-    def _prepare_photos(self, train: Split, val: Split) -> None:
-        config, world, vocabulary = self.config, self.world, load_vocabulary(self.card.vocabulary)
-        preprocessing = Preprocessing.from_json(self.card.preprocessing)
-        train, train_pixels = with_pixels(train, config, preprocessing, world)
-        val, val_pixels = with_pixels(val, config, preprocessing, world)
-
-        def features(pixels: np.ndarray, flips: bool) -> FeatureSource:
-            if config.train_encoder or not config.cache_features:
-                return PixelFeatures(pixels, preprocessing, world.device, config.crop, config.jitter)
-            encoder, cache = self.model.encoder, Path(config.cache)
-            with world.main_first():
-                return cached_features(encoder, preprocessing, pixels, flips, cache, world.device, config.amp)
-
-        self.features = features(train_pixels, config.flips)
-        self.validate = Captions(config, vocabulary, val, features(val_pixels, False), world)
-        if config.stage == "self-critical":
-            self.stage = SelfCritical(config, vocabulary, train.captions)
-        else:
-            token_ids = train.token_ids(vocabulary, config.captions_per_image, config.max_words)
-            teachers = [Teacher.load(name, config, train, vocabulary, world) for name in config.teachers]
-            self.stage = CrossEntropy(config, vocabulary, token_ids, teachers)
-        self.size, self.learnt_from = len(train), f"{Path(config.data).name}, {len(train)} training photos"
-        self.bad = train.bad | val.bad
-        self.sample_names = val.names[: config.sample_photos]
-
-    def _optimizer(self) -> torch.optim.AdamW:
-        config = self.config
-        groups = [{"params": list(self.model.decoder.parameters()), "lr": config.learning_rate}]
-        if config.train_encoder:
-            groups.append(
-                {"params": list(self.model.encoder.parameters()), "lr": config.encoder_learning_rate}
-            )
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.98))
 
     # The loop
 
@@ -188,14 +129,14 @@ class Run:
                 self._finish_epoch()
                 self._save()
         self._say(f"best on val: {self.best}; the captioner is in {self.out}")
-        if self.bad:
-            self._say(f"{len(self.bad)} photos were left out:")
-            for name, reason in self.bad.items():
+        if bad := self.task.bad:
+            self._say(f"{len(bad)} photos were left out:")
+            for name, reason in bad.items():
                 self._say(f"  {name}: {reason}")
 
     def _train_epoch(self) -> None:
         config = self.config
-        self.model.train()
+        self.learner.model.train()
         saved = time.monotonic()
         progress = self.monitor.progress(
             self._batches(), f"epoch {self.epoch + 1}/{config.epochs}", self.steps_an_epoch, self.step,
@@ -215,7 +156,7 @@ class Run:
         Drawn from seed and epoch alone, so that a resumed run sees what it would have seen.
         """
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        order = rng.permutation(self.size)
+        order = rng.permutation(self.task.size)
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
         crops = torch.from_numpy(rng.random((len(order), 6), dtype=np.float32))
         for step in range(self.step, self.steps_an_epoch):
@@ -224,34 +165,24 @@ class Run:
 
     def _learn(self, images: np.ndarray, mirrored: np.ndarray, crops: Tensor, due: bool) -> bool:
         """One step on a batch, shared among the processes. Returns whether a checkpoint is due for any."""
-        config, world = self.config, self.world
+        config, world, model = self.config, self.world, self.learner.model
+        steps = config.epochs * self.steps_an_epoch
         done = self.epoch * self.steps_an_epoch + self.step
-        rate = self._set_learning_rates(done)
         mine = world.share(np.arange(len(images)))
         idle = not len(mine)  # fewer photos than processes: this one does work that does not count
         mine = mine if len(mine) else np.arange(1)
         seed = hash((config.seed, self.epoch, self.step, *[world.rank] * bool(world.rank))) % 2**31
-        share = done / (config.epochs * self.steps_an_epoch)
+        batch = Batch(images[mine], mirrored[mine], done / steps, seed)
         with autocast(world.device, config.amp):
-            features = self.features(self.model.encoder, images[mine], mirrored[mine], crops[mine])
-            loss = self.stage(self.model.decoder, features, Batch(images[mine], mirrored[mine], share, seed))
+            features = self.task.features(model.encoder, batch.images, batch.mirrored, crops[mine])
+            loss = self.task.stage(model.decoder, features, batch)
         terms = [Term(t.mean, 0 if idle else t.count) for t in loss.terms]
         total, value, due = self._total(terms, due)
         if not math.isfinite(value):
             self._diverged(f"The loss became {value}")
-        self.optimizer.zero_grad()
-        self.scaler.scale(total).backward()
-        world.add_gradients(self.learnt.parameters())
-        if config.stage == "language-model":
-            self._leave_untouched()
-        self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.learnt.parameters(), config.clip)
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+        if not self.learner.backward(total):
             self._diverged("The gradient was not finite")
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        if self.ema:
-            self.ema.update_parameters(self.learnt)
+        rate = self.learner.step(done, steps)
         self.step += 1
         self.epoch_loss += value
         self.monitor.scalars({"loss": value, "learning_rate": rate, **loss.figures}, done + 1)
@@ -266,23 +197,6 @@ class Run:
         value = sum(s / n for s, n in zip(sums, everyones, strict=False))
         return cast(Tensor, total), value, sums[-1] > 0
 
-    def _leave_untouched(self) -> None:
-        """Without gradient weight decay alone would wear down what only photos can teach."""
-        for parameter in self.model.decoder.parameters():
-            if parameter.grad is not None and not parameter.grad.any():
-                parameter.grad = None
-
-    def _set_learning_rates(self, done: int) -> float:
-        """Warm-up, then half a cosine down to `final_learning_rate` of the peak. Returns the decoder's."""
-        config = self.config
-        cosine = 0.5 * (1 + math.cos(math.pi * done / max(config.epochs * self.steps_an_epoch, 1)))
-        factor = config.final_learning_rate + (1 - config.final_learning_rate) * cosine
-        factor *= min(1.0, (done + 1) / max(config.warmup_steps, 1))
-        peaks = (config.learning_rate, config.encoder_learning_rate)
-        for group, peak in zip(self.optimizer.param_groups, peaks, strict=False):
-            group["lr"] = peak * factor
-        return config.learning_rate * factor
-
     def _diverged(self, what: str) -> None:
         raise CaptionBotError(
             f"{what} in epoch {self.epoch + 1}; go on with --resume from the last checkpoint in {self.out} "
@@ -292,8 +206,8 @@ class Run:
     # What it is worth, and what is kept
 
     def _finish_epoch(self) -> None:
-        encoder, decoder = self._averaged()
-        scores = self.validate(encoder.eval(), decoder.eval())
+        encoder, decoder = self.learner.averaged()
+        scores = self.task.validate(encoder.eval(), decoder.eval())
         self._say(f"epoch {self.epoch + 1}: loss {self.epoch_loss / max(self.step, 1):.4f} {_line(scores)}")
         self.monitor.scalars({f"val/{name}": value for name, value in scores.items()}, self.epoch + 1)
         better = is_better(scores, self.best)
@@ -301,39 +215,15 @@ class Run:
             self.best = {**scores, "epoch": self.epoch + 1}
         self.bad_epochs = 0 if better else self.bad_epochs + 1
         if self.world.main:
-            card = self._described()
+            card = described(self.card, self.config, self.task.data, self.best)
             if better:
                 with written("The captioner", self.out):
                     cards.save(self.out, card, encoder, decoder)
-            self._keep(card, scores)
+            self._keep(card, encoder, decoder, scores)
             self._show_samples(card, encoder, decoder)
         self.epoch, self.step, self.epoch_loss = self.epoch + 1, 0, 0.0
 
-    def _averaged(self) -> tuple[nn.Module, Decoder]:
-        """Encoder and decoder with averaged weights, which are better than the last, where there are such."""
-        learnt = self.ema.module if self.ema else self.learnt
-        if self.config.train_encoder:
-            return cast(Model, learnt).encoder, cast(Model, learnt).decoder
-        return self.model.encoder, cast(Decoder, learnt)
-
-    def _described(self) -> Card:
-        """The card of the captioner as it stands."""
-        config = self.config
-        stage = {**dataclasses.asdict(config), "best": self.best}
-        for name in INHERITED if config.init else ():
-            del stage[name]
-        return dataclasses.replace(
-            self.card,
-            name=config.name,
-            training={
-                "data": self.learnt_from,
-                "seed": config.seed,
-                "stages": [*self.card.training.get("stages", []), stage],
-            },
-            search={"beam_size": 5, "length_penalty": config.length_penalty, "max_length": config.max_words},
-        )
-
-    def _keep(self, card: Card, scores: Scores) -> None:
+    def _keep(self, card: Card, encoder: nn.Module, decoder: Decoder, scores: Scores) -> None:
         """Keep the captioners of the best epochs, for `training.average`."""
         if not self.config.keep:
             return
@@ -345,17 +235,17 @@ class Run:
         names = {epoch: f"{card.name}-epoch-{epoch}" for epoch in best}
         if self.epoch + 1 in names:
             with written("The captioner of this epoch", folder):
-                cards.save(folder, dataclasses.replace(card, name=names[self.epoch + 1]), *self._averaged())
+                cards.save(folder, dataclasses.replace(card, name=names[self.epoch + 1]), encoder, decoder)
         for file in folder.glob("*"):
             if file.name.split(".")[0] not in names.values():
                 file.unlink()
 
     def _show_samples(self, card: Card, encoder: nn.Module, decoder: Decoder) -> None:
-        if self.sample_names:
+        if names := self.task.samples:
             store = photos_of(self.config)
-            photos = [store.load(name) for name in self.sample_names]
+            photos = [store.load(name) for name in names]
             captioner = Captioner(card, encoder, decoder, self.world.device)
-            self.monitor.samples(captioner, self.sample_names, photos, self.epoch + 1)
+            self.monitor.samples(captioner, names, photos, self.epoch + 1)
 
     def _save(self) -> None:
         """All that a resumed run needs."""
@@ -365,10 +255,7 @@ class Run:
         if not self.world.main:
             return
         state = {
-            "model": self.learnt.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
+            **self.learner.state(),
             "random": random_states,
             "random_cuda": random_cuda,
             "progress": [self.epoch, self.step, self.bad_epochs, self.epoch_loss],
@@ -379,11 +266,7 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:
-            self.learnt.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            if self.ema:
-                self.ema.load_state_dict(state["ema"])
+            self.learner.restore(state)
             self.epoch, self.step, self.bad_epochs, self.epoch_loss = state["progress"]
             self.best, self.kept = state["best"], state["kept"]
             random_states, random_cuda = state["random"], state["random_cuda"]
