@@ -236,7 +236,7 @@ def test_the_configurations_that_ship_load(path):
         (["--flips", "maybe"], "flips is maybe; give true or false."),
         (["--std", "[0, 0, 0]"], "std is [0.0, 0.0, 0.0]; give three numbers above 0."),
         (["--mean", "half"], "mean is half; give a list of 3"),
-        (["--reward", "[cider]"], "reward is [cider]; give fields with their values"),
+        (["--reward", "[cider]"], "reward is ['cider']; give fields with their values"),
         (["--reward", "{cider: much}"], "reward's cider is much; give a number."),
         (["--reward", "{}"], "The reward is empty; give a weight"),
         (["--teachers", "5"], "teachers is 5; give a list"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -15,11 +15,12 @@ from captionbot.card import Card
 from captionbot.decoders import DECODERS, Decoder, build_decoder
 from captionbot.encoders import ENCODERS, build_encoder, features_on_meta
 from captionbot.errors import CaptionBotError
+from captionbot.fields import as_type
 from captionbot.images import Preprocessing
 from captionbot.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
 from captionbot.weights import find_card
 from training.checkpoints import read_weights
-from training.config import INHERITED, TrainingConfig, as_type
+from training.config import INHERITED, TrainingConfig
 
 
 class Model(nn.Module):
@@ -144,7 +145,7 @@ def _checked(
     """The configuration of an encoder or decoder with its fields' types; CaptionBotError for bad values."""
     if kind not in kinds:
         raise CaptionBotError(f"'{kind}' is not a kind of {part}; choose one of {', '.join(sorted(kinds))}.")
-    known = {f.name: f.type for f in dataclasses.fields(kinds[kind][1])}
+    known = get_type_hints(kinds[kind][1])
     if unknown := sorted(set(map(str, config)) - set(known)):
         raise CaptionBotError(
             f"The {part} {kind} has no '{unknown[0]}'; its fields are {', '.join(known)} ({part}_config)."
@@ -154,7 +155,7 @@ def _checked(
         if "dropout" in name and not 0 <= value <= 1:
             raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
         counts = value if isinstance(value, tuple) else (value,)
-        if "int" in known[name] and any(count is not None and count < 1 for count in counts):
+        if "int" in str(known[name]) and any(count is not None and count < 1 for count in counts):
             raise CaptionBotError(f"{name} is {value}; give 1 or more.")
     return typed
 

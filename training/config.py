@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from captionbot.errors import CaptionBotError
+from captionbot.fields import set_types
 from captionbot.files import aside
 from captionbot.search_options import ALLOWED
 from training.data.files import read_text
@@ -224,50 +224,10 @@ def check_name(name: str) -> None:
         raise CaptionBotError(f"name is '{name}'; give one that can be a file's, without slashes.")
 
 
-def set_types(record: Any) -> None:
-    """Give every field of a frozen record the declared type; CaptionBotError where it cannot be."""
-    for f in dataclasses.fields(record):
-        object.__setattr__(record, f.name, as_type(f.name, f.type, getattr(record, f.name)))
-
-
-def as_type(name: str, kind: Any, value: Any) -> Any:
-    """A value of YAML as a field's declared type, which is text here; kinds not known pass as they are.
-
-    YAML takes 2e-4 for text, 10 for a whole number where a fraction is meant, and 2024 for a number where
-    it is a name.
-    """
-    if kind.endswith(" | None"):
-        return value if value is None else as_type(name, kind.removesuffix(" | None"), value)
-    if kind in ("int", "float"):
-        return _number(name, kind, value)
-    if kind == "str":
-        if isinstance(value, bool | dict | list | tuple) or value is None:
-            raise CaptionBotError(f"{name} is {_shown(value)}; give text.")
-        return str(value)
-    if kind == "bool" and not isinstance(value, bool):
-        raise CaptionBotError(f"{name} is {_shown(value)}; give true or false.")
-    if kind.startswith("dict"):
-        if not isinstance(value, dict):
-            raise CaptionBotError(f"{name} is {_shown(value)}; give fields with their values, as {{a: 1}}.")
-        part = "float" if "float" in kind else "Any"
-        return {key: as_type(f"{name}'s {key}", part, item) for key, item in value.items()}
-    if kind.startswith("tuple["):
-        item, *others = kind.removeprefix("tuple[").removesuffix("]").split(", ")
-        length = None if others == ["..."] else 1 + len(others)
-        if not isinstance(value, list | tuple) or len(value) != (length or len(value)):
-            raise CaptionBotError(
-                f"{name} is {_shown(value)}; give a list{f' of {length}' if length else ''}, as [a, b]."
-            )
-        return tuple(as_type(name, item, part) for part in value)
-    return value
-
-
 def load_config(name_or_file: str, **overrides: Any) -> TrainingConfig:
     """A configuration by its name in `training/configs`, or from a YAML file, with fields replaced."""
     path, values = read_config(TrainingConfig, CONFIGS, name_or_file)
-    values = {"name": path.stem, **values, **overrides}
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return TrainingConfig(**fields)
+    return TrainingConfig(**{"name": path.stem, **values, **overrides})
 
 
 def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, dict[str, Any]]:
@@ -321,22 +281,3 @@ def _yaml(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise argparse.ArgumentTypeError(f"'{text}' is not YAML") from None
-
-
-def _number(name: str, kind: str, value: Any) -> int | float:
-    try:
-        number = float("" if isinstance(value, bool) else value)
-    except (TypeError, ValueError, OverflowError):
-        raise CaptionBotError(f"{name} is {_shown(value)}; give a number.") from None
-    if kind == "int":
-        if not number.is_integer():
-            raise CaptionBotError(f"{name} is {value}; give a whole number.")
-        return int(value) if isinstance(value, int) else int(number)
-    if not math.isfinite(number):
-        raise CaptionBotError(f"{name} is {value}; give a finite number.")
-    return number
-
-
-def _shown(value: Any) -> str:
-    """A value as it stands in YAML."""
-    return "empty" if value is None else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]

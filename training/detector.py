@@ -27,6 +27,7 @@ from captionbot.commands import Parser, command
 from captionbot.encoders.grid import GridEncoder
 from captionbot.encoders.regions import Detector
 from captionbot.errors import CaptionBotError
+from captionbot.fields import set_types
 from captionbot.images import Preprocessing
 from captionbot.weights import find_card
 from training.checkpoints import (
@@ -38,7 +39,7 @@ from training.checkpoints import (
     read_weights,
     save_checkpoint,
 )
-from training.config import CHOICES, check_least, check_shares, read_config, set_types
+from training.config import CHOICES, check_least, check_shares, read_config
 from training.data import open_images
 from training.data.formats import load_dataset
 from training.detector_data import (
