@@ -96,7 +96,8 @@ class Word:
 class Caption:
     """A sentence about one image.
 
-    alphas: (T, P), where the model looked for each word; every row sums to 1.
+    alphas: (T, P), where the model looked for each word; every row sums to 1. In the caption that
+        `explain.WordMaps.on` makes for drawings, an occlusion or gradient map: 0 or more, of any sum.
     boxes: (P, 4) xyxy in pixels of the upright original image, the places that alphas speak of.
     grid: (rows, columns) where the places form a grid in reading order, else None.
     log_prob: of the whole sentence, its end included.
