@@ -158,10 +158,7 @@ def choose_photo() -> Photo | None:
 
 
 def choose_settings() -> Settings:
-    names = work.captioners()
-    model = find_card().stem
-    if len(names) > 1:
-        model = st.selectbox("Captioner", names, names.index(model), key="model", bind="query-params")
+    model = choose_captioner()
     card = work.load_card(model)
     usual = SearchOptions(**card.search)
     beam_size = st.slider(
@@ -202,6 +199,29 @@ def choose_settings() -> Settings:
     own_captioner()
     about(card)
     return Settings(model, options, prefix, tuple(re.findall(r"[^\s,;]+", banned)))
+
+
+def choose_captioner() -> str:
+    """The name of one. Streamlit would write its title into the page's address, where the name belongs."""
+    titles, usual = work.captioners(), find_card().stem
+    if len(titles) < 2:
+        return usual
+    asked = st.session_state.get("captioner", st.query_params.get("model"))
+    model = asked if asked in titles else usual
+    st.session_state.update(captioner=model, model=model)
+    st.selectbox(
+        "Captioner", list(titles), format_func=titles.__getitem__, key="model", on_change=keep_captioner
+    )
+    if model == usual:
+        st.query_params.pop("model", None)
+    else:
+        st.query_params["model"] = model
+    return model
+
+
+def keep_captioner() -> None:
+    """Streamlit forgets what was chosen as the visitor turns to another of the pages."""
+    st.session_state["captioner"] = st.session_state["model"]
 
 
 def more_options(usual: SearchOptions, beam_size: int, captions: int) -> SearchOptions:
@@ -313,7 +333,7 @@ def adopt_captioner() -> None:
     except CaptionBotError as error:
         st.session_state["own error"] = str(error)
     own = work.own_captioner()
-    st.session_state["model"] = own.model if own else find_card().stem
+    st.session_state["captioner"] = own.model if own else find_card().stem
 
 
 def about(card: Card) -> None:
@@ -322,7 +342,7 @@ def about(card: Card) -> None:
     with st.expander("About this captioner"):
         st.markdown(plain(card.description))
         scores = [f"{name} {value:.3f}" for name, value in card.scores.items() if isinstance(value, float)]
-        facts = [f"{card.parameters / 1e6:.1f} million parameters", *scores, card.licence]
+        facts = [card.name, f"{card.parameters / 1e6:.1f} million parameters", *scores, card.licence]
         st.caption(" · ".join(plain(fact) for fact in facts if fact))
     st.caption("Captions can be wrong. Your photos are not stored.")
 

@@ -26,6 +26,14 @@ STORAGES = ("float32", "float16", "int8", "int8-all")
 _SCALE = ".scale"
 BLOCK = 64  # numbers of a convolution that share a scale in int8: a large one coarsens all others
 FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
+_TITLES = {  # by the kind of decoder
+    "gpt2-prefix": "GPT-2 prefix",
+    "scratch-recurrent": "{cell} from scratch",
+    "scratch-transformer": "Transformer from scratch",
+    "show-and-tell": "Show and Tell ({cell})",
+    "soft-attention": "Show, Attend and Tell",
+    "top-down": "Bottom-up and top-down",
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,12 @@ class Card:
                 f"{path} is not the card of a captioner ({type(error).__name__}: {error}); "
                 "give a JSON card that was written beside its safetensors."
             ) from None
+
+    @property
+    def title(self) -> str:
+        """What people call a captioner of this kind; `pages.captioners` tells two of a kind apart."""
+        cell = str(self.decoder.get("cell", "lstm")).upper()
+        return _TITLES.get(self.decoder.get("kind", ""), "{name}").format(cell=cell, name=self.name)
 
     def write(self, path: Path) -> None:
         path.write_text(

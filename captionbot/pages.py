@@ -5,19 +5,44 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from html import escape
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from captionbot.weights import find_card
+from captionbot.card import Card
+from captionbot.errors import CaptionBotError
+from captionbot.weights import find_card, list_cards
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner
 
 _held: dict[Hashable, Captioner] = {}
 _lock = Lock()
+
+
+def captioners() -> dict[str, str]:
+    """The titles of the captioners that are here, by name: the default first, then the best CIDEr.
+
+    Of a title that several have, each is followed by its name. A damaged card has its name for a title:
+    what is wrong with it is said once it is chosen.
+    """
+    titles, places = {}, {}
+    for path in list_cards():
+        try:
+            card = Card.load(path)
+            titles[path.stem] = card.title
+            places[path.stem] = not card.default, -card.scores.get("CIDEr", 0.0)
+        except CaptionBotError:
+            titles[path.stem] = path.stem
+            places[path.stem] = True, 0.0
+    known = Counter(titles.values())
+    return {
+        name: titles[name] if known[titles[name]] == 1 else f"{titles[name]} · {name}"
+        for name in sorted(titles, key=places.__getitem__)
+    }
 
 
 def resident(name: str | None = None) -> Captioner:

@@ -15,7 +15,7 @@ from captionbot.beam_search import tree
 from captionbot.records import caption_fields, error_record, record, records
 from captionbot.types import Caption
 from gradio_views import work
-from gradio_views.work import DEFAULT, told
+from gradio_views.work import DEFAULT, FIRST_COMPARED, MODELS, told
 
 USUAL = work.usual(DEFAULT)
 
@@ -185,7 +185,7 @@ def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[st
         models: the captioners' names; by default the default one and up to two others.
     """
     with told():
-        names = work.compared(models or work.first_compared())
+        names = work.compared(models or MODELS[:FIRST_COMPARED])
         photo = read(image)
         found = []
         for model in names:

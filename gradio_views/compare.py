@@ -14,7 +14,7 @@ from captionbot.types import Caption
 from gradio_views import work
 from gradio_views.draw import View
 from gradio_views.view import BUSY, PICTURES, PRIVATE, QUIET, STALE, Shown, original, present
-from gradio_views.work import MODELS, MOST_COMPARED, told
+from gradio_views.work import FIRST_COMPARED, MODELS, MOST_COMPARED, told
 
 
 class Compare:
@@ -24,8 +24,8 @@ class Compare:
         self.compared = compared
         with gr.Row(equal_height=True):
             self.models = gr.Dropdown(
-                MODELS,
-                value=work.first_compared(),
+                work.choices(""),
+                value=MODELS[:FIRST_COMPARED],
                 multiselect=True,
                 max_choices=MOST_COMPARED,
                 label=f"Captioners, 2 to {MOST_COMPARED}",
@@ -87,7 +87,7 @@ class Compare:
 
     def show_own(self, own: str) -> Shown:
         """A visitor's captioner beside those that are compared at first."""
-        chosen = [*work.first_compared()[: MOST_COMPARED - 1], own]
+        chosen = [*MODELS[:FIRST_COMPARED], own]
         return {self.models: gr.update(choices=work.choices(own), value=chosen)}
 
 

@@ -251,7 +251,7 @@ def batch_files(found: Sequence[Result], model: str) -> list[str]:
     written = []
     for ending, write in (("csv", write_csv), ("jsonl", write_jsonl)):
         out = io.StringIO()
-        write(found, work.title(model), out)
+        write(found, work.public(model), out)
         written.append((f"captions.{ending}", out.getvalue().encode()))
     return keep([*written, ("captions.zip", zip_of_texts(found))])
 
@@ -264,7 +264,7 @@ def leaderboard() -> list[list[Any]]:
         search = "greedy" if beam_size == 1 else f"beam {beam_size}" if beam_size else ""
         scores = [f"{line[name]:.3f}" if name in line else "" for name in SCORES.values()]
         speed = f"{line['images_per_second']:.1f}" if "images_per_second" in line else ""
-        rows.append([line["name"], search, *scores, f"{line['parameters'] / 1e6:.1f}", speed])
+        rows.append([work.title(line["name"]), search, *scores, f"{line['parameters'] / 1e6:.1f}", speed])
     return rows
 
 
@@ -291,7 +291,7 @@ def shots(way: str, captioner: str) -> list[tuple[Image.Image, str]]:
             "\n".join(
                 [
                     *(
-                        f"{sentence(text)} ({name}, CIDEr {shot.scores[name]:.2f})"
+                        f"{sentence(text)} ({work.title(name)}, CIDEr {shot.scores[name]:.2f})"
                         for name, text in shot.captions.items()
                         if name in said
                     ),
@@ -318,8 +318,10 @@ def parts_of_speech(model: str) -> Any:
 
 
 def descriptions() -> str:
-    cards = [work.card_of(name) for name in work.MODELS]
-    return "\n\n".join(f"**{plain(card.name)}** · {plain(card.description)}" for card in cards)
+    return "\n\n".join(
+        f"**{plain(title)}** · `{name}` · {plain(work.card_of(name).description)}"
+        for name, title in work.TITLES.items()
+    )
 
 
 def share_files(view: View) -> list[str]:
@@ -328,9 +330,9 @@ def share_files(view: View) -> list[str]:
     captions[view.rank] = view.looked
     captioned = replace(view.captioned, captions=tuple(captions))
     tree = "" if view.options.sample else work.beam_svg(view.model, view.captioned, False)
-    model = work.title(view.model)
-    page = report.html(view.name, model, view.photo, captioned, view.rank, view.evidence.rivals, tree)
-    with_alphas = record(view.name, model, view.captioned, with_alphas=True)
+    title = work.title(view.model)
+    page = report.html(view.name, title, view.photo, captioned, view.rank, view.evidence.rivals, tree)
+    with_alphas = record(view.name, work.public(view.model), view.captioned, with_alphas=True)
     stem = Path(view.name).stem or "photo"
     return keep(
         [
@@ -343,7 +345,7 @@ def share_files(view: View) -> list[str]:
 
 
 def numbers(view: View) -> dict[str, Any]:
-    return record(view.name, work.title(view.model), view.captioned)
+    return record(view.name, work.public(view.model), view.captioned)
 
 
 def keep(files: Sequence[tuple[str, bytes]]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from captionbot.results import WAYS
-from gradio_views import draw
+from gradio_views import draw, work
 from gradio_views.view import PICTURES, QUIET
 
 
@@ -37,7 +37,9 @@ def build(tab: gr.Tab) -> None:
         gr.Markdown(note, visible=found is None)
         with gr.Row(visible=found is not None):
             way = gr.Radio(found.ways if found else (), value=WAYS[0], label="Captions")
-            way_of = gr.Dropdown(found.captioners if found else (), label="Captioner")
+            way_of = gr.Dropdown(
+                [(work.title(name), name) for name in (found.captioners if found else ())], label="Captioner"
+            )
         shots = gr.Gallery(
             format=PICTURES,
             label="Photos that people described",

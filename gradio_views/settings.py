@@ -28,7 +28,7 @@ class Settings:
     def __init__(self, own: gr.State) -> None:
         self.own = own
         usual = work.usual(DEFAULT)
-        self.model = gr.Dropdown(MODELS, value=DEFAULT, label="Captioner", elem_id="model")
+        self.model = gr.Dropdown(work.choices(""), value=DEFAULT, label="Captioner", elem_id="model")
         with gr.Accordion("A captioner of your own", open=False):
             self.own_files = gr.File(
                 label="Its card (.json) and weights (.safetensors) together, or a .zip of both",

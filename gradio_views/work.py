@@ -35,14 +35,14 @@ from captionbot.batch import caption_each, load_ahead
 from captionbot.card import Card
 from captionbot.explain import Faithfulness, WordMaps
 from captionbot.images import ImageSource, find_images, load_image
-from captionbot.pages import resident, resident_upload
+from captionbot.pages import captioners, resident, resident_upload
 from captionbot.records import Result
-from captionbot.results import leaderboard
 from captionbot.types import Caption, Features, Size, Word
 from captionbot.vocabulary import load_vocabulary
-from captionbot.weights import find_card, list_cards
+from captionbot.weights import find_card
 
-MODELS = [path.stem for path in list_cards()]
+TITLES = captioners()
+MODELS = [*TITLES]
 DEFAULT = find_card().stem
 MOST_COMPARED, FIRST_COMPARED = 4, 3
 MOST_OWN = 3  # captioners that visitors uploaded, of all sessions together: each may fill 200 MB
@@ -115,18 +115,26 @@ def known(model: str) -> str:
     if model in MODELS or model in _own:
         return model
     if _YOURS in model:
-        raise CaptionBotError(f"Your captioner '{title(model)}' was let go after a while: upload it again.")
+        raise CaptionBotError(f"Your captioner '{public(model)}' was let go after a while: upload it again.")
     raise CaptionBotError(f"There is no captioner '{model}'; choose one of {', '.join(MODELS)}.")
 
 
-def title(model: str) -> str:
-    """What people are shown for a captioner's name: of an upload, not what only its session knows."""
+def public(model: str) -> str:
+    """A captioner's name as it may be told: of an upload, without what only its session knows."""
     return model.partition(_YOURS)[0]
+
+
+def title(model: str) -> str:
+    """What people are shown for a captioner's name; an upload has the name that its visitor gave it."""
+    return TITLES.get(model) or public(model)
 
 
 def choices(own: str) -> list[tuple[str, str]]:
     """What a session can choose from, as labels and names; own: of `adopt`, "" without one."""
-    return [*((name, name) for name in MODELS), *([(f"{title(own)} (yours)", own)] if own else [])]
+    return [
+        *((title, name) for name, title in TITLES.items()),
+        *([(f"{public(own)} (yours)", own)] if own else []),
+    ]
 
 
 def adopt(files: Sequence[tuple[str, bytes]], before: str = "") -> str:
@@ -275,12 +283,6 @@ def timed(model: str, image: Image.Image) -> tuple[Captioned, float]:
     started = time.perf_counter()
     (captioned,) = bot.caption([image])
     return captioned, time.perf_counter() - started
-
-
-def first_compared() -> list[str]:
-    """What is compared until someone chooses: the default beside the best others."""
-    best = [row["name"] for row in leaderboard()]
-    return list(dict.fromkeys([DEFAULT, *best, *MODELS]))[:FIRST_COMPARED]
 
 
 def compared(models: Sequence[str]) -> list[str]:

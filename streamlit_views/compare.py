@@ -34,16 +34,17 @@ class Answer:
 
 
 def show(view: View) -> None:
-    names = work.captioners()
-    if len(names) < 2:
+    titles = work.captioners()
+    if len(titles) < 2:
         st.info("Only one captioner is here. Put another one's card and weights into the folder of weights.")
         return
     own = view.asked.settings.model
     chosen = st.multiselect(
         "Captioners",
-        names,
-        default=[own, *(name for name in names if name != own)][:MOST],
+        list(titles),
+        default=[own, *(name for name in titles if name != own)][:MOST],
         max_selections=MOST,
+        format_func=titles.__getitem__,
         key="compared",
         help="Each searches as its own card says. They are loaded one after the other, so that they need "
         "the memory of one.",
@@ -59,12 +60,13 @@ def show(view: View) -> None:
     for column, (name, answer) in zip(st.columns(len(results)), results.items(), strict=True):
         caption = answer.drawn
         with column, st.container(border=True):
-            st.markdown(f"**{plain(name)}**")
+            title = work.title(name)
+            st.markdown(f"**{plain(title)}**")
             if word in said[name]:
                 drawn = render.word_overlay(view.shown, caption, said[name].index(word), view.look)
-                picture(drawn, f"{name}: {answer.where[said[name].index(word)]}", "stretch")
+                picture(drawn, f"{title}: {answer.where[said[name].index(word)]}", "stretch")
             else:
-                picture(view.shown, f"{name} does not say “{word}”.", "stretch")
+                picture(view.shown, f"{title} does not say “{word}”.", "stretch")
             st.markdown(f"##### {plain(render.sentence(caption.text))}")
             if answer.hidden:
                 st.caption("Without attention of its own: where hiding a piece makes the word less likely.")
@@ -75,7 +77,7 @@ def _ask_all(view: View, names: list[str]) -> dict[str, Answer]:
     answers = {}
     bar = st.progress(0.0)
     for done, name in enumerate(names):
-        bar.progress(done / len(names), f"Asking {plain(name)}…")
+        bar.progress(done / len(names), f"Asking {plain(work.title(name))}…")
         answers[name] = _ask(view, name)
     bar.empty()
     return answers

@@ -11,7 +11,6 @@ from captionbot import render
 from captionbot.errors import CaptionBotError
 from captionbot.render import plain
 from captionbot.results import HINT, WAYS, Gallery, Shot, gallery_file, leaderboard
-from captionbot.weights import list_cards
 from streamlit_views import work
 from streamlit_views.view import show as picture
 
@@ -46,7 +45,7 @@ def scores() -> None:
     )
     st.dataframe(
         {
-            "Captioner": [row["name"] for row in rows],
+            "Captioner": [work.title(row["name"]) for row in rows],
             "Search": [_search(row.get("beam_size")) for row in rows],
             **{title: [row.get(name) for row in rows] for title, name in METRICS.items()},
             "Photos": [_measured_on(row) for row in rows],
@@ -67,9 +66,10 @@ def scores() -> None:
     )
     if machines:
         st.caption(f"Speed from a photo's bytes to its caption: {' or '.join(machines)}.")
-    for card in map(work.load_card, [path.stem for path in list_cards()]):
-        with st.expander(plain(card.name)):
-            st.markdown(plain(card.description))
+    for name, title in work.captioners().items():
+        with st.expander(plain(title)):
+            st.markdown(plain(work.load_card(name).description))
+            st.caption(plain(name))
 
 
 def _search(beam_size: int | None) -> str:
@@ -95,7 +95,9 @@ def photos(gallery: Gallery) -> None:
             key="gallery way",
         )
         if way != different:
-            captioner = st.selectbox("Captions of", gallery.captioners, format_func=plain, key="gallery of")
+            captioner = st.selectbox(
+                "Captions of", gallery.captioners, format_func=work.title, key="gallery of"
+            )
     shots = gallery.chosen(way, captioner, SHOTS)
     if way == different:
         st.caption("The photos of whose captions the captioners share the fewest words.")
@@ -116,7 +118,7 @@ def one_photo(shot: Shot, image: Image.Image | None) -> None:
         picture(image, f"A person says: {first}", "stretch")
     for name, caption in shot.captions.items():
         st.markdown(f"**{plain(render.sentence(caption))}**")
-        st.caption(f"{plain(name)} · CIDEr {shot.scores[name]:.2f}")
+        st.caption(f"{plain(work.title(name))} · CIDEr {shot.scores[name]:.2f}")
     with st.expander("What people wrote"):
         st.markdown("\n".join(f"- {plain(reference)}" for reference in shot.references))
 

@@ -73,7 +73,7 @@ def page(view: View) -> str:
     tree = "" if view.asked.settings.options.sample else work.beam_svg(view.asked, False)
     return report.html(
         view.photo.name,
-        view.asked.settings.model,
+        work.title(view.asked.settings.model),
         view.shown,
         captioned,
         view.rank,

@@ -12,13 +12,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
-from captionbot import beam_tree, explain, explore, render
+from captionbot import beam_tree, explain, explore, pages, render
 from captionbot.card import Card
 from captionbot.explain import Faithfulness
 from captionbot.images import load_image
@@ -126,10 +127,21 @@ def keep_own(files: Sequence[tuple[str, bytes]]) -> None:
         st.session_state["own"] = Own(model, tuple(files), captioner.card)
 
 
-def captioners() -> list[str]:
-    """The names to choose from: what ships, and this session's own."""
+def captioners() -> dict[str, str]:
+    """What there is to choose from, as titles by name: what ships, and this session's own."""
     own = own_captioner()
-    return [path.stem for path in list_cards()] + ([own.model] if own else [])
+    return _shipped(tuple(list_cards())) | ({own.model: own.model} if own else {})
+
+
+@st.cache_data(max_entries=8, ttl=60)
+def _shipped(cards: tuple[Path, ...]) -> dict[str, str]:
+    """cards: those that are here, so that new ones are read."""
+    return pages.captioners()
+
+
+def title(model: str) -> str:
+    """What people are shown for a captioner's name."""
+    return captioners().get(model, model)
 
 
 @st.cache_data(max_entries=8, ttl=600, show_spinner="Fetching the photo…")

@@ -194,7 +194,7 @@ def test_a_bad_image_is_an_error_record(page, broken):
         ({"beam_size": 2, "num_return": 3}, "num_return is 3"),
         ({"prefix": "zebra"}, "zebra"),
         ({"banned": "zebra"}, "zebra"),
-        ({"model": "../tiny"}, "choose one of other, regions, tiny"),
+        ({"model": "../tiny"}, "choose one of tiny, other, regions"),
     ],
 )
 def test_bad_options_are_a_sentence(page, photo, options, sentence):
@@ -379,7 +379,8 @@ def test_results_are_those_of_the_leaderboard(page, monkeypatch):
     assert page.app.draw.leaderboard() == []  # tiny ones were never measured
     line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
     monkeypatch.setattr(page.app.draw.results, "leaderboard", lambda: [line])
-    assert page.app.draw.leaderboard() == [["other", "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
+    title = "Show, Attend and Tell · other"  # tiny is one too
+    assert page.app.draw.leaderboard() == [[title, "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
 
 
 def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypatch):
@@ -482,11 +483,13 @@ def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_
     assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
     shared = "".join(Path(path).read_text(errors="ignore") for path in app.draw.share_files(seen))
     assert own not in shared  # its name is the session's secret
+    assert app.draw.numbers(seen)["model"] == "mine"
+    assert app.draw.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles
     assert "mine" in shared
     values = {control: control.value for control in app.asking}
     values |= {app.settings.model: own, app.view: seen, app.link: ""}
     assert "model" not in dict(parse_qsl(app.on_address(values).removeprefix("?")))
-    with pytest.raises(AppError, match="choose one of other, regions, tiny"):
+    with pytest.raises(AppError, match="choose one of tiny, other, regions"):
         page.client.predict(image=handle_file(photo), model="mine", api_name="/caption")
     app.work.let_go(own)
     with pytest.raises(CaptionBotError, match="Your captioner 'mine' was let go"):

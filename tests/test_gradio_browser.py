@@ -113,7 +113,7 @@ def test_compare_and_results(page: Page) -> None:
     expect(page.get_by_label("Where they looked for")).to_be_visible()
     page.screenshot(path=ARTEFACTS / "gradio-compare.png", full_page=True)
     view(page, "Results")
-    expect(page.locator("#results").get_by_text("show-attend-tell-flickr8k").first).to_be_visible()
+    expect(page.locator("#results").get_by_text("Show, Attend and Tell").first).to_be_visible()
 
 
 def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:

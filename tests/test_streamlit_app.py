@@ -288,11 +288,31 @@ def test_two_captioners_can_be_chosen_between(
     monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
     run(page)
     assert page.selectbox(key="model").label == "Captioner"
-    assert page.selectbox(key="model").options == ["first", "second"]
+    assert page.selectbox(key="model").options == [
+        "Show, Attend and Tell · first",
+        "Show, Attend and Tell · second",
+    ]
     assert page.selectbox(key="model").value == "first"
     page.selectbox(key="model").set_value("second")
     run(page)
     assert page.header
+    assert page.query_params["model"] == "second"
+    page.selectbox(key="model").set_value("first")
+    assert "model" not in run(page).query_params
+
+
+@pytest.mark.parametrize(("asked", "chosen"), [("second", "second"), ("third", "first")])
+def test_a_link_names_the_captioner(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, chosen: str
+) -> None:
+    build_tiny_captioner(tmp_path, "first")
+    build_tiny_captioner(tmp_path, "second", default=False)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    linked = AppTest.from_file(str(PAGE), default_timeout=300)
+    linked.query_params.update({"model": asked, "beam_size": "2", "view": "Share"})
+    assert run(linked).selectbox(key="model").value == chosen
+    link = dict(parse_qsl(linked.code[-1].value.partition("?")[2]))
+    assert link == {"beam_size": "2", **({"model": "second"} if chosen == "second" else {})}
 
 
 def test_without_weights_there_is_one_sentence(
@@ -458,8 +478,8 @@ def test_two_captioners_side_by_side(page: AppTest, tmp_path: Path, monkeypatch:
     open_view(run(page), "Compare")
     page.button(key="compare").click()
     shown = [block.value for block in run(page).markdown]
-    assert "**first**" in shown
-    assert "**second**" in shown
+    assert "**Show, Attend and Tell · first**" in shown
+    assert "**Show, Attend and Tell · second**" in shown
     assert sum(" s · confidence" in note.value for note in page.caption) == 2
 
 

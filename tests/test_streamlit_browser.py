@@ -135,6 +135,8 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
     expect(page.get_by_role("radio", name="A tower")).to_be_checked()
     link = page.get_by_text("?model=show-and-tell-gru-flickr8k").inner_text()
     assert {"beam_size=2", "sample=A+tower"} <= set(link.split("?")[1].split("&"))
+    page.get_by_role("link", name="Many photos").click()  # the captioner goes along
+    expect(page.get_by_role("combobox", name="Captioner")).to_have_value("Show and Tell (GRU)")
 
 
 @at("?model=top-down-flickr8k&boxes=false&view=Share")

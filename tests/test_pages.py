@@ -1,0 +1,62 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+from tiny import build_tiny_captioner
+
+from captionbot.card import Card
+from captionbot.decoders import DECODERS
+from captionbot.pages import captioners
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+def put(folder: Path, name: str, **changes: object) -> None:
+    path = build_tiny_captioner(folder, name, default=False)
+    dataclasses.replace(Card.load(path), **changes).write(path)  # type: ignore[arg-type]
+
+
+def test_what_ships_is_called_as_people_call_it() -> None:
+    assert captioners() == {
+        "show-attend-tell-flickr8k": "Show, Attend and Tell",
+        "top-down-flickr8k": "Bottom-up and top-down",
+        "from-scratch-transformer-flickr8k": "Transformer from scratch",
+        "gpt2-prefix-flickr8k": "GPT-2 prefix",
+        "show-and-tell-gru-flickr8k": "Show and Tell (GRU)",
+    }
+
+
+def test_every_kind_of_decoder_has_a_title(folder: Path) -> None:
+    for kind in [*DECODERS, "new"]:
+        put(folder, f"a-{kind}", decoder={"kind": kind})
+    titles = captioners()
+    assert titles.pop("a-new") == "a-new"
+    assert not titles.keys() & titles.values()
+    assert len(set(titles.values())) == len(DECODERS)
+    assert titles["a-scratch-recurrent"] == "LSTM from scratch"
+
+
+def test_the_default_comes_first_and_then_the_best(folder: Path) -> None:
+    for name, cider in (("fair", 0.4), ("good", 0.6)):
+        put(folder, name, scores={"CIDEr": cider}, decoder={"kind": name})
+    put(folder, "new", decoder={"kind": "new"})
+    put(folder, "usual", default=True, decoder={"kind": "usual"})
+    assert [*captioners()] == ["usual", "good", "fair", "new"]
+
+
+def test_two_of_a_kind_are_told_apart_by_their_names(folder: Path) -> None:
+    put(folder, "one")
+    put(folder, "two")
+    put(folder, "other", decoder={"kind": "top-down"})
+    (folder / "broken.json").write_text("{}")
+    (folder / "broken.safetensors").touch()
+    assert captioners() == {
+        "one": "Show, Attend and Tell · one",
+        "two": "Show, Attend and Tell · two",
+        "other": "Bottom-up and top-down",
+        "broken": "broken",
+    }
