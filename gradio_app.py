@@ -23,10 +23,11 @@ from PIL import Image
 
 from captionbot.errors import CaptionBotError
 from captionbot.images import load_url
+from captionbot.pages import sharpest
 from captionbot.render import fit, plain
 from captionbot.samples import sample_photos
 from captionbot.uploads import MAX_MEGABYTES
-from gradio_views import api, draw, results
+from gradio_views import api, results
 from gradio_views.ask import Ask
 from gradio_views.batch import Batch
 from gradio_views.beam import Beam
@@ -51,9 +52,12 @@ ABOUT = f"""Captions can be wrong, and a confidence is how sure the model is of 
 that it is right. Photos are used for nothing but your caption: Gradio keeps them and the pictures drawn
 from them in a temporary folder of the server, which is emptied of everything older than
 {CACHE_SECONDS // 60} minutes."""
+# A caption that is asked for from further down comes into sight; one that is in sight stays where it is.
+TO_HEADLINE = "() => document.getElementById('headline').scrollIntoView({block: 'nearest'})"
 NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
 
 CSS = """
+#headline { scroll-margin-top: 1rem; }
 #words .token { cursor: pointer; font-size: 1.1rem; }
 #rivals button { cursor: pointer; }
 #rivals h2 { display: none; }
@@ -62,11 +66,12 @@ CSS = """
 #views [role=grid] *, #rivals * { font-family: var(--font); }
 .dark #words button, .dark .token, .dark .token * { color: white !important; }
 #heatmap img, #places img, #boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }
+#said:not(:has(#headline h2)) > :not(#headline) { display: none; }  /* no caption yet */
 @media (max-width: 700px) {  /* what is said stands right under the photo */
   #given { display: contents; }
-  #given > * { order: 1; }
-  #said { order: 2; }
-  #asked-for { order: 3; }
+  #given > :not(#photo) { order: 1; }
+  #views .row:has(> .act) { flex-direction: column; }
+  #views .act { width: 100%; }
   #heatmap, #places { height: auto !important; }
   .grid-container { grid-template-columns: 1fr !important; }
   #tiles .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
@@ -185,8 +190,8 @@ def show_nothing(why: str) -> Shown:
         heroes.words,
         heroes.places,
         heroes.rivals,
-        *every_word.caption_outputs,
-        *share.caption_outputs,
+        *(*every_word.caption_outputs, *every_word.photo_outputs),
+        *(*beam.photo_outputs, *ask.photo_outputs, *share.caption_outputs),
     ]
     return {
         view: None,
@@ -205,7 +210,7 @@ def show_caption(seen: View) -> Shown:
         **regions.show_caption(seen),
         **share.show_caption(seen),
         **hidden(*answers),
-        **show_word(seen._replace(t=draw.sharpest(seen.looked))),
+        **show_word(seen._replace(t=sharpest(seen.looked))),
     }
 
 
@@ -286,10 +291,9 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         **BUSY,
     }
     demo.load(on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(**caption_photo)
-    gr.on(
-        [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit],
-        **caption_photo,
-    )
+    asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
+    gr.on(asked_for, **caption_photo)
+    gr.on([*asked_for, settings.model.input], None, js=TO_HEADLINE)
     settings.model.input(settings.on_model, settings.model, settings.searching, **QUIET).then(**caption_photo)
     settings.own_files.upload(
         on_own,

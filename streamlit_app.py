@@ -34,7 +34,10 @@ STYLE = """<style>
 .st-key-chips [role="radiogroup"] > [aria-checked="true"]:is(*, :hover) { background: #4f46e5; color: #fff; }
 /* Streamlit writes white on the primary colour, which is too light for that on the dark page. */
 [data-testid="stBaseButton-primary"], .stMultiSelect [data-tag] { background: #4f46e5; }
-@media (max-width: 700px) { .stTable td:first-child { min-width: 11rem; } }
+@media (max-width: 700px) {  /* the caption is in sight below the photo */
+    .st-key-hero img { max-height: 38vh; width: auto !important; }
+    .stTable td:first-child { min-width: 11rem; }
+}
 .rivals div { display: grid; grid-template-columns: 6.5rem 1fr 3rem; gap: 0.6rem; align-items: center; }
 .rivals i { background: rgb(128 128 150 / 0.18); border-radius: 4px; height: 0.6rem; }
 .rivals b { display: block; height: 100%; border-radius: 4px; background: #635bff; }

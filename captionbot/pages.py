@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from captionbot.card import Card
 from captionbot.errors import CaptionBotError
+from captionbot.parts_of_speech import parts_of_speech
 from captionbot.weights import find_card, list_cards
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner
+    from captionbot.types import Caption
 
 _held: dict[Hashable, Captioner] = {}
 _lock = Lock()
@@ -97,10 +99,23 @@ def _give_back() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+def sharpest(caption: Caption) -> int:
+    """The noun that the model looked at most sharply, of a caption without one the word. Views begin with it:
+    the first word is mostly an article."""
+    sharp = caption.alphas.max(axis=1) / caption.alphas.sum(axis=1).clip(1e-9)
+    nouns = [t for t, noun in enumerate(are_nouns([word.text for word in caption.words])) if noun]
+    return max(nouns or range(len(sharp)), key=sharp.__getitem__)
+
+
 def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:
-    """The words of several sentences, those that most of them have first, and of these the longest."""
-    words = dict.fromkeys(word for words in sentences for word in words)
-    return sorted(words, key=lambda word: (-sum(word in words for words in sentences), -len(word)))
+    """The words of several sentences: those that most have first, of these nouns, then the longest."""
+    nouns = {word: noun for words in sentences for word, noun in zip(words, are_nouns(words), strict=True)}
+    common = Counter(word for words in sentences for word in set(words))
+    return sorted(nouns, key=lambda word: (-common[word], not nouns[word], -len(word)))
+
+
+def are_nouns(words: Sequence[str]) -> list[bool]:
+    return [part == "noun" for part in parts_of_speech(words)]
 
 
 def colours(curves: Iterable[str]) -> dict[str, str]:

@@ -23,12 +23,12 @@ class Ask:
         self.view = view
         with gr.Row(equal_height=True):
             self.ways = gr.Radio([PAINTED, RECTANGLE, LOOKED], value=PAINTED, label="Hide", scale=3)
-            self.only = gr.Checkbox(False, label="Show only that instead")
+            self.only = gr.Checkbox(False, label="Show only that instead", min_width=220)
             button = gr.Button("Caption it again", variant="primary", elem_classes="act")
         with gr.Row():
             with gr.Column() as drawing:
                 self.painting = gr.ImageEditor(
-                    label="Paint over what to hide",
+                    label="Paint here",
                     type="pil",
                     sources=[],
                     transforms=[],

@@ -48,6 +48,7 @@ class Compare:
             show_label=False,
             columns=MOST_COMPARED,
             height="auto",
+            object_fit="contain",
             allow_preview=False,
         )
         self.answers = [self.table, self.word, self.pictures]

@@ -75,11 +75,6 @@ class View(NamedTuple):
         return self.evidence.looked
 
 
-def sharpest(caption: Caption) -> int:
-    """The word that the model looked at most sharply. Pages begin with it: the first is mostly an article."""
-    return int((caption.alphas.max(axis=1) / caption.alphas.sum(axis=1).clip(1e-9)).argmax())
-
-
 def headline(caption: Caption) -> str:
     return f"## {plain(sentence(caption.text))}\n{measures(caption)}"
 
@@ -97,7 +92,7 @@ def sureness(probability: float) -> str:
 
 
 def table(captioned: Captioned) -> list[list[Any]]:
-    return [[c.text, percent(c.confidence), round(c.log_prob, 2)] for c in captioned.captions]
+    return [[sentence(c.text), percent(c.confidence), round(c.log_prob, 2)] for c in captioned.captions]
 
 
 def choices(caption: Caption) -> list[tuple[str, int]]:

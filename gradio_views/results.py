@@ -28,6 +28,7 @@ def build(tab: gr.Tab) -> None:
         show_label=False,
         interactive=False,
         wrap=True,
+        max_height=1000,
         elem_id="results",
     )
     with gr.Accordion("About these captioners", open=False):

@@ -19,8 +19,8 @@ class Steer:
     def __init__(self, view: gr.State) -> None:
         with gr.Row(equal_height=True):
             self.instead = gr.Textbox(label="Instead say", placeholder="running through the snow", scale=3)
-            self.never = gr.Checkbox(False, label="Never say it")
-            length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2)
+            self.never = gr.Checkbox(False, label="Never say it", min_width=200)
+            length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2, min_width=330)
             button = gr.Button("Finish the sentence again", variant="primary", elem_classes="act")
         self.said = SideBySide("The model's own", "Steered", elem_id="steered")
         self.word_outputs = [self.instead, self.never]

@@ -11,6 +11,7 @@ import streamlit as st
 from PIL import Image
 
 from captionbot import explore, render
+from captionbot.pages import sharpest
 from captionbot.render import Look, plain
 from captionbot.types import Caption, Captioned
 from streamlit_views import work
@@ -89,12 +90,12 @@ def labels(texts: Sequence[str]) -> list[str]:
 
 
 def choose_one_word(view: View, label: str, key: str) -> int:
-    """A word of the caption, by default the one that is chosen above."""
+    """A word of the caption, by default the one that is chosen above, else `sharpest`."""
     words = labels(view.words)
     return st.selectbox(
         label,
         range(len(words)),
-        index=view.t or 0,
+        index=sharpest(view.caption) if view.t is None else view.t,
         format_func=words.__getitem__,
         key=f"{key} of {view.caption.text} {view.t}",
     )

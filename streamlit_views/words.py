@@ -46,7 +46,7 @@ def heroes(asked: Asked, shown: Image.Image, captioned: Captioned) -> View:
             view = View(asked, shown, captioned, rank, t, look)
             if t is not None:
                 nearest(view, t)
-    with left:
+    with left, st.container(key="hero"):
         hero(view)
     return view
 

@@ -27,6 +27,7 @@ from captionbot.types import Size
 
 class Page(NamedTuple):
     app: ModuleType
+    draw: ModuleType
     url: str
     client: Client
     temporary: Path
@@ -42,11 +43,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         patch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         import gradio_app as app
+        from gradio_views import draw
 
         _, url, _ = app.demo.launch(
             prevent_thread_lock=True, quiet=True, mcp_server=find_spec("mcp") is not None, **app.LAUNCH
         )
-        yield Page(app, url, Client(url, verbose=False), temporary)
+        yield Page(app, draw, url, Client(url, verbose=False), temporary)
         app.demo.close()
 
 
@@ -72,7 +74,7 @@ def view(page: Page, photo: Path) -> Any:
 
 def looked_at(page: Page, photo: Path, model: str) -> Any:
     image = Image.open(photo)
-    work, draw = page.app.work, page.app.draw
+    work, draw = page.app.work, page.draw
     options = replace(work.usual(model), num_return=2)
     captioned, evidence = work.look(model, image, options, "", "")
     return draw.View(str(photo), "seen.png", model, options, "", "", image, captioned, evidence)
@@ -249,7 +251,7 @@ def test_a_caption_is_shown_word_by_word(page, view):
 
 
 def test_a_word_is_shown_by_its_heatmap_its_places_and_its_rivals(page, view):
-    draw = page.app.draw
+    draw = page.draw
     for t, word in enumerate(view.caption.words):
         # Shown at half the size it was captioned at.
         small = view._replace(photo=view.photo.resize((60, 45)), t=t)
@@ -282,7 +284,7 @@ def test_what_is_painted_becomes_a_mask_of_the_photo(page):
 
 
 def test_files_to_take_along(page, view):
-    paths = page.app.draw.share_files(view)
+    paths = page.draw.share_files(view)
     assert [Path(path).name for path in paths] == ["seen.html", "seen.png", "seen.gif", "seen.json"]
     assert all(page.temporary in Path(path).parents for path in paths)
     assert view.caption.text.capitalize() in Path(paths[0]).read_text()
@@ -306,7 +308,7 @@ def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
     shown = regions.show_caption(seen)
     assert shown[regions.tab]["visible"] is True
     names = [name for name, _ in shown[regions.kept]["choices"]]
-    assert names == app.draw.box_names(caption)
+    assert names == page.draw.box_names(caption)
     assert caption.labels[3] in names[3]
     columns = np.array([row[1:] for row in shown[regions.leaning]["value"]], float)
     np.testing.assert_allclose(columns.sum(0), 100, atol=0.5)
@@ -376,16 +378,16 @@ def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
 
 
 def test_results_are_those_of_the_leaderboard(page, monkeypatch):
-    assert page.app.draw.leaderboard() == []  # tiny ones were never measured
+    assert page.draw.leaderboard() == []  # tiny ones were never measured
     line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
-    monkeypatch.setattr(page.app.draw.results, "leaderboard", lambda: [line])
+    monkeypatch.setattr(page.draw.results, "leaderboard", lambda: [line])
     title = "Show, Attend and Tell · other"  # tiny is one too
-    assert page.app.draw.leaderboard() == [[title, "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
+    assert page.draw.leaderboard() == [[title, "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
 
 
 def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypatch):
     monkeypatch.delenv("CAPTIONBOT_VAL", raising=False)
-    draw = page.app.draw
+    draw = page.draw
     assert draw.gallery()[0] is None
     assert draw.shots("Best", "one") == []
     # A choice among none is an error to Gradio.
@@ -409,13 +411,12 @@ def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypat
 
 
 def test_explanations_have_the_photo_s_own_numbers(page, view):
-    app = page.app
-    attention, beam = app.draw.about_attention(view), app.draw.about_beam(view)
+    attention, beam = page.draw.about_attention(view), page.draw.about_beam(view)
     assert "**16 places**" in attention
     assert "$$" in attention
     best = view.captioned.search.hypotheses[0][0]
     assert f"**{best.score:.2f}**" in beam
-    assert app.draw.about_beam(view._replace(options=replace(view.options, sample=True))) == ""
+    assert page.draw.about_beam(view._replace(options=replace(view.options, sample=True))) == ""
 
 
 def test_a_language_model_finds_the_endpoints_as_tools(page):
@@ -442,7 +443,7 @@ def test_a_language_model_finds_the_endpoints_as_tools(page):
     ("probability", "start"), [(1, "sure"), (0.6, "sure"), (0.59, "likely"), (0.2, "likely"), (0, "a guess")]
 )
 def test_colours_follow_confidence(page, probability, start):
-    assert page.app.draw.sureness(probability).startswith(start)
+    assert page.draw.sureness(probability).startswith(start)
 
 
 def test_what_a_word_misses_is_worked_out_once_a_caption(page, view, monkeypatch):
@@ -481,10 +482,10 @@ def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_
     assert ("mine (yours)", own) in answer[app.settings.model]["choices"]
     seen = looked_at(page, photo, own)
     assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
-    shared = "".join(Path(path).read_text(errors="ignore") for path in app.draw.share_files(seen))
+    shared = "".join(Path(path).read_text(errors="ignore") for path in page.draw.share_files(seen))
     assert own not in shared  # its name is the session's secret
-    assert app.draw.numbers(seen)["model"] == "mine"
-    assert app.draw.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles
+    assert page.draw.numbers(seen)["model"] == "mine"
+    assert page.draw.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles
     assert "mine" in shared
     values = {control: control.value for control in app.asking}
     values |= {app.settings.model: own, app.view: seen, app.link: ""}
@@ -527,6 +528,7 @@ def test_a_photo_that_cannot_be_read_is_named_on_an_empty_page(page, broken):
     shown = app.on_photo({app.photo: file, app.view: None, **controls})
     assert "diary.jpg is empty or not an image" in shown[app.heroes.headline]
     assert shown[app.heroes.heatmap] == app.gr.update(value=None, label="Heatmap")
+    assert shown[app.every_word.table] is shown[app.beam.tree] is shown[app.ask.painting] is None
     assert shown[app.view] is None
 
 

@@ -156,3 +156,16 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     assert label is not None
     assert label["x"] + label["width"] <= buttons["x"]
     page.screenshot(path=ARTEFACTS / "gradio-phone.png", full_page=True)
+
+
+def test_on_a_phone_the_caption_is_seen_before_all_that_can_be_asked_for(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 664})
+    expect(headline(page)).to_be_in_viewport(ratio=1)  # below the photo
+    expect(page.get_by_label("Or the address of one")).not_to_be_in_viewport()
+    before = headline(page).inner_text()
+    page.locator("#given .gallery-item").nth(1).click()
+    expect(headline(page)).not_to_have_text(before)
+    expect(headline(page)).to_be_in_viewport(ratio=1)
+    page.get_by_label("Remove Image").click()
+    expect(page.get_by_text("There is no photo yet")).to_be_in_viewport()
+    expect(page.locator("#words")).to_be_hidden()

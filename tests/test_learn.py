@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tiny import build_tiny_captioner
 
-from captionbot import Captioner, learn, pages
+from captionbot import Captioner, learn
 from captionbot.captioner import Captioned
 from captionbot.types import Fate
 
@@ -49,26 +48,3 @@ def test_beam_counts_what_the_search_weighed(captioned):
     best = search.hypotheses[0][0]
     assert f"{best.log_prob:.2f} over {len(best.log_probs)} words" in text
     assert best.score == pytest.approx(best.log_prob / len(best.log_probs) ** 0.7)
-
-
-def test_one_captioner_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for name in ("one", "two"):
-        build_tiny_captioner(tmp_path, name, default=name == "one")
-    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
-    alive: list[int] = []
-    load = Captioner.from_pretrained
-
-    def watched(card: Path) -> Captioner:
-        alive.append(len(pages._held))
-        return load(card)
-
-    monkeypatch.setattr(Captioner, "from_pretrained", watched)
-    first = pages.resident()
-    assert pages.resident("one") is first
-    assert pages.resident("two").name == "two"
-    assert alive == [0, 0]  # the first was let go before the second was loaded
-
-
-def test_words_that_most_say_come_first_and_of_these_the_longest():
-    said = [["a", "dog", "runs"], ["a", "brown", "dog"], ["the", "dog", "runs"]]
-    assert pages.shared_words(said) == ["dog", "runs", "a", "brown", "the"]

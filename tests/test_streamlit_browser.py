@@ -253,3 +253,8 @@ def test_the_page_fits_a_phone(page: Page) -> None:
     assert box["x"] + box["width"] <= 390
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.screenshot(path=ARTEFACTS / "streamlit-phone.png")
+    sample = str(hero.get_attribute("src"))
+    files(page).set_input_files(TOWER)  # an upright photo leaves room for its caption
+    expect(hero).not_to_have_attribute("src", sample)
+    settled(page)
+    expect(page.get_by_role("heading", level=2)).to_be_in_viewport(ratio=1)
