@@ -19,7 +19,6 @@ from gradio_views import work  # before all others: it imports ZeroGPU's spaces,
 
 # isort: split
 import gradio as gr
-from PIL import Image
 
 from captionbot.errors import CaptionBotError
 from captionbot.images import load_url
@@ -52,7 +51,7 @@ ABOUT = f"""Captions can be wrong, and a confidence is how sure the model is of 
 that it is right. Photos are used for nothing but your caption: Gradio keeps them and the pictures drawn
 from them in a temporary folder of the server, which is emptied of everything older than
 {CACHE_SECONDS // 60} minutes."""
-# A caption that is asked for from further down comes into sight; one that is in sight stays where it is.
+# What is asked for from further down comes into sight; a caption that is in sight stays where it is.
 TO_HEADLINE = "() => document.getElementById('headline').scrollIntoView({block: 'nearest'})"
 NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
 
@@ -129,9 +128,13 @@ def on_address(values: Shown) -> str:
     return f"?{urlencode(said)}"
 
 
-def on_link(url: str) -> Image.Image:
-    with told():
+def on_link(url: str) -> Any:
+    """The photo at an address; the one before stays where there is none."""
+    try:
         return fit(load_url(url.strip()))
+    except CaptionBotError as error:
+        gr.Warning(str(error))
+        return gr.skip()
 
 
 def on_own(uploaded: list[str] | None, before: str) -> Shown:
@@ -293,7 +296,11 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
     demo.load(on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(**caption_photo)
     asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
     gr.on(asked_for, **caption_photo)
-    gr.on([*asked_for, settings.model.input], None, js=TO_HEADLINE)
+    gr.on(
+        [*asked_for, settings.model.input, every_word.gallery.select, every_word.table.select],
+        None,
+        js=TO_HEADLINE,
+    )
     settings.model.input(settings.on_model, settings.model, settings.searching, **QUIET).then(**caption_photo)
     settings.own_files.upload(
         on_own,

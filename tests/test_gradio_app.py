@@ -377,6 +377,14 @@ def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
     ]
 
 
+def test_an_address_without_a_photo_is_a_sentence_and_changes_no_other_setting(page):
+    app, bad = page.app, "http://127.0.0.1:9/photo.jpg"
+    with pytest.warns(UserWarning, match=r"127\.0\.0\.1"):
+        shown = app.on_open(SimpleNamespace(query_params={"url": bad, "beam_size": "2"}))
+    assert shown[app.photo] == app.gr.skip()
+    assert (shown[app.link], shown[app.settings.options["beam_size"]]) == (bad, 2)
+
+
 def test_results_are_those_of_the_leaderboard(page, monkeypatch):
     assert page.draw.leaderboard() == []  # tiny ones were never measured
     line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}

@@ -166,6 +166,8 @@ def test_on_a_phone_the_caption_is_seen_before_all_that_can_be_asked_for(page: P
     page.locator("#given .gallery-item").nth(1).click()
     expect(headline(page)).not_to_have_text(before)
     expect(headline(page)).to_be_in_viewport(ratio=1)
+    page.locator("#tiles button.gallery-item, #tiles .thumbnail-item").last.click()
+    expect(headline(page)).to_be_in_viewport(ratio=1)  # and below it where the model looked
     page.get_by_label("Remove Image").click()
     expect(page.get_by_text("There is no photo yet")).to_be_in_viewport()
     expect(page.locator("#words")).to_be_hidden()
