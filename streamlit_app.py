@@ -344,7 +344,8 @@ def about(card: Card) -> None:
         st.markdown(TIPS)
     with st.expander("About this captioner"):
         st.markdown(plain(card.description))
-        scores = [f"{name} {value:.3f}" for name, value in card.scores.items() if isinstance(value, float)]
+        measured = {title: card.scores.get(name) for title, name in results.METRICS.items()}
+        scores = [f"{title} {value:.3f}" for title, value in measured.items() if isinstance(value, float)]
         facts = [card.name, f"{card.parameters / 1e6:.1f} million parameters", *scores, card.licence]
         st.caption(" · ".join(plain(fact) for fact in facts if fact))
     st.caption("Captions can be wrong. Your photos are not stored.")

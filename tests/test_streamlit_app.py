@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -20,7 +21,7 @@ from streamlit.testing.v1 import AppTest
 from tiny import WORDS, build_tiny_captioner
 
 from captionbot.batch import zip_of_texts
-from captionbot.card import load, save
+from captionbot.card import Card, load, save
 
 PAGE = Path(__file__).parents[1] / "streamlit_app.py"
 
@@ -299,6 +300,18 @@ def test_two_captioners_can_be_chosen_between(
     assert page.query_params["model"] == "second"
     page.selectbox(key="model").set_value("first")
     assert "model" not in run(page).query_params
+
+
+def test_what_is_known_of_a_captioner_is_said_with_its_name(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build_tiny_captioner(tmp_path, "measured")
+    replace(Card.load(path), scores={"Bleu_4": 0.25, "CIDEr": 0.5, "split": "val"}).write(path)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    page = run(AppTest.from_file(str(PAGE), default_timeout=300))
+    [facts] = [note.value for note in page.caption if "million parameters" in note.value]
+    assert facts.startswith("measured · ")
+    assert facts.endswith(" · CIDEr 0.500 · BLEU-4 0.250 · MIT")
 
 
 @pytest.mark.parametrize(("asked", "chosen"), [("second", "second"), ("third", "first")])
