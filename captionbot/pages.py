@@ -37,7 +37,7 @@ def captioners() -> dict[str, str]:
             card = Card.load(path)
             titles[path.stem] = card.title
             places[path.stem] = not card.default, -card.scores.get("CIDEr", 0.0)
-        except CaptionBotError:
+        except (CaptionBotError, TypeError):
             titles[path.stem] = path.stem
             places[path.stem] = True, 0.0
     known = Counter(titles.values())

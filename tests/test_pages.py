@@ -57,11 +57,15 @@ def test_two_of_a_kind_are_told_apart_by_their_names(folder: Path) -> None:
     put(folder, "other", decoder={"kind": "top-down"})
     (folder / "broken.json").write_text("{}")
     (folder / "broken.safetensors").touch()
+    put(folder, "odd", scores={"CIDEr": "good"})
+    put(folder, "strange", decoder={"kind": []})
     assert captioners() == {
         "one": "Show, Attend and Tell · one",
         "two": "Show, Attend and Tell · two",
         "other": "Bottom-up and top-down",
         "broken": "broken",
+        "odd": "odd",
+        "strange": "strange",
     }
 
 
