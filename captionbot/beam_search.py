@@ -11,7 +11,7 @@ G groups of K / G beams, M continuations weighed in a step, S steps, B images, P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from math import inf
@@ -24,6 +24,7 @@ from torch.nn.functional import pad
 
 from captionbot.constraints import Constraints, Prefix
 from captionbot.decoders.base import Decoder
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.search_options import SearchOptions
 from captionbot.types import Fate, Features, Hypothesis, Search
 
@@ -136,8 +137,7 @@ def beam_search(
                 rows, beams = rows[staying], _Beams(*(values[staying] for values in beams))
         state = state.select(rows.flatten(), staying)
         log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), state)
-    weigh = decoder.evidence if options.evidence else None
-    return record.search(None if weigh is None else weigh(features))
+    return record.search(decoder.evidence if options.evidence else None, features)
 
 
 def image_of(search: Search, image: int) -> Search:
@@ -335,8 +335,8 @@ class _Record:
         missing = self.options.width - alphas.shape[1]
         self.alphas.append(pad(alphas, (0, 0, 0, missing)) if missing else alphas)
 
-    def search(self, evidence: Tensor | None) -> Search:
-        """The record on the CPU, without the steps in which nothing ran. evidence: (B, V) of words."""
+    def search(self, evidence: WordEvidence | None, features: Features) -> Search:
+        """The record on the CPU, without the steps in which nothing ran."""
         step = np.repeat(np.arange(len(self.images)), [len(images) for images in self.images])
         image = _joined(self.images)
 
@@ -356,8 +356,11 @@ class _Record:
         steps = int(columns[-1].any((1, 2, 3)).sum())  # `Fate.NONE` is 0
         arrays = [array[:steps].reshape(steps, self.batch, -1) for array in (*columns, slots)]
         search = Search((), *(*arrays, alphas[:steps]))
-        weights = None if evidence is None else np.nan_to_num(_joined([evidence]), posinf=0, neginf=0)
-        return replace(search, hypotheses=_hypotheses(search, self.options, weights))
+        says = np.zeros((self.batch, 0))
+        if evidence is not None:
+            says = np.nan_to_num(_joined([evidence(features)]), posinf=0, neginf=0)
+        said = evidence.said if evidence is not None else lambda words: []
+        return replace(search, hypotheses=_hypotheses(search, self.options, says, said))
 
 
 def _joined(parts: list[Tensor]) -> np.ndarray:
@@ -366,9 +369,12 @@ def _joined(parts: list[Tensor]) -> np.ndarray:
 
 
 def _hypotheses(
-    search: Search, options: SearchOptions, evidence: np.ndarray | None
+    search: Search, options: SearchOptions, says: np.ndarray, said: Callable[[Sequence[int]], list[int]]
 ) -> tuple[tuple[Hypothesis, ...], ...]:
-    """Every image's finished sentences, read back from their ends through the parents; E ends."""
+    """Every image's finished sentences, read back from their ends through the parents; E ends.
+
+    says: (B, N) evidence for each phrase; said: the phrases of a sentence.
+    """
     steps, batch, _ = search.fates.shape
     last, image, place = np.nonzero(search.fates == Fate.ENDED)  # (E,) each
     # (S, B, K): which continuation became beam k
@@ -384,15 +390,15 @@ def _hypotheses(
     for e, length in enumerate(last):
         log_prob = float(search.totals[length, image[e], place[e]])
         words = token_ids[e, :length].tolist()
-        said = 0.0 if evidence is None else float(evidence[image[e], list(set(words))].sum())
+        weight = float(says[image[e], said(words)].sum())
         found[image[e]].append(
             Hypothesis(
                 token_ids=tuple(words),
                 log_probs=log_probs[e, : length + 1],
                 alphas=search.alphas[np.arange(length + 1), image[e], beams[e, : length + 1]],
                 log_prob=log_prob,
-                score=options.score(log_prob + said, len(words) + 1),
-                evidence=said,
+                score=options.score(log_prob + weight, len(words) + 1),
+                evidence=weight,
             )
         )
     ranked = [sorted(hypotheses, key=lambda found: -found.score) for hypotheses in found]

@@ -144,7 +144,7 @@ def save(
         vocabulary=vocabulary,
         storage=storage,
         shared=found,
-        parameters=sum(tensor.numel() for tensor in tensors.values()),
+        parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()),
         size_bytes=weights.stat().st_size,
         sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
     )
@@ -178,8 +178,7 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
         with torch.device("meta"):  # no time is lost on random weights
             decoder = build_decoder(**_spec(card.decoder))
             if card.evidence:
-                sizes = decoder.config.feature_size, decoder.config.vocabulary_size
-                decoder.evidence = WordEvidence(*sizes, **card.evidence)
+                decoder.evidence = WordEvidence(decoder.config.feature_size, **card.evidence)
         encoder = build_encoder(**_spec(card.encoder))
         check_fields(encoder.config)
         check_fields(decoder.config)
@@ -274,7 +273,8 @@ def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: st
 def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     """Tensors as they are stored; int8 keeps round(x / scale), as of `scales`.
 
-    Tensors of fewer than `FEW` numbers stay in float16, and so do convolutions but in int8-all.
+    Tensors of fewer than `FEW` numbers stay in float16, and so do convolutions but in int8-all. Integers
+    stay as they are.
     """
     import torch
 
@@ -282,6 +282,9 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
         raise CaptionBotError(f"'{storage}' is no way to store weights; choose one of {', '.join(STORAGES)}.")
     packed: dict[str, Tensor] = {}
     for name, value in tensors.items():
+        if not value.is_floating_point():  # ids, which no rounding may change
+            packed[name] = value.detach().cpu().contiguous()
+            continue
         tensor = value.detach().cpu().float().contiguous()
         if is_rounded(tensor, storage):
             scale = scales(tensor)
@@ -301,6 +304,8 @@ def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name: (value.flatten(1) * by_number(packed[name + _SCALE].float(), value.flatten(1))).view_as(value)
         if name + _SCALE in held
         else value.float()
+        if value.is_floating_point()
+        else value
         for name, value in packed.items()
         if name not in held
     }

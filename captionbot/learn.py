@@ -115,7 +115,7 @@ def beam(search: Search, options: SearchOptions) -> Lesson:
         f"**{best.score:.2f}**. Its chance of being said, word for word, is "
         f"{percent(math.exp(best.log_prob))}.",
         r"\text{score}(y) = \frac{1}{|y|^{\,\ell}} \left( \sum_t \log p(y_t \mid y_{<t}, \text{photo}) + "
-        r"\sum_{w \in y} e_w(\text{photo}) \right)",
+        r"\sum_{p \in y} e_p(\text{photo}) \right)",
     )
 
 
@@ -124,5 +124,5 @@ def _cost(best: Hypothesis) -> str:
         return f"{best.log_prob:.2f}"
     return (
         f"{best.log_prob:.2f}, and {best.evidence:+.2f} of word evidence (what the photo as a whole says for "
-        "its words, by a layer that knows no sentences),"
+        "its words and pairs of words, by a network that knows no sentences),"
     )

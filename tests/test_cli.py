@@ -26,6 +26,7 @@ from captionbot import Captioner, images
 from captionbot import card as cards
 from captionbot.__main__ import _below, main
 from captionbot.decoders import WordEvidence
+from captionbot.decoders.evidence import ALONE
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("caption", "explain", "models", "download")
@@ -357,9 +358,14 @@ def test_options_reach_the_search(run, photos):
 
 def test_captions_can_be_ranked_by_their_probability_alone(run, photos, tmp_path):
     card, encoder, decoder = cards.load(build_tiny_captioner(tmp_path))
-    decoder.evidence = WordEvidence(decoder.config.feature_size, decoder.config.vocabulary_size, 2)
-    decoder.evidence.words.bias.data += 100  # the more words, the better
-    path = cards.save(tmp_path / "with", dataclasses.replace(card, evidence={"rank": 2}), encoder, decoder)
+    words = decoder.config.vocabulary_size
+    decoder.evidence = WordEvidence(decoder.config.feature_size, words, 2)
+    phrases = decoder.evidence.phrases
+    phrases[:] = phrases.new_tensor([(word, ALONE) for word in range(words)])
+    decoder.evidence.say.bias.data += 100  # the more words, the better
+    path = cards.save(
+        tmp_path / "with", dataclasses.replace(card, evidence={"phrases": words, "rank": 2}), encoder, decoder
+    )
     arguments = (
         "caption", photos / "blue.png", "--model", path, "--format", "jsonl", "--num-return", 5,
         "--beam-size", 5, "--no-repeat-ngram-size", 1, "--length-penalty", 0,

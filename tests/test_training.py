@@ -906,7 +906,7 @@ def test_export_puts_another_cnn_under_a_captioner(tmp_path, capsys):
     decoder.evidence = WordEvidence(*sizes, rank=2)
     cards.save(
         tmp_path / "start",
-        dataclasses.replace(card, evidence={"rank": 2}, scores={"CIDEr": 1.0}),
+        dataclasses.replace(card, evidence={"phrases": sizes[1], "rank": 2}, scores={"CIDEr": 1.0}),
         encoder,
         decoder,
     )

@@ -1,9 +1,12 @@
 """Fit a captioner's word evidence: `python -m training.evidence RUN --out DIR`.
 
-One linear layer learns from the encoder's mean feature of each training photo which words people say of
-it, in no order. Its weight beside the decoder's log-probabilities is the one with the best CIDEr-D on val,
-among a few. The captioner in DIR is that of RUN, with it, or without where that helps nothing; train RUN
-further, and it has to be fitted again.
+Which words and pairs of words do people say of a photo? Those that they said of photos like it, by a kernel
+ridge regression on the encoder's mean features (Hastie et al., The Elements of Statistical Learning, 5.8).
+That would be a table of all training photos, so a small network learns its answers, to mixtures of photos
+(distillation, arXiv 1503.02531; mixtures as of arXiv 1710.09412). Added to it is half of what a linear
+detector of words says, whose errors are others. The weight of both beside the decoder's
+log-probabilities is the one with the best CIDEr-D on val, among a few. The captioner in DIR is that of RUN,
+with it, or without where that helps nothing; train RUN further, and it has to be fitted again.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +30,7 @@ from captionbot import card as cards
 from captionbot.commands import Parser, command
 from captionbot.decoders import WordEvidence
 from captionbot.decoders.attention import mean_annotation
+from captionbot.decoders.evidence import ALONE
 from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing
 from captionbot.search_options import SearchOptions
@@ -40,8 +46,21 @@ from training.splits import Split, Words, read_splits, with_pixels
 from training.stages import search
 
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
-EPOCHS, LEAST_STEPS, BATCH_SIZE = 16, 960, 100
-LEARNING_RATE, WEIGHT_DECAY, DROPOUT = 2e-3, 0.1, 0.3
+# the regression: a share of the kernel's diagonal, of all words' odds, and the photos that it compares with
+RIDGE, SOFTEN, CENTRES = 0.1, 0.02, 6_000
+# the linear detector, and its share of the evidence
+LINEAR, LINEAR_SHARE = 64, 0.5
+DETECTOR_EPOCHS, LEAST_STEPS, DETECTOR_BATCH, DETECTOR_RATE, DETECTOR_DECAY, DROPOUT = (
+    16,
+    960,
+    100,
+    2e-3,
+    0.1,
+    0.3,
+)
+# the network that learns from the regression
+MIXTURES, LEAST_MIXTURES, MOST_MIXTURES = 20, 4_000, 120_000  # a photo, in all
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 12, 256, 2e-3, 1e-3
 
 
 @command
@@ -57,15 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", default=defaults.images, help="its photos, where they lie apart")
     parser.add_argument("--limit", type=int, default=0, help="use only the first so many photos, for val too")
     parser.add_argument("--cache", default=defaults.cache, help="folder for decoded photos")
-    parser.add_argument("--rank", type=int, default=64, help="numbers that a photo's feature is reduced to")
-    parser.add_argument("--min-count", type=int, default=15, help="photos that a word has to be said of")
+    parser.add_argument(
+        "--hidden",
+        type=int,
+        default=512,
+        help="numbers that a photo's feature becomes first; 0 for the linear detector of words alone",
+    )
+    parser.add_argument("--rank", type=int, default=192, help="numbers that these are reduced to")
+    parser.add_argument("--min-count", type=int, default=15, help="photos that a phrase has to be said of")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
     config = dataclasses.replace(
         defaults, data=given.data, images=given.images, limit=given.limit, cache=given.cache
     )
-    check_least(given, {"rank": 1, "min_count": 1, "seed": 0}, {"seed": MOST["seed"]})
+    check_least(given, {"hidden": 0, "rank": 1, "min_count": 1, "seed": 0}, {"seed": MOST["seed"]})
     prepare_folder(given.out, used=True)
     path, scores = add_evidence(given, config)
     print("CIDEr-D on val, by the weight of the evidence:")
@@ -81,21 +106,28 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
     preprocessing, world = Preprocessing.from_json(card.preprocessing), World(device)
     encoder, decoder = encoder.to(device).eval(), decoder.to(device).eval()
 
-    def encoded(split: Split) -> tuple[Split, Iterator[Features]]:
+    def encoded(split: Split, *, mirrored: bool = False) -> tuple[Split, Iterator[Features]]:
         split, pixels = with_pixels(split, config, preprocessing, world)
         photos = PixelFeatures(pixels, preprocessing, device)
         batches = np.array_split(np.arange(len(split)), math.ceil(len(split) / BATCH))
         return split, (
-            photos(encoder, batch) for batch in tqdm(batches, "photos", unit="batch", mininterval=1)
+            photos(
+                encoder, batch, *((np.ones(len(batch), bool), torch.zeros(len(batch), 6)) if mirrored else ())
+            )
+            for batch in tqdm(batches, "mirror images" if mirrored else "photos", unit="batch", mininterval=1)
         )
+
+    def means(features: Iterator[Features]) -> Tensor:
+        return torch.cat([mean_annotation(f.values.float(), f.mask).cpu() for f in features])
 
     train, val = read_splits(config)
     with torch.inference_mode(), autocast(device, config.amp):
         train, features = encoded(train)
-        means = torch.cat([mean_annotation(f.values.float(), f.mask).cpu() for f in features])
-    bags = bags_of_words(train, vocabulary)
-    fitted = {"rank": given.rank, "min_count": given.min_count, "seed": given.seed}
-    decoder.evidence = fit(means.clone(), bags, **fitted).to(device)
+        seen = torch.stack([means(features), means(encoded(train, mirrored=True)[1])])
+    phrases, shares = bags_of_phrases(train, vocabulary, given.min_count)
+    settings = {"hidden": given.hidden, "rank": given.rank, "min_count": given.min_count, "seed": given.seed}
+    fitted = fit(seen.clone(), phrases, shares, hidden=given.hidden, rank=given.rank, seed=given.seed)
+    decoder.evidence = fitted.to(device)
     options = SearchOptions(**card.search)
     with torch.inference_mode(), autocast(device, config.amp):
         val, features = encoded(val)
@@ -104,65 +136,166 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
     weight = max(scores, key=lambda weight: scores[weight])
     if weight:
         with torch.no_grad():
-            for tensor in decoder.evidence.words.parameters():
+            for tensor in decoder.evidence.say.parameters():
                 tensor.mul_(weight)
     else:
         decoder.evidence = None
     tried = {f"{weight:g}": score for weight, score in scores.items()}
-    training = card.training | {"evidence": fitted | {"weight": weight, "CIDEr on val": tried}}
-    card = dataclasses.replace(card, evidence={"rank": given.rank} if weight else {}, training=training)
+    training = card.training | {"evidence": settings | {"weight": weight, "CIDEr on val": tried}}
+    card = dataclasses.replace(card, evidence=fitted.sizes if weight else {}, training=training)
     with written("The captioner", given.out, "run the command again"):
         return cards.save(given.out, card, encoder, decoder), scores
 
 
-def bags_of_words(split: Split, vocabulary: Vocabulary) -> Tensor:
-    """(n, V) share of an image's captions that say a word."""
-    bags = torch.zeros(len(split), len(vocabulary))
-    for bag, captions in zip(bags, split.captions, strict=True):
-        for words in captions:
-            bag[list(set(vocabulary.encode(words)))] += 1 / len(captions)
-    bags[:, list(vocabulary.special_ids)] = 0
-    return bags
-
-
-def fit(means: Tensor, bags: Tensor, *, rank: int, min_count: int, seed: int) -> WordEvidence:
-    """means: (n, C) features of photos; bags: (n, V) shares of captions that say a word, 0..1.
-
-    The least cross-entropy between the shares and sigma(evidence + the word's log-odds in general).
-    """
-    torch.manual_seed(seed)
-    known = ((bags > 0).sum(0) >= min_count).nonzero().squeeze(1)
-    if not len(known):
+def bags_of_phrases(split: Split, vocabulary: Vocabulary, min_count: int) -> tuple[Tensor, Tensor]:
+    """The N phrases that are said of `min_count` photos or more, (N, 2) as `WordEvidence` has them, and
+    (n, N) the share of an image's captions that say each."""
+    said: list[Counter[tuple[int, int]]] = []
+    for captions in split.captions:
+        said.append(Counter())
+        for ids in map(vocabulary.encode, captions):
+            said[-1].update({(word, ALONE) for word in ids} | set(pairwise(ids)))
+    special = set(vocabulary.special_ids)
+    counts = Counter(phrase for phrases in said for phrase in phrases if special.isdisjoint(phrase))
+    known = sorted(phrase for phrase, count in counts.items() if count >= min_count)
+    if not known:
         raise CaptionBotError(
-            f"No word is said of {min_count} of the {len(bags)} photos; give more "
-            "photos, or a lower --min-count."
+            f"No word is said of {min_count} of the {len(said)} photos; give more photos, or a lower "
+            "--min-count."
         )
-    centre, spread = means.mean(0), means.std(0) + 1e-6
-    inputs, targets = (means - centre) / spread, bags[:, known]
-    usual = torch.logit(targets.mean(0), 1e-4)
-    layer = WordEvidence(means.shape[1], len(known), rank)
-    nn.init.normal_(layer.words.weight, std=0.02)
+    shares = torch.zeros(len(said), len(known))
+    for row, phrases, captions in zip(shares, said, split.captions, strict=True):
+        row[:] = torch.tensor([phrases[phrase] / len(captions) for phrase in known])
+    return torch.tensor(known, dtype=torch.int32), shares
+
+
+def fit(seen: Tensor, phrases: Tensor, shares: Tensor, *, hidden: int, rank: int, seed: int) -> WordEvidence:
+    """seen: (2, n, C) features of photos and their mirror images; phrases: (N, 2); shares: (n, N), 0..1."""
+    torch.manual_seed(seed)
+    centre, spread = seen[0].mean(0), seen[0].std(0) + 1e-6
+    seen = (seen - centre) / spread
+    words = phrases[:, 1] == ALONE
+    detector = detect(seen[0], shares[:, words])
+    if not hidden:
+        alone = standardised(detector, centre, spread)
+        alone.phrases.copy_(phrases[words])
+        return alone
+    answers = regression(seen[0], shares)
+    mixtures = mixed(seen, max(LEAST_MIXTURES, min(MIXTURES * len(shares), MOST_MIXTURES)))
+    targets = torch.cat(
+        [answers(part).half() for part in tqdm(mixtures.split(500), "mixtures", mininterval=1)]
+    )
+    network = WordEvidence(seen.shape[-1], len(phrases), rank, hidden=hidden)
+    distil(network, mixtures, targets, shares.mean(0).sqrt())
+    whole = standardised(joined(detector, network, words), centre, spread)
+    whole.phrases.copy_(phrases)
+    return whole
+
+
+@torch.no_grad()
+def standardised(layer: WordEvidence, centre: Tensor, spread: Tensor) -> WordEvidence:
+    """The same of features that are not standardised, as a part of its first layer."""
+    first = layer.reduce if layer.widen is None else layer.widen
+    first.weight.div_(spread)
+    first.bias.sub_(first.weight @ centre)
+    return layer.requires_grad_(False)
+
+
+@torch.no_grad()
+def joined(detector: WordEvidence, network: WordEvidence, words: Tensor) -> WordEvidence:
+    """The network and `LINEAR_SHARE` of the detector as one. words: (N,) bool, what the detector knows."""
+    assert network.widen is not None
+    hidden, size = network.widen.weight.shape
+    whole = WordEvidence(size, len(words), LINEAR + len(network.reduce.bias), LINEAR, hidden)
+    assert whole.widen is not None
+    whole.widen.weight.copy_(torch.cat([detector.reduce.weight, network.widen.weight]))
+    whole.widen.bias.copy_(torch.cat([detector.reduce.bias, network.widen.bias]))
+    whole.reduce.weight.copy_(torch.block_diag(torch.eye(LINEAR), network.reduce.weight))
+    whole.reduce.bias.copy_(torch.cat([torch.zeros(LINEAR), network.reduce.bias]))
+    whole.say.weight.zero_()[:, LINEAR:] = network.say.weight
+    whole.say.weight[words, :LINEAR] = LINEAR_SHARE * detector.say.weight
+    whole.say.bias.copy_(network.say.bias)
+    whole.say.bias[words] += LINEAR_SHARE * detector.say.bias
+    return whole
+
+
+def detect(seen: Tensor, shares: Tensor) -> WordEvidence:
+    """A linear layer with the least cross-entropy between the shares of words and
+    sigma(evidence + the word's log-odds in general)."""
+    usual = torch.logit(shares.mean(0), 1e-4)
+    layer = WordEvidence(seen.shape[1], shares.shape[1], LINEAR)
+    nn.init.normal_(layer.say.weight, std=0.02)
     nn.init.zeros_(layer.reduce.bias)
-    nn.init.zeros_(layer.words.bias)
-    optimizer = torch.optim.AdamW(layer.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    steps_an_epoch = math.ceil(len(bags) / BATCH_SIZE)
-    epochs = max(EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch))
+    nn.init.zeros_(layer.say.bias)
+    optimizer = torch.optim.AdamW(layer.parameters(), DETECTOR_RATE, weight_decay=DETECTOR_DECAY)
+    steps_an_epoch = math.ceil(len(seen) / DETECTOR_BATCH)
+    epochs = max(DETECTOR_EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / (epochs * steps_an_epoch))
     for _ in range(epochs):
-        for batch in torch.randperm(len(bags)).split(BATCH_SIZE):
-            logits = layer.words(layer.reduce(F.dropout(inputs[batch], DROPOUT))) + usual
-            loss = F.binary_cross_entropy_with_logits(logits, targets[batch])
+        for batch in torch.randperm(len(seen)).split(DETECTOR_BATCH):
+            logits = layer.of_means(F.dropout(seen[batch], DROPOUT)) + usual
+            loss = F.binary_cross_entropy_with_logits(logits, shares[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
-    whole = WordEvidence(means.shape[1], bags.shape[1], rank).requires_grad_(False)
-    with torch.no_grad():  # the standardisation becomes a part of the layer
-        whole.reduce.weight.copy_(layer.reduce.weight / spread)
-        whole.reduce.bias.copy_(layer.reduce.bias - whole.reduce.weight @ centre)
-        whole.words.weight.zero_()[known] = layer.words.weight
-        whole.words.bias.zero_()[known] = layer.words.bias
-    return whole
+    return layer
+
+
+def regression(seen: Tensor, shares: Tensor) -> Callable[[Tensor], Tensor]:
+    """Kernel ridge regression of phrases' shares on standardised features, as log-odds beyond the usual.
+
+    The kernel is a Gaussian as wide as photos lie apart, around at most `CENTRES` photos (for more it is
+    Nystroem's approximation).
+    """
+    centres = seen[torch.randperm(len(seen))[:CENTRES]].double()
+    width = torch.cdist(centres[:1000], centres).square().median()
+    usual = shares.mean(0)
+
+    def kernel(features: Tensor) -> Tensor:
+        return torch.cdist(features.to(centres), centres).square().div(-width).exp()
+
+    def log_odds(share: Tensor) -> Tensor:
+        return torch.log((share + SOFTEN) / (1 - share + SOFTEN))
+
+    between = kernel(centres)
+    products = torch.zeros_like(between)
+    sides = products.new_zeros(len(centres), shares.shape[1])
+    for photos, said in zip(seen.split(2000), (shares - usual).split(2000), strict=True):
+        near = kernel(photos)
+        products.addmm_(near.T, near)
+        sides.addmm_(near.T, said.double())
+    products.add_(between, alpha=RIDGE).diagonal().add_(1e-8 * len(seen))
+    weights, centres = torch.linalg.solve(products, sides).float(), centres.float()
+    return lambda features: log_odds((usual + kernel(features) @ weights).clamp(0, 1)) - log_odds(usual)
+
+
+def mixed(seen: Tensor, number: int) -> Tensor:
+    """(2, n, C) -> (number, C): two photos or mirror images each, by halves all numbers in one proportion, or
+    each number from one of the two."""
+    _, photos, size = seen.shape
+    one, other = (seen[torch.randint(0, 2, (number,)), torch.randint(0, photos, (number,))] for _ in "ab")
+    share = torch.rand(number, 1)
+    blended = torch.rand(number, 1) < 0.5
+    return torch.where(
+        blended, one.lerp(other, share), torch.where(torch.rand(number, size) < share, one, other)
+    )
+
+
+def distil(layer: WordEvidence, mixtures: Tensor, targets: Tensor, weights: Tensor) -> None:
+    """Least squares, in which a phrase counts by the root of how often it is said."""
+    weights = weights / weights.mean()
+    optimizer = torch.optim.AdamW(layer.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps = EPOCHS * math.ceil(len(mixtures) / BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
+    for _ in tqdm(range(EPOCHS), "network", unit="epoch"):
+        for batch in torch.randperm(len(mixtures)).split(BATCH_SIZE):
+            error = layer.of_means(mixtures[batch]) - targets[batch].float()
+            loss = (error.square() * weights).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
 
 
 def score_weights(
