@@ -45,6 +45,7 @@ from training.metrics import CiderD
 from training.splits import Split, Words, read_splits, with_pixels
 from training.stages import search
 
+MOST_PHRASES = 8_000  # or memory would not hold what is said of 100,000 photos
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 # the regression: a share of the kernel's diagonal, of all words' odds, and the photos that it compares with
 RIDGE, SOFTEN, CENTRES = 0.1, 0.02, 6_000
@@ -148,8 +149,8 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
 
 
 def bags_of_phrases(split: Split, vocabulary: Vocabulary, min_count: int) -> tuple[Tensor, Tensor]:
-    """The N phrases that are said of `min_count` photos or more, (N, 2) as `WordEvidence` has them, and
-    (n, N) the share of an image's captions that say each."""
+    """The N phrases that are said of `min_count` photos or more, (N, 2) as `WordEvidence` has them, but at
+    most the `MOST_PHRASES` commonest, and (n, N) the share of an image's captions that say each."""
     said: list[Counter[tuple[int, int]]] = []
     for captions in split.captions:
         said.append(Counter())
@@ -157,15 +158,16 @@ def bags_of_phrases(split: Split, vocabulary: Vocabulary, min_count: int) -> tup
             said[-1].update({(word, ALONE) for word in ids} | set(pairwise(ids)))
     special = set(vocabulary.special_ids)
     counts = Counter(phrase for phrases in said for phrase in phrases if special.isdisjoint(phrase))
-    known = sorted(phrase for phrase, count in counts.items() if count >= min_count)
+    known = sorted(phrase for phrase, count in counts.most_common(MOST_PHRASES) if count >= min_count)
     if not known:
         raise CaptionBotError(
             f"No word is said of {min_count} of the {len(said)} photos; give more photos, or a lower "
             "--min-count."
         )
-    shares = torch.zeros(len(said), len(known))
+    shares, columns = torch.zeros(len(said), len(known)), {phrase: i for i, phrase in enumerate(known)}
     for row, phrases, captions in zip(shares, said, split.captions, strict=True):
-        row[:] = torch.tensor([phrases[phrase] / len(captions) for phrase in known])
+        for phrase in phrases.keys() & columns.keys():
+            row[columns[phrase]] = phrases[phrase] / len(captions)
     return torch.tensor(known, dtype=torch.int32), shares
 
 
