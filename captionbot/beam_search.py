@@ -31,6 +31,7 @@ from captionbot.types import Fate, Features, Hypothesis, Search
 FLOOR = -1e4  # log-probability of words that a model calls impossible (-inf) or spoils (NaN): the last resort
 # After how many steps to ask which images are done: a GPU that is asked has to end all its work first.
 STEPS_PER_CHECK = {"cpu": 1, "cuda": 4, "mps": 4}
+_Weigh = Callable[[int, Sequence[int]], float]
 
 
 class Node(NamedTuple):
@@ -137,7 +138,7 @@ def beam_search(
                 rows, beams = rows[staying], _Beams(*(values[staying] for values in beams))
         state = state.select(rows.flatten(), staying)
         log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), state)
-    return record.search(decoder.evidence if options.evidence else None, features)
+    return record.search(_weigher(decoder.evidence if options.evidence else None, features))
 
 
 def image_of(search: Search, image: int) -> Search:
@@ -335,7 +336,7 @@ class _Record:
         missing = self.options.width - alphas.shape[1]
         self.alphas.append(pad(alphas, (0, 0, 0, missing)) if missing else alphas)
 
-    def search(self, evidence: WordEvidence | None, features: Features) -> Search:
+    def search(self, weigh: _Weigh) -> Search:
         """The record on the CPU, without the steps in which nothing ran."""
         step = np.repeat(np.arange(len(self.images)), [len(images) for images in self.images])
         image = _joined(self.images)
@@ -356,11 +357,7 @@ class _Record:
         steps = int(columns[-1].any((1, 2, 3)).sum())  # `Fate.NONE` is 0
         arrays = [array[:steps].reshape(steps, self.batch, -1) for array in (*columns, slots)]
         search = Search((), *(*arrays, alphas[:steps]))
-        says = np.zeros((self.batch, 0))
-        if evidence is not None:
-            says = np.nan_to_num(_joined([evidence(features)]), posinf=0, neginf=0)
-        said = evidence.said if evidence is not None else lambda words: []
-        return replace(search, hypotheses=_hypotheses(search, self.options, says, said))
+        return replace(search, hypotheses=_hypotheses(search, self.options, weigh))
 
 
 def _joined(parts: list[Tensor]) -> np.ndarray:
@@ -368,13 +365,16 @@ def _joined(parts: list[Tensor]) -> np.ndarray:
     return (joined.float() if joined.is_floating_point() else joined).cpu().numpy()
 
 
-def _hypotheses(
-    search: Search, options: SearchOptions, says: np.ndarray, said: Callable[[Sequence[int]], list[int]]
-) -> tuple[tuple[Hypothesis, ...], ...]:
-    """Every image's finished sentences, read back from their ends through the parents; E ends.
+def _weigher(evidence: WordEvidence | None, features: Features) -> _Weigh:
+    """The evidence for a sentence, given the number of its image and its words; 0 without any."""
+    if evidence is None:
+        return lambda image, words: 0.0
+    says = np.nan_to_num(_joined([evidence(features)]), posinf=0, neginf=0)  # (B, N)
+    return lambda image, words: float(says[image, evidence.said(words)].sum())
 
-    says: (B, N) evidence for each phrase; said: the phrases of a sentence.
-    """
+
+def _hypotheses(search: Search, options: SearchOptions, weigh: _Weigh) -> tuple[tuple[Hypothesis, ...], ...]:
+    """Every image's finished sentences, read back from their ends through the parents; E ends."""
     steps, batch, _ = search.fates.shape
     last, image, place = np.nonzero(search.fates == Fate.ENDED)  # (E,) each
     # (S, B, K): which continuation became beam k
@@ -390,7 +390,7 @@ def _hypotheses(
     for e, length in enumerate(last):
         log_prob = float(search.totals[length, image[e], place[e]])
         words = token_ids[e, :length].tolist()
-        weight = float(says[image[e], said(words)].sum())
+        weight = weigh(image[e], words)
         found[image[e]].append(
             Hypothesis(
                 token_ids=tuple(words),

@@ -300,15 +300,14 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors from stored ones."""
     held = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
-    return {
-        name: (value.flatten(1) * by_number(packed[name + _SCALE].float(), value.flatten(1))).view_as(value)
-        if name + _SCALE in held
-        else value.float()
-        if value.is_floating_point()
-        else value
-        for name, value in packed.items()
-        if name not in held
-    }
+
+    def whole(name: str, value: Tensor) -> Tensor:
+        if name + _SCALE in held:
+            rows = value.flatten(1)
+            return (rows * by_number(packed[name + _SCALE].float(), rows)).view_as(value)
+        return value.float() if value.is_floating_point() else value
+
+    return {name: whole(name, value) for name, value in packed.items() if name not in held}
 
 
 def is_rounded(tensor: Tensor, storage: str) -> bool:

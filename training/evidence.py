@@ -124,7 +124,10 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
     train, val = read_splits(config)
     with torch.inference_mode(), autocast(device, config.amp):
         train, features = encoded(train)
-        seen = torch.stack([means(features), means(encoded(train, mirrored=True)[1])])
+        sides = [means(features)]
+        if given.hidden:  # the linear detector learns from the photos alone
+            sides.append(means(encoded(train, mirrored=True)[1]))
+        seen = torch.stack(sides)
     phrases, shares = bags_of_phrases(train, vocabulary, given.min_count)
     settings = {"hidden": given.hidden, "rank": given.rank, "min_count": given.min_count, "seed": given.seed}
     fitted = fit(seen.clone(), phrases, shares, hidden=given.hidden, rank=given.rank, seed=given.seed)
@@ -172,35 +175,48 @@ def bags_of_phrases(split: Split, vocabulary: Vocabulary, min_count: int) -> tup
 
 
 def fit(seen: Tensor, phrases: Tensor, shares: Tensor, *, hidden: int, rank: int, seed: int) -> WordEvidence:
-    """seen: (2, n, C) features of photos and their mirror images; phrases: (N, 2); shares: (n, N), 0..1."""
+    """seen: (1 or 2, n, C) features of photos and their mirror images; phrases: (N, 2); shares: (n, N), 0..1.
+
+    hidden: 0 for the linear detector of words alone.
+    """
     torch.manual_seed(seed)
     centre, spread = seen[0].mean(0), seen[0].std(0) + 1e-6
     seen = (seen - centre) / spread
     words = phrases[:, 1] == ALONE
-    detector = detect(seen[0], shares[:, words])
-    if not hidden:
-        alone = standardised(detector, centre, spread)
-        alone.phrases.copy_(phrases[words])
-        return alone
+    layer = detect(seen[0], shares[:, words])
+    if hidden:
+        layer = joined(layer, imitate(seen, shares, hidden, rank), words)
+    layer.phrases.copy_(phrases if hidden else phrases[words])
+    with torch.no_grad():  # the standardisation becomes a part of the first layer
+        first = layer.reduce if layer.widen is None else layer.widen
+        first.weight.div_(spread)
+        first.bias.sub_(first.weight @ centre)
+    return layer.requires_grad_(False)
+
+
+def imitate(seen: Tensor, shares: Tensor, hidden: int, rank: int) -> WordEvidence:
+    """A network that learns the regression's answers to mixtures, by least squares.
+
+    A phrase counts by the root of how often it is said.
+    """
     answers = regression(seen[0], shares)
     mixtures = mixed(seen, max(LEAST_MIXTURES, min(MIXTURES * len(shares), MOST_MIXTURES)))
     targets = torch.cat(
         [answers(part).half() for part in tqdm(mixtures.split(500), "mixtures", mininterval=1)]
     )
-    network = WordEvidence(seen.shape[-1], len(phrases), rank, hidden=hidden)
-    distil(network, mixtures, targets, shares.mean(0).sqrt())
-    whole = standardised(joined(detector, network, words), centre, spread)
-    whole.phrases.copy_(phrases)
-    return whole
+    network = WordEvidence(seen.shape[-1], shares.shape[1], rank, hidden=hidden)
+    weights = shares.mean(0).sqrt()
+    weights = weights / weights.mean()
 
+    def loss(batch: Tensor) -> Tensor:
+        error = network.of_means(mixtures[batch]) - targets[batch].float()
+        return (error.square() * weights).mean()
 
-@torch.no_grad()
-def standardised(layer: WordEvidence, centre: Tensor, spread: Tensor) -> WordEvidence:
-    """The same of features that are not standardised, as a part of its first layer."""
-    first = layer.reduce if layer.widen is None else layer.widen
-    first.weight.div_(spread)
-    first.bias.sub_(first.weight @ centre)
-    return layer.requires_grad_(False)
+    steps = math.ceil(len(mixtures) / BATCH_SIZE) * EPOCHS
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
+    descend(loss, len(mixtures), BATCH_SIZE, EPOCHS, optimizer, schedule)
+    return network
 
 
 @torch.no_grad()
@@ -233,15 +249,30 @@ def detect(seen: Tensor, shares: Tensor) -> WordEvidence:
     steps_an_epoch = math.ceil(len(seen) / DETECTOR_BATCH)
     epochs = max(DETECTOR_EPOCHS, math.ceil(LEAST_STEPS / steps_an_epoch))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / (epochs * steps_an_epoch))
-    for _ in range(epochs):
-        for batch in torch.randperm(len(seen)).split(DETECTOR_BATCH):
-            logits = layer.of_means(F.dropout(seen[batch], DROPOUT)) + usual
-            loss = F.binary_cross_entropy_with_logits(logits, shares[batch])
+
+    def loss(batch: Tensor) -> Tensor:
+        logits = layer.of_means(F.dropout(seen[batch], DROPOUT)) + usual
+        return F.binary_cross_entropy_with_logits(logits, shares[batch])
+
+    descend(loss, len(seen), DETECTOR_BATCH, epochs, optimizer, schedule)
+    return layer
+
+
+def descend(
+    loss: Callable[[Tensor], Tensor],
+    count: int,
+    batch_size: int,
+    epochs: int,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """loss: of a batch, the numbers of some of `count` photos or mixtures."""
+    for _ in tqdm(range(epochs), "fitting", unit="epoch", mininterval=1):
+        for batch in torch.randperm(count).split(batch_size):
             optimizer.zero_grad()
-            loss.backward()
+            loss(batch).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    return layer
 
 
 def regression(seen: Tensor, shares: Tensor) -> Callable[[Tensor], Tensor]:
@@ -282,22 +313,6 @@ def mixed(seen: Tensor, number: int) -> Tensor:
     return torch.where(
         blended, one.lerp(other, share), torch.where(torch.rand(number, size) < share, one, other)
     )
-
-
-def distil(layer: WordEvidence, mixtures: Tensor, targets: Tensor, weights: Tensor) -> None:
-    """Least squares, in which a phrase counts by the root of how often it is said."""
-    weights = weights / weights.mean()
-    optimizer = torch.optim.AdamW(layer.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    steps = EPOCHS * math.ceil(len(mixtures) / BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
-    for _ in tqdm(range(EPOCHS), "network", unit="epoch"):
-        for batch in torch.randperm(len(mixtures)).split(BATCH_SIZE):
-            error = layer.of_means(mixtures[batch]) - targets[batch].float()
-            loss = (error.square() * weights).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
 
 
 def score_weights(
