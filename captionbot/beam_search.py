@@ -68,7 +68,7 @@ class _Beams(NamedTuple):
     """The hypotheses that run.
 
     images: (A,) places in the batch.
-    words: (A, k, t) ids so far, bos first.
+    words: (A, k, t) ids so far, bos first; the last alone where no rule asks for those before.
     totals: (A, k) log-probability so far, -inf where a beam is empty.
     finished: (A, G, n) the best scores of ended sentences, best first, -inf where there are fewer.
     """
@@ -129,12 +129,11 @@ def beam_search(
         rows, beams = _follow(beams, weighed, finished, options, eos_id)
         staying = None
         if (step + 1) % STEPS_PER_CHECK[device.type] == 0 or step == options.max_length:
-            running = (beams.totals > -inf).any(1)
-            count = int(running.sum())
-            if not count:
+            running = [best > -inf for best in beams.totals.amax(1).tolist()]
+            if not any(running):
                 break
-            if count < len(running):
-                staying = running.nonzero().squeeze(1)
+            if not all(running):
+                staying = torch.tensor(running, device=device).nonzero().squeeze(1)
                 rows, beams = rows[staying], _Beams(*(values[staying] for values in beams))
         state = state.select(rows.flatten(), staying)
         log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), state)
@@ -267,22 +266,26 @@ def _fates(keys: Tensor, token_ids: Tensor, width: int, eos_id: int) -> Tensor:
     """Fates of (..., M) continuations, best first: ends among the first `width` end, the first `width`
     others are kept."""
     ends = token_ids == eos_id
-    rank = _numbers(0, keys.shape[-1], 1, keys.device)
     kept = ends.logical_not().cumsum(-1) <= width  # where it is no end; what cannot happen comes last
     if width == 1:  # greedy: no second best goes on where the sentence ended
-        kept &= rank == 0
-    ended = torch.where(rank < width, int(Fate.ENDED), int(Fate.PRUNED))
-    going_on = torch.where(kept, int(Fate.KEPT), int(Fate.PRUNED))
-    return torch.where(ends, ended, going_on) * (keys > -inf)
+        kept &= _numbers(0, keys.shape[-1], 1, keys.device) == 0
+    ended, lives, pruned = _fates_of_ranks(keys.shape[-1], width, keys.device)
+    return torch.where(ends, ended, torch.where(kept, lives, pruned)).mul_(keys > -inf)
+
+
+@lru_cache
+def _fates_of_ranks(count: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """what an end is by place among `count` continuations, (count,); and `Fate.KEPT` and `Fate.PRUNED`."""
+    rank = torch.arange(count, device=device)
+    ended, kept, pruned = torch.tensor([Fate.ENDED, Fate.KEPT, Fate.PRUNED], device=device)
+    return torch.where(rank < width, ended, pruned), kept, pruned
 
 
 def _weigh(places: Tensor, fates: Tensor, log_probs: Tensor, totals: Tensor) -> _Weighed:
-    """(A, G, M / G) choices, by places in an image's (k, V), with what they cost; zeros in empty slots."""
-    empty = fates == Fate.NONE
-    places = places.masked_fill(empty, 0)
+    """(A, G, M / G) choices, by places in an image's (k, V), with what they cost."""
     token_ids, parents = places % log_probs.shape[-1], places // log_probs.shape[-1]
-    gained = log_probs.flatten(1).gather(1, places.flatten(1)).view_as(places).masked_fill(empty, 0)
-    before = totals.gather(1, parents.flatten(1)).view_as(places).masked_fill(empty, 0)
+    gained = log_probs.flatten(1).gather(1, places.flatten(1)).view_as(places)
+    before = totals.gather(1, parents.flatten(1)).view_as(places)
     return _Weighed(token_ids, parents, gained, before + gained, fates)
 
 
@@ -291,15 +294,16 @@ def _finish(
 ) -> tuple[_Weighed, Tensor]:
     """Enter the sentences that ended, and drop the beams of groups in which none can win any more."""
     penalty = options.length_penalty
-    ended = (weighed.totals / (step + 1) ** penalty).masked_fill(weighed.fates != Fate.ENDED, -inf)
+    scores = weighed.totals / (step + 1) ** penalty
+    ended = torch.where(weighed.fates == Fate.ENDED, scores, -inf)
     finished = torch.cat([finished, ended], -1).topk(finished.shape[-1]).values
     length = step + 2  # with one more word, the end
     if options.exhaustive:  # log-probabilities only fall: the length that divides them best bounds the score
         length = options.max_length + 1 if penalty > 0 else max(length, options.min_length + 1)
     running = weighed.fates == Fate.KEPT
-    reach = weighed.totals.masked_fill(~running, -inf).amax(-1) / length**penalty  # (A, G)
-    hopeless = (reach <= finished[..., -1])[..., None]
-    return weighed._replace(fates=weighed.fates.masked_fill(running & hopeless, Fate.PRUNED)), finished
+    reach = torch.where(running, weighed.totals, -inf).amax(-1, keepdim=True) / length**penalty  # (A, G, 1)
+    hopeless = running & (reach <= finished[..., -1:])
+    return weighed._replace(fates=weighed.fates.masked_fill(hopeless, Fate.PRUNED)), finished
 
 
 def _follow(
@@ -308,13 +312,16 @@ def _follow(
     """The rows (A, K) that the kept continuations grew from, and the beams that they now are."""
     images, rows = beams.totals.shape
     kept = weighed.fates == Fate.KEPT
-    order = kept.byte().argsort(dim=-1, descending=True, stable=True)  # the kept first, in their order
-    order = order[..., : options.width // options.num_groups]  # (A, G, K / G)
+    count = kept.shape[-1]
+    first = (kept * count).sub_(_numbers(0, count, 1, kept.device))  # the kept first, in their order
+    order = first.topk(options.width // options.num_groups).indices  # (A, G, K / G)
     alive = kept.gather(-1, order).flatten(1)
     followed = (weighed.token_ids, weighed.parents, weighed.totals)
     token_ids, parents, totals = (values.gather(-1, order).flatten(1) for values in followed)
-    before = beams.words.gather(1, parents[..., None].expand(-1, -1, beams.words.shape[-1]))
-    words = torch.cat([before, token_ids.where(alive, eos_id)[..., None]], -1)
+    words = token_ids.where(alive, eos_id)[..., None]
+    if options.no_repeat_ngram_size:
+        before = beams.words.gather(1, parents[..., None].expand(-1, -1, beams.words.shape[-1]))
+        words = torch.cat([before, words], -1)
     sources = parents + _numbers(0, rows * images, rows, parents.device)[:, None]
     return sources, _Beams(beams.images, words, totals.where(alive, -inf), finished)
 
@@ -349,6 +356,8 @@ class _Record:
             return array
 
         columns = [laid_out(list(parts)) for parts in zip(*self.weighed, strict=True)]
+        for column in columns[:-1]:
+            column[columns[-1] == Fate.NONE] = 0
         alphas = laid_out(self.alphas)
         alphas[~np.isfinite(alphas).all(-1)] = 1 / alphas.shape[-1]
         kept = columns[-1] == Fate.KEPT  # (S, B, G, M / G)

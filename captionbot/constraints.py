@@ -56,16 +56,17 @@ class Constraints:
         """
         # Forced words keep their own log-probability whatever the rules below take away.
         forced = self._only_forced(log_probs, images, step) if self.forced_steps[step] else None
-        end = log_probs[..., self.eos_id].clone()
         if len(self.banned):
             log_probs.index_fill_(-1, self.banned, -inf)
         if self.options.no_repeat_ngram_size:
             _ban_repeats(log_probs, words, self.options.no_repeat_ngram_size)
         if step < self.options.min_length:
-            log_probs[..., self.eos_id] = -inf
-            if self.options.no_repeat_ngram_size and step:  # bans alone leave a word to say
+            end = log_probs[..., self.eos_id]
+            own = end.clone() if self.options.no_repeat_ngram_size and step else None
+            end.fill_(-inf)
+            if own is not None:  # bans alone leave a word to say
                 stuck = log_probs.amax(-1) == -inf
-                log_probs[..., self.eos_id] = end.masked_fill(~stuck, -inf)
+                end.copy_(own.masked_fill_(~stuck, -inf))
         if forced is None:
             return log_probs
         return torch.where(forced.amax(-1, keepdim=True) > -inf, forced, log_probs)

@@ -36,7 +36,9 @@ class PackedConv2d(nn.Module):
         super().__init__()
         self.dtype, self.attribute = dtype, "relu" if relu else "none"
         self.shape: list[Any] = [layer.padding, layer.stride, layer.dilation, layer.groups]
-        self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
+        # In bfloat16 a bias would be off by the same at every place, which is worse than what varies.
+        finer = torch.float32 if dtype == torch.bfloat16 else dtype
+        self.bias = None if layer.bias is None else layer.bias.detach().to(finer)
         weight = layer.weight.detach().to(dtype).to_mkldnn()
         reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
         self.packed: Tensor = reorder(weight, *self.shape, input_size)

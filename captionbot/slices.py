@@ -21,7 +21,7 @@ _ZERO = {2: 128, 3: 64}
 _STEPS = {2: 32_600, 3: 4_177_000}  # that a row's largest number is cut into, as many as the bytes hold
 _SHIFT = {n: torch.tensor(float(2**23 + zero * sum(256**i for i in range(n)))) for n, zero in _ZERO.items()}
 _ROWS = 256  # at a time, whose slices a core's own cache holds
-_FEW = 2**18  # numbers of a result up to which all slices are one product, and with more one after the other
+_OUTPUTS = 8192  # at a time, whose products a cache holds until they are added
 
 
 def stored_integers(weight: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -60,43 +60,40 @@ class SlicedLinear(Product):
         super().__init__()
         self.slices = slices
         self.whole, self.scale, self.bias = whole, scale, bias
-        self.packed: Tensor = torch.ops.onednn.qlinear_prepack(whole, None)
-        self.zeros = torch.zeros(len(whole), dtype=torch.int32)
+        self.blocks: list[tuple[Tensor, Tensor, Tensor]] = [
+            (
+                torch.ops.onednn.qlinear_prepack(rows, None),
+                own,
+                torch.zeros(len(rows), dtype=torch.int32),
+            )
+            for rows, own in zip(whole.split(_OUTPUTS), scale.split(_OUTPUTS), strict=True)
+        ]
 
     def weight_rows(self, rows: slice) -> Tensor:
         return self.whole[rows] * self.scale[rows].unsqueeze(1)
 
     def product(self, x: Tensor) -> Tensor:
         rows = x.float().reshape(-1, x.shape[-1])
-        many = len(rows) > _ROWS
-        y = torch.cat([self._of(some) for some in rows.split(_ROWS)]) if many else self._of(rows)
-        return y.view(*x.shape[:-1], -1).to(x.dtype)
+        parts = [self._of(some) for some in rows.split(_ROWS)] if len(rows) > _ROWS else [self._of(rows)]
+        return _joined(parts, 0).view(*x.shape[:-1], -1).to(x.dtype)
 
     def _of(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, E)."""
         slices, size = cut(rows, self.slices)
-        y = self._product(slices)
+        y = _joined([self._multiply(slices, *block) for block in self.blocks], 1)
         return y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
 
-    def _product(self, slices: Tensor) -> Tensor:
-        """(S, N, D) uint8 -> (N, E)."""
+    def _multiply(self, slices: Tensor, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
+        """(S, N, D) uint8 -> (N, E'), by a block of the weights."""
         count, rows, _ = slices.shape
-        unit = 256 ** (count - 1) / _STEPS[count]
-        if rows * len(self.whole) <= _FEW:
-            *finer, y = self._multiply(slices.flatten(0, 1), unit).view(count, rows, -1).unbind()
-            for i, part in enumerate(reversed(finer), 1):
-                y = y.add_(part, alpha=2.0 ** (-8 * i))
-            return y
-        y = self._multiply(slices[0], unit * 2.0 ** (8 * (1 - count)))  # the smallest first
-        for i in range(1, count):
-            y = self._multiply(slices[i], unit * 2.0 ** (8 * (i - count + 1)), y)
+        given = (slices.flatten(0, 1), 256 ** (count - 1) / _STEPS[count], _ZERO[count], packed, scale, zeros)
+        operator = torch.ops.onednn.qlinear_pointwise.default
+        products: Tensor = operator(*given, None, 1.0, 0, torch.float32, "none", [], "")
+        *finer, y = products.view(count, rows, -1).unbind()
+        for i, part in enumerate(reversed(finer), 1):
+            y = y.add_(part, alpha=2.0 ** (-8 * i))
         return y
 
-    def _multiply(self, whole: Tensor, factor: float, added: Tensor | None = None) -> Tensor:
-        """(N, D) uint8 -> (N, E): times W and a factor, into what it is added to, if anything."""
-        operator = torch.ops.onednn.qlinear_pointwise
-        given = (whole, factor, _ZERO[self.slices], self.packed, self.scale, self.zeros)
-        form = (1.0, 0, torch.float32)
-        if added is None:
-            return operator.default(*given, None, *form, "none", [], "")  # type: ignore[no-any-return]
-        return operator.binary(*given, added, None, *form, 1.0, 0, "sum", 1.0, "none", [], "")  # type: ignore[no-any-return]
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)

@@ -129,7 +129,7 @@ def stored_weight(rows, columns):
 
 
 @pytest.mark.parametrize("rows", [1, 5, 200, 600])  # the last in parts
-@pytest.mark.parametrize("size", [1024, 1600])  # of 200 rows: one product a slice
+@pytest.mark.parametrize("size", [1024, 9000])  # the last one too
 @pytest.mark.parametrize("biased", [False, True])
 def test_slices_are_as_exact_as_fp32(rows, size, biased):
     if not arithmetic.slices_pay():
@@ -147,7 +147,7 @@ def test_slices_are_as_exact_as_fp32(rows, size, biased):
     assert (error.amax(1) <= 2 * fp32.max() + rounding).all()
 
 
-@pytest.mark.parametrize("size", [1024, 1600])
+@pytest.mark.parametrize("size", [1024, 9000])
 def test_two_slices_are_far_finer_than_bfloat16(size):
     if not arithmetic.slices_pay():
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
@@ -209,6 +209,16 @@ def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
     assert seen.dtype == torch.float32
     error = (seen - expected).norm() / expected.norm()
     assert error < ERRORS[dtype]
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
+def test_the_bias_of_a_packed_convolution_is_not_rounded_away(dtype):
+    layer = nn.Conv2d(1, 1, 1).requires_grad_(False)
+    layer.weight.fill_(1)
+    layer.bias.fill_(300.625)
+    one = packed_cnn.PackedConv2d(layer, dtype)(torch.full((1, 1, 4, 4), -300.0))
+    exact = 0.625 if dtype == torch.bfloat16 else 0.5  # of float16's eleven bits
+    torch.testing.assert_close(one.float(), torch.full((1, 1, 4, 4), exact))
 
 
 def test_an_encoder_that_cannot_be_packed_stays_as_it_is():

@@ -33,7 +33,7 @@ def attend(
     if "mask" in images:
         scores = scores.masked_fill(~images["mask"].unsqueeze(1), float("-inf"))
     alphas = scores.softmax(-1)
-    return (alphas @ annotations).flatten(0, 1), alphas.reshape(-1, places)
+    return (alphas.to(annotations.dtype) @ annotations).flatten(0, 1), alphas.reshape(-1, places)
 
 
 def mean_annotation(annotations: Tensor, mask: Tensor | None) -> Tensor:
@@ -55,12 +55,15 @@ def _scores(keys: Tensor, query: Tensor, weight: Tensor, activation: str) -> Ten
     if keys.device.type == "cpu":  # as many images, or else places of one, as the cache holds
         row = query.shape[1] * size
         images, places = max(1, _CACHED // (row * places)), max(1, min(places, _CACHED // row))
-    parts = zip(keys.split(images), query.split(images), strict=True)
-    return torch.cat([torch.cat([_pairs(k, q, weight, activation) for k in some.split(places, 2)], -1)
-                      for some, q in parts])  # fmt: skip
-
-
-def _pairs(keys: Tensor, query: Tensor, weight: Tensor, activation: str) -> Tensor:
     if activation == "relu":
-        return (keys + query).relu_() @ weight
-    return torch.addcmul(keys.new_ones(()), keys, query).reciprocal_() @ (-2 * weight)
+
+        def pairs(keys: Tensor, query: Tensor) -> Tensor:
+            return (keys + query).relu_() @ weight
+    else:
+        one, factor = keys.new_ones(()), -2 * weight
+
+        def pairs(keys: Tensor, query: Tensor) -> Tensor:
+            return torch.addcmul(one, keys, query).reciprocal_() @ factor
+
+    parts = zip(keys.split(images), query.split(images), strict=True)
+    return torch.cat([torch.cat([pairs(k, q) for k in some.split(places, 2)], -1) for some, q in parts])

@@ -55,9 +55,11 @@ class SoftAttentionDecoder(Decoder):
 
     word_gates: (V, 4 H), what each word adds to the LSTM's gates, where `captionbot.arithmetic` has worked it
         out beforehand; the LSTM then reads the context alone.
+    annotation_dtype: what contexts are summed in, where `captionbot.arithmetic` chose half precision.
     """
 
     word_gates: Tensor | None = None
+    annotation_dtype: torch.dtype | None = None
 
     def __init__(self, config: SoftAttentionConfig) -> None:
         super().__init__(config)
@@ -89,7 +91,7 @@ class SoftAttentionDecoder(Decoder):
             annotations = F.dropout(self.annotate(annotations).relu(), self.config.dropout, self.training)
         mean = mean_annotation(annotations, features.mask)
         keys = prepared(self.attend_annotation(annotations), self.config.score_activation)
-        images = {"annotations": annotations, "keys": keys}
+        images = {"annotations": annotations.to(dtype=self.annotation_dtype), "keys": keys}
         if features.mask is not None:
             images["mask"] = features.mask
         rows = {"hidden": self.init_hidden(mean), "cell": self.init_cell(mean)}
