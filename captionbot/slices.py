@@ -20,6 +20,8 @@ _LARGEST = 127
 _ZERO = {2: 128, 3: 64}
 _STEPS = {2: 32_600, 3: 4_177_000}  # that a row's largest number is cut into, as many as the bytes hold
 _SHIFT = {n: torch.tensor(float(2**23 + zero * sum(256**i for i in range(n)))) for n, zero in _ZERO.items()}
+_DIGITS = {n: torch.arange(0, 8 * n, 8, dtype=torch.int32).view(-1, 1, 1) for n in _ZERO}  # where each begins
+_LEAST = torch.tensor(1e-37)  # of a step, as 0 / 0 is no number
 _ROWS = 256  # at a time, whose slices a core's own cache holds
 _OUTPUTS = 8192  # at a time, whose products a cache holds until they are added
 
@@ -38,15 +40,14 @@ def stored_integers(weight: Tensor) -> tuple[Tensor, Tensor] | None:
 
 
 def cut(rows: Tensor, count: int = 3) -> tuple[Tensor, Tensor]:
-    """(N, D) -> slices (count, N, D) uint8, the finest first, and (N, 1) the largest number of each row.
+    """(N, D) -> slices (count, N, D) uint8, the finest first, and (N, 1) what the finest counts in.
 
-    Adding is all that cuts. The coarsest slice counts in 256^(count - 1) / `_STEPS` of the largest number.
+    Adding is all that cuts. Each slice counts in 256 times as much as the one before.
     count: 3, as fine as fp32, or 2.
     """
-    size = rows.abs().amax(1, keepdim=True).clamp_(min=1e-30)
-    digits = torch.addcdiv(_SHIFT[count], rows, size, value=_STEPS[count])
-    bytes_of_each = (count, *rows.shape), (1, 4 * rows.shape[1], 4)
-    return digits.view(torch.uint8).as_strided(*bytes_of_each).contiguous(), size
+    step = torch.add(_LEAST, rows.abs().amax(1, keepdim=True), alpha=1 / _STEPS[count])
+    whole = (rows / step).add_(_SHIFT[count]).view(torch.int32)
+    return (whole >> _DIGITS[count]).to(torch.uint8), step
 
 
 class SlicedLinear(Product):
@@ -79,14 +80,14 @@ class SlicedLinear(Product):
 
     def _of(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, E)."""
-        slices, size = cut(rows, self.slices)
+        slices, step = cut(rows, self.slices)
         y = _joined([self._multiply(slices, *block) for block in self.blocks], 1)
-        return y.mul_(size) if self.bias is None else torch.addcmul(self.bias, y, size)
+        return y.mul_(step) if self.bias is None else torch.addcmul(self.bias, y, step)
 
     def _multiply(self, slices: Tensor, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
         """(S, N, D) uint8 -> (N, E'), by a block of the weights."""
         count, rows, _ = slices.shape
-        given = (slices.flatten(0, 1), 256 ** (count - 1) / _STEPS[count], _ZERO[count], packed, scale, zeros)
+        given = (slices.flatten(0, 1), 256.0 ** (count - 1), _ZERO[count], packed, scale, zeros)
         operator = torch.ops.onednn.qlinear_pointwise.default
         products: Tensor = operator(*given, None, 1.0, 0, torch.float32, "none", [], "")
         *finer, y = products.view(count, rows, -1).unbind()
