@@ -24,6 +24,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
 from captionbot.packed_cnn import PackedEncoder
 from captionbot.search_options import SearchOptions
+from captionbot.threads import one_if_they_sleep
 from captionbot.tokenizer import tokenize
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
 from captionbot.vocabulary import load_vocabulary
@@ -202,7 +203,7 @@ class Captioner:
     ) -> Search:
         """The search over a batch of features; padding, start and unknown words are never produced."""
         v = self.vocabulary
-        with self.autocast():
+        with self.autocast(), one_if_they_sleep():
             return beam_search(
                 self.decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options,
                 prefix=prefix or None, banned_ids=(*v.special_ids, *banned_ids),

@@ -12,7 +12,7 @@ import torch
 from PIL import ExifTags, Image
 from tiny import build_tiny_captioner
 
-from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
+from captionbot import CaptionBotError, Captioner, SearchOptions, load_image, threads
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,31 @@ def test_steps_that_cannot_be_compiled_run_as_they_are(captioner, images, tmp_pa
 def test_a_device_of_torch_will_do(tmp_path):
     card = build_tiny_captioner(tmp_path)
     assert Captioner.from_pretrained(card, device=torch.device("cpu")).device.type == "cpu"
+
+
+@pytest.mark.skipif(threads._openmp() is None, reason="torch runs on an OpenMP that cannot be asked here")
+@pytest.mark.parametrize(("policy", "expected"), [("PASSIVE", 1), ("active", 3)])
+def test_a_search_is_alone_where_threads_sleep(captioner, images, monkeypatch, policy, expected):
+    monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    step, own, others = captioner.decoder.step, set(), set()
+
+    def watched(token_ids, state):
+        own.add(torch.get_num_threads())
+        other = threading.Thread(target=lambda: others.add(torch.get_num_threads()))
+        other.start()
+        other.join()
+        return step(token_ids, state)
+
+    monkeypatch.setattr(captioner.decoder, "step", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        captioner.caption(images[0])
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert own == {expected}
+    assert others == {3}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
