@@ -82,7 +82,7 @@ class SlicedLinear(Product):
         """(N, D) -> (N, E)."""
         slices, step = cut(rows, self.slices)
         y = _joined([self._multiply(slices, *block) for block in self.blocks], 1)
-        return y.mul_(step) if self.bias is None else torch.addcmul(self.bias, y, step)
+        return y.mul_(step) if self.bias is None else torch.addcmul(self.bias, y, step, out=y)
 
     def _multiply(self, slices: Tensor, packed: Tensor, scale: Tensor, zeros: Tensor) -> Tensor:
         """(S, N, D) uint8 -> (N, E'), by a block of the weights."""
@@ -90,7 +90,7 @@ class SlicedLinear(Product):
         given = (slices.flatten(0, 1), 256.0 ** (count - 1), _ZERO[count], packed, scale, zeros)
         operator = torch.ops.onednn.qlinear_pointwise.default
         products: Tensor = operator(*given, None, 1.0, 0, torch.float32, "none", [], "")
-        *finer, y = products.view(count, rows, -1).unbind()
+        *finer, y = products.split(rows)
         for i, part in enumerate(reversed(finer), 1):
             y = y.add_(part, alpha=2.0 ** (-8 * i))
         return y

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from captionbot.decoders.evidence import WordEvidence
 from captionbot.types import Features
@@ -87,6 +88,10 @@ class Decoder(nn.Module, ABC):
 
         Apart from `advance`, so that training scores all words of all steps in one product.
         """
+
+    def dropped(self, values: Tensor) -> Tensor:
+        """With dropout (arXiv 1207.0580) at the configuration's rate in training, as they are otherwise."""
+        return F.dropout(values, self.config.dropout) if self.training else values
 
     def step(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state."""

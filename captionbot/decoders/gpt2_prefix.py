@@ -271,7 +271,7 @@ class GPT2PrefixDecoder(Decoder):
         sees = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         itself = torch.eye(length, dtype=torch.bool, device=device)
         sees = sees & (real.unsqueeze(1) | itself)  # what only fills up sees itself, and nobody sees it
-        hidden = tokens = self._dropped(tokens)
+        hidden = tokens = self.dropped(tokens)
         images = {"shares": shares.expand(batch, -1, -1)}
         for i, block in enumerate(self.blocks):
             hidden, images[f"cache.{i}"], _ = block(hidden, None, sees)
@@ -296,7 +296,7 @@ class GPT2PrefixDecoder(Decoder):
         image = slice(tags, tags + shares.shape[1])
         position = seen[:, image.stop :].sum(1, keepdim=True) + torch.arange(words, device=seen.device)
         position = (position + self.config.prefix_length).clamp(max=self.config.positions - 1)
-        hidden = self._dropped(self.wte(token_ids) + self.wpe(position)).view(
+        hidden = self.dropped(self.wte(token_ids) + self.wpe(position)).view(
             batch, -1, self.wte.embedding_dim
         )
         sees = tokens_to_see(seen, batch, words)
@@ -311,9 +311,6 @@ class GPT2PrefixDecoder(Decoder):
 
     def logits(self, output: Tensor) -> Tensor:
         return self.output_word(output)
-
-    def _dropped(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.config.dropout, self.training)
 
 
 GPT2_NAMES = {

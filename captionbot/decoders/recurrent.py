@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, State
@@ -94,9 +93,6 @@ class RecurrentDecoder(Decoder):
         if self.config.cell == "lstm":
             rows["cell"] = hidden.new_zeros(hidden.shape)
         return rows
-
-    def dropped(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.config.dropout, self.training)
 
 
 def _uniform_alphas(features: Features) -> Tensor:

@@ -88,7 +88,7 @@ class SoftAttentionDecoder(Decoder):
     def start(self, features: Features) -> State:
         annotations = self.normalise(features.values)  # (B, P, C)
         if self.annotate is not None:
-            annotations = F.dropout(self.annotate(annotations).relu(), self.config.dropout, self.training)
+            annotations = self.dropped(self.annotate(annotations).relu())
         mean = mean_annotation(annotations, features.mask)
         keys = prepared(self.attend_annotation(annotations), self.config.score_activation)
         images = {"annotations": annotations.to(dtype=self.annotation_dtype), "keys": keys}
@@ -101,7 +101,7 @@ class SoftAttentionDecoder(Decoder):
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         hidden, cell = state.rows["hidden"], state.rows["cell"]  # (N, H)
-        word = F.dropout(self.embedding(token_ids), self.config.dropout, self.training)  # (N, E)
+        word = self.dropped(self.embedding(token_ids))  # (N, E)
         activation = self.config.score_activation
         query = prepared(self.attend_hidden(hidden), activation)  # (N, A)
         context, alphas = attend(state.images, query, self.attend_score.weight[0], activation)
@@ -116,4 +116,4 @@ class SoftAttentionDecoder(Decoder):
         return output, alphas, State(state.images, {"hidden": hidden, "cell": cell})
 
     def logits(self, output: Tensor) -> Tensor:
-        return self.output_word(F.dropout(output, self.config.dropout, self.training))
+        return self.output_word(self.dropped(output))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from captionbot.decoders.attention import attend, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, State
@@ -71,7 +70,7 @@ class TopDownDecoder(Decoder):
     def start(self, features: Features) -> State:
         annotations = self.normalise(features.values)  # (B, P, C)
         if self.annotate is not None:
-            annotations = self._dropped(self.annotate(annotations).relu())
+            annotations = self.dropped(self.annotate(annotations).relu())
         images = {
             "annotations": annotations,
             "keys": prepared(self.attend_annotation(annotations)),
@@ -86,7 +85,7 @@ class TopDownDecoder(Decoder):
         )
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        word = self._dropped(self.embedding(token_ids))  # (N, E)
+        word = self.dropped(self.embedding(token_ids))  # (N, E)
         mean = state.images["mean"].repeat_interleave(len(word) // len(state.images["mean"]), 0)
         x = torch.cat([state.rows["language_hidden"], mean, word], -1)  # equation 2
         looking = self._run("attention", x, state)
@@ -94,7 +93,7 @@ class TopDownDecoder(Decoder):
         context, alphas = attend(state.images, query, self.attend_score.weight[0])  # equations 3 to 5
         x = torch.cat([context, looking["attention_hidden"]], -1)  # equation 6
         speaking = self._run("language", x, state)
-        output = self.output_hidden(self._dropped(speaking["language_hidden"]))
+        output = self.output_hidden(self.dropped(speaking["language_hidden"]))
         return output, alphas, State(state.images, looking | speaking)
 
     def logits(self, output: Tensor) -> Tensor:
@@ -107,6 +106,3 @@ class TopDownDecoder(Decoder):
             return {f"{layer}_hidden": cell(x, hidden)}
         hidden, memory = cell(x, (hidden, state.rows[f"{layer}_cell"]))
         return {f"{layer}_hidden": hidden, f"{layer}_cell": memory}
-
-    def _dropped(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.config.dropout, self.training)

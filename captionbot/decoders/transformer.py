@@ -150,7 +150,7 @@ class TransformerDecoder(Decoder):
             self.output_word.weight = self.embedding.weight
 
     def start(self, features: Features) -> State:
-        memory = self._dropped(self.image(self.normalise(features.values)))  # (B, P, D)
+        memory = self.dropped(self.image(self.normalise(features.values)))  # (B, P, D)
         images: dict[str, Any] = {}
         for i, layer in enumerate(self.layers):
             attention = cast(ScratchTransformerLayer, layer).cross_attention
@@ -175,7 +175,7 @@ class TransformerDecoder(Decoder):
         images, seen = dict(state.images), state.rows["sees"]  # (N, S)
         batch, size = len(images["keys.0"]), self.config.embedding_size
         position = seen.sum(1, keepdim=True) + torch.arange(words, device=seen.device)  # (N, T)
-        x = self._dropped(self.embedding(token_ids) * math.sqrt(size) + sinusoids(position, size))
+        x = self.dropped(self.embedding(token_ids) * math.sqrt(size) + sinusoids(position, size))
         x, sees = x.view(batch, -1, size), tokens_to_see(seen, batch, words)
         for i, layer in enumerate(self.layers):
             memory, past = (images[f"keys.{i}"], images[f"values.{i}"]), images[f"cache.{i}"]
@@ -185,9 +185,6 @@ class TransformerDecoder(Decoder):
 
     def logits(self, output: Tensor) -> Tensor:
         return self.output_word(output)
-
-    def _dropped(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.config.dropout, self.training)
 
 
 def sinusoids(position: Tensor, size: int) -> Tensor:
