@@ -275,7 +275,7 @@ def _fates(keys: Tensor, token_ids: Tensor, width: int, eos_id: int) -> Tensor:
 
 @lru_cache
 def _fates_of_ranks(count: int, width: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """what an end is by place among `count` continuations, (count,); and `Fate.KEPT` and `Fate.PRUNED`."""
+    """Fates of ends, (count,), by their places among the best; of what lives on; and of what does not."""
     rank = torch.arange(count, device=device)
     ended, kept, pruned = torch.tensor([Fate.ENDED, Fate.KEPT, Fate.PRUNED], device=device)
     return torch.where(rank < width, ended, pruned), kept, pruned
@@ -357,7 +357,7 @@ class _Record:
 
         columns = [laid_out(list(parts)) for parts in zip(*self.weighed, strict=True)]
         for column in columns[:-1]:
-            column[columns[-1] == Fate.NONE] = 0
+            column[columns[-1] == Fate.NONE] = 0  # where there was no continuation, something stood there
         alphas = laid_out(self.alphas)
         alphas[~np.isfinite(alphas).all(-1)] = 1 / alphas.shape[-1]
         kept = columns[-1] == Fate.KEPT  # (S, B, G, M / G)

@@ -55,15 +55,15 @@ def _scores(keys: Tensor, query: Tensor, weight: Tensor, activation: str) -> Ten
     if keys.device.type == "cpu":  # as many images, or else places of one, as the cache holds
         row = query.shape[1] * size
         images, places = max(1, _CACHED // (row * places)), max(1, min(places, _CACHED // row))
-    if activation == "relu":
-
-        def pairs(keys: Tensor, query: Tensor) -> Tensor:
-            return (keys + query).relu_() @ weight
-    else:
-        one, factor = keys.new_ones(()), -2 * weight
-
-        def pairs(keys: Tensor, query: Tensor) -> Tensor:
-            return torch.addcmul(one, keys, query).reciprocal_() @ factor
-
+    one = None if activation == "relu" else keys.new_ones(())
+    weight = weight if one is None else -2 * weight
     parts = zip(keys.split(images), query.split(images), strict=True)
-    return torch.cat([torch.cat([pairs(k, q) for k in some.split(places, 2)], -1) for some, q in parts])
+    return torch.cat([torch.cat([_pairs(k, q, weight, one) for k in some.split(places, 2)], -1)
+                      for some, q in parts])  # fmt: skip
+
+
+def _pairs(keys: Tensor, query: Tensor, weight: Tensor, one: Tensor | None) -> Tensor:
+    """The part of `_scores` that some places have; one: 1 for tanh, None for relu."""
+    if one is None:
+        return (keys + query).relu_() @ weight
+    return torch.addcmul(one, keys, query).reciprocal_() @ weight
