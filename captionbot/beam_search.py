@@ -313,7 +313,8 @@ def _follow(
     images, rows = beams.totals.shape
     kept = weighed.fates == Fate.KEPT
     count = kept.shape[-1]
-    first = (kept * count).sub_(_numbers(0, count, 1, kept.device))  # the kept first, in their order
+    # The kept first, in their order; floats, as not every device finds the largest of whole numbers.
+    first = (kept * float(count)).sub_(_numbers(0, count, 1, kept.device))
     order = first.topk(options.width // options.num_groups).indices  # (A, G, K / G)
     alive = kept.gather(-1, order).flatten(1)
     followed = (weighed.token_ids, weighed.parents, weighed.totals)
