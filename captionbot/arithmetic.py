@@ -278,7 +278,7 @@ def _pack_soft_attention(decoder: SoftAttentionDecoder, dtype: torch.dtype) -> N
     read = ("output_context",) if decoder.config.deep_output else ()
     (of_context,) = _share(decoder, read, dtype, Matrix(lstm.weight_ih, start=size))
     (of_hidden,) = _share(decoder, ("attend_hidden", "gate"), dtype, Matrix(lstm.weight_hh))
-    decoder.annotation_dtype = None if dtype == torch.float32 else dtype
+    decoder.annotation_dtype = dtype
     decoder.lstm = PackedLSTMCell(of_context, of_hidden)  # type: ignore[assignment]
 
 

@@ -75,8 +75,7 @@ class SlicedLinear(Product):
 
     def product(self, x: Tensor) -> Tensor:
         rows = x.float().reshape(-1, x.shape[-1])
-        parts = [self._of(some) for some in rows.split(_ROWS)] if len(rows) > _ROWS else [self._of(rows)]
-        return _joined(parts, 0).view(*x.shape[:-1], -1).to(x.dtype)
+        return _joined([self._of(some) for some in rows.split(_ROWS)], 0).view(*x.shape[:-1], -1).to(x.dtype)
 
     def _of(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, E)."""

@@ -51,14 +51,8 @@ WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 RIDGE, SOFTEN, CENTRES = 0.1, 0.02, 6_000
 # the linear detector, and its share of the evidence
 LINEAR, LINEAR_SHARE = 64, 0.5
-DETECTOR_EPOCHS, LEAST_STEPS, DETECTOR_BATCH, DETECTOR_RATE, DETECTOR_DECAY, DROPOUT = (
-    16,
-    960,
-    100,
-    2e-3,
-    0.1,
-    0.3,
-)
+DETECTOR_EPOCHS, LEAST_STEPS, DETECTOR_BATCH = 16, 960, 100
+DETECTOR_RATE, DETECTOR_DECAY, DROPOUT = 2e-3, 0.1, 0.3
 # the network that learns from the regression
 MIXTURES, LEAST_MIXTURES, MOST_MIXTURES = 20, 4_000, 120_000  # a photo, in all
 EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 12, 256, 2e-3, 1e-3
@@ -111,12 +105,13 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
         split, pixels = with_pixels(split, config, preprocessing, world)
         photos = PixelFeatures(pixels, preprocessing, device)
         batches = np.array_split(np.arange(len(split)), math.ceil(len(split) / BATCH))
-        return split, (
-            photos(
-                encoder, batch, *((np.ones(len(batch), bool), torch.zeros(len(batch), 6)) if mirrored else ())
-            )
-            for batch in tqdm(batches, "mirror images" if mirrored else "photos", unit="batch", mininterval=1)
-        )
+
+        def of(batch: np.ndarray) -> Features:
+            changes = (np.ones(len(batch), bool), torch.zeros(len(batch), 6)) if mirrored else ()
+            return photos(encoder, batch, *changes)
+
+        what = "mirror images" if mirrored else "photos"
+        return split, map(of, tqdm(batches, what, unit="batch", mininterval=1))
 
     def means(features: Iterator[Features]) -> Tensor:
         return torch.cat([mean_annotation(f.values.float(), f.mask).cpu() for f in features])

@@ -55,7 +55,7 @@ class SoftAttentionDecoder(Decoder):
 
     word_gates: (V, 4 H), what each word adds to the LSTM's gates, where `captionbot.arithmetic` has worked it
         out beforehand; the LSTM then reads the context alone.
-    annotation_dtype: what contexts are summed in, where `captionbot.arithmetic` chose half precision.
+    annotation_dtype: what contexts are summed in, where `captionbot.arithmetic` chose it.
     """
 
     word_gates: Tensor | None = None
