@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if into:
         into.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     if page:
-        from training.leaderboard import write_table
+        from training.evaluation.leaderboard import write_table
 
         write_table(page, table(found), START, END)
     return 0

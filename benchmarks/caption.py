@@ -21,11 +21,12 @@ import torch
 from benchmarks import floor
 from benchmarks.plain_search import plain_search
 from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
-from captionbot import SearchOptions, arithmetic
-from captionbot import card as cards
-from captionbot.beam_search import beam_search
+from captionbot import SearchOptions
+from captionbot.backends.cpu import precision as arithmetic
 from captionbot.decoders import Decoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
+from captionbot.search.beam import beam_search
+from captionbot.store import card as cards
 from captionbot.types import Features
 
 _Decoder = TypeVar("_Decoder", bound=Decoder)

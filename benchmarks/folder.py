@@ -17,8 +17,8 @@ from statistics import median
 from benchmarks.pages import photo
 from benchmarks.timing import Row, process
 from captionbot import Captioner, load_image
-from captionbot.batch import BATCH, caption_each, load_ahead, workers_for
-from captionbot.images import find_images
+from captionbot.bulk.folder import BATCH, caption_each, load_ahead, workers_for
+from captionbot.images.load import find_images
 
 BEAMS = 3
 

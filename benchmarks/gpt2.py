@@ -17,11 +17,11 @@ from torch import Tensor
 
 from benchmarks.caption import UNROUNDED, all_loaded, as_stored
 from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
-from captionbot.beam_search import beam_search
 from captionbot.decoders import Decoder
 from captionbot.decoders.gpt2_prefix import GPT2_NAMES, GPT2PrefixConfig, GPT2PrefixDecoder
 from captionbot.encoders import grid_boxes
-from captionbot.search_options import SearchOptions
+from captionbot.search.beam import beam_search
+from captionbot.search.options import SearchOptions
 from captionbot.types import Features
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import numpy as np
 from benchmarks.pages import photo
 from benchmarks.timing import Clock, Row, one_thread, seconds
 from captionbot import Captioner, load_image
-from captionbot.images import to_pixel_values
-from captionbot.render import word_overlay
+from captionbot.draw.render import word_overlay
+from captionbot.images.load import to_pixel_values
 from captionbot.types import Size
 
 BEAMS, STAGES = 5, ("load", "squash", "encode", "search", "heatmaps")

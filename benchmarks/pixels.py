@@ -18,8 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.pages import photo
 from benchmarks.timing import Row, in_turns
 from captionbot import Captioner, load_image
-from captionbot.batch import BATCH, caption_each, workers_for
-from captionbot.images import squash
+from captionbot.bulk.folder import BATCH, caption_each, workers_for
+from captionbot.images.load import squash
 
 BEAMS, DIFFERENT = 5, 64
 

@@ -1,6 +1,6 @@
 """Beam search as tutorials write it: image by image, hypothesis by hypothesis, in Python lists.
 
-The yardstick of `captionbot.beam_search`: it finds the same sentences with one decoder row at a time.
+The yardstick of `captionbot.search.beam`: it finds the same sentences with one decoder row at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from captionbot.decoders.base import Decoder, State
-from captionbot.search_options import SearchOptions
+from captionbot.search.options import SearchOptions
 from captionbot.types import Features, Hypothesis
 
 

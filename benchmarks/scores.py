@@ -17,7 +17,7 @@ from statistics import median
 from typing import Any
 
 from captionbot.errors import CaptionBotError
-from captionbot.tokenizer import tokenize
+from captionbot.text.tokenizer import tokenize
 from training.data.formats import load_dataset
 from training.metrics import Measured, measure
 from training.metrics.prose import describe

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.servers import CHROMIUM, ROOT, served
 from captionbot import CaptionBotError
-from captionbot.samples import sample_photos
+from captionbot.pages.samples import sample_photos
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

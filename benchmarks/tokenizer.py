@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from captionbot.errors import CaptionBotError
-from captionbot.tokenizer import tokenize
+from captionbot.text.tokenizer import tokenize
 from training.data import Example
 from training.data.formats import load_dataset
 from training.metrics.overlap import CiderD, bleu, rouge_l

@@ -8,17 +8,20 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from captionbot import _old_names
 from captionbot.errors import CaptionBotError
 
 if TYPE_CHECKING:
     from captionbot.captioner import Captioner
-    from captionbot.images import load_image, load_url
-    from captionbot.search_options import SearchOptions
+    from captionbot.images.load import load_image, load_url
+    from captionbot.search.options import SearchOptions
     from captionbot.types import Caption, Captioned
 
 # Read as torch is imported: a thread that waits leaves its core to others, or a busy machine takes many times
 # as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+_old_names.install("captionbot", _old_names.CAPTIONBOT)
 
 __all__ = ["Caption", "CaptionBotError", "Captioned", "Captioner", "SearchOptions", "load_image", "load_url"]
 
@@ -26,9 +29,9 @@ _HOMES = {
     "Caption": "types",
     "Captioned": "types",
     "Captioner": "captioner",
-    "SearchOptions": "search_options",
-    "load_image": "images",
-    "load_url": "images",
+    "SearchOptions": "search.options",
+    "load_image": "images.load",
+    "load_url": "images.load",
 }
 
 

@@ -15,20 +15,21 @@ import torch
 from PIL import Image
 from torch import nn
 
-from captionbot import arithmetic, compilation
-from captionbot import card as cards
-from captionbot.beam_search import beam_search, image_of
-from captionbot.card import Card
+from captionbot.backends import compile as compilation
+from captionbot.backends.cpu import precision as arithmetic
+from captionbot.backends.cpu.cnn import PackedEncoder
+from captionbot.backends.cpu.threads import one_if_they_sleep
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
-from captionbot.images import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
-from captionbot.packed_cnn import PackedEncoder
-from captionbot.search_options import SearchOptions
-from captionbot.threads import one_if_they_sleep
-from captionbot.tokenizer import tokenize
+from captionbot.images.load import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
+from captionbot.search.beam import beam_search, image_of
+from captionbot.search.options import SearchOptions
+from captionbot.store import card as cards
+from captionbot.store.card import Card
+from captionbot.store.weights import find_card
+from captionbot.text.tokenizer import tokenize
+from captionbot.text.vocabulary import load_vocabulary
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
-from captionbot.vocabulary import load_vocabulary
-from captionbot.weights import find_card
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -66,10 +67,11 @@ class Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
-        precision: auto, float32, half, float16, bfloat16 or int8 on a CPU, as of
-            `captionbot.arithmetic.choose`; None asks the environment's CAPTIONBOT_PRECISION, then the card.
-        compiled: let torch compile the decoder's steps, as of `captionbot.compilation`: for many photos on a
-            GPU. None asks the environment's CAPTIONBOT_COMPILE.
+        precision: auto, float32, half, float16, bfloat16 or int8 on a CPU, see
+            `captionbot.backends.cpu.precision.choose`; None asks the environment's CAPTIONBOT_PRECISION,
+            then the card.
+        compiled: let torch compile the decoder's steps, for many photos on a GPU: see
+            `captionbot.backends.compile`. None asks the environment's CAPTIONBOT_COMPILE.
         Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
         not there.
         """
@@ -128,7 +130,7 @@ class Captioner:
     ) -> list[Captioned]:
         """One `Captioned` an image, in the order given, each with at least one caption of at least one word.
 
-        images: as `captionbot.images.load_image` gives them; other PIL images are made so first.
+        images: as `captionbot.images.load.load_image` gives them; other PIL images are made so first.
         options: search options, or give them by name (beam_size=5, num_return=3, ...).
         prefix: words that every caption starts with.
         banned_words: words that no caption has, but for those of the prefix.

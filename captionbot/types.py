@@ -73,7 +73,7 @@ class Hypothesis:
     log_prob: sum of log_probs.
     score: (log_prob + evidence) / (T + 1) ** length_penalty, what the search ranks by (arXiv 1609.08144,
         section 7, in the simpler form of most captioners).
-    evidence: of its words, each counted once (`captionbot.decoders.evidence`); 0 without any.
+    evidence: of its words, each counted once (`captionbot.search.reranker`); 0 without any.
     """
 
     token_ids: tuple[int, ...]
@@ -142,7 +142,7 @@ class Search:
     """All that one batched search did, finished and pruned, as arrays on the CPU.
 
     S steps, B images, K beams, M continuations weighed in a step (the best 2 K of a beam search).
-    After an image is done its fates are `Fate.NONE`. `captionbot.beam_search.tree` reads one
+    After an image is done its fates are `Fate.NONE`. `captionbot.search.beam.tree` reads one
     image's record as a tree.
 
     hypotheses: per image the finished ones, best score first, at least one.

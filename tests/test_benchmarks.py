@@ -10,7 +10,7 @@ from tiny import build_tiny_captioner
 
 from benchmarks.__main__ import END, README, RESULTS, START, main, table
 from benchmarks.timing import Row, in_turns, times_as_fast
-from captionbot.samples import sample_photos
+from captionbot.pages.samples import sample_photos
 
 
 @pytest.fixture

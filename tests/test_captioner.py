@@ -12,7 +12,8 @@ import torch
 from PIL import ExifTags, Image
 from tiny import build_tiny_captioner
 
-from captionbot import CaptionBotError, Captioner, SearchOptions, load_image, threads
+from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
+from captionbot.backends.cpu import threads
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,9 @@ def test_steps_that_cannot_be_compiled_run_as_they_are(captioner, images, tmp_pa
     with torch._inductor.config.patch(no_compiler):
         for _ in range(2):
             assert [found.captions[0].text for found in compiled.caption(images)] == expected
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "captionbot.compilation"]
+    (said,) = [
+        record.getMessage() for record in caplog.records if record.name == "captionbot.backends.compile"
+    ]
     assert said.startswith("torch cannot compile this decoder and runs it as it is: ")
 
 

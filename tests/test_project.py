@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
-MAX_BYTES = 48 * 2**20
+MAX_BYTES = 64 * 2**20
 REQUIREMENTS = ("requirements.txt", "training/requirements.txt", "tests/requirements.txt")
 
 
@@ -47,7 +47,12 @@ def imported(path: Path) -> set[str]:
     ],
 )
 def test_layers_do_not_look_up(where, forbidden):
-    files = sorted((ROOT / where).rglob("*.py"))
+    toolkits = [ROOT / "captionbot" / "pages" / name for name in ("streamlit", "gradio")]
+    files = [
+        path
+        for path in sorted((ROOT / where).rglob("*.py"))
+        if not any(path.is_relative_to(folder) for folder in toolkits)
+    ]
     assert files
     assert {str(path): found for path in files if (found := imported(path) & forbidden)} == {}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from captionbot.samples import sample_photos
+from captionbot.pages.samples import sample_photos
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from captionbot import card as cards
-from captionbot.card import Card
 from captionbot.decoders import build_decoder
 from captionbot.encoders import build_encoder
-from captionbot.images import Preprocessing
-from captionbot.vocabulary import Vocabulary
+from captionbot.images.load import Preprocessing
+from captionbot.store import card as cards
+from captionbot.store.card import Card
+from captionbot.text.vocabulary import Vocabulary
 
 WORDS = (  # noqa: SIM905 (a list of so many strings is harder to read)
     "a the man woman dog child ball beach grass snow red blue white black runs jumps plays in on with"
@@ -108,3 +108,13 @@ def built(encoder: dict[str, Any], decoder: dict[str, Any]) -> list[Any]:
         build(spec["kind"], {k: v for k, v in spec.items() if k != "kind"})
         for build, spec in ((build_encoder, encoder), (build_decoder, decoder))
     ]
+
+
+def build_observant_captioner(folder: Path, name: str = "tiny") -> None:
+    """An untrained captioner looks everywhere alike; this one looks elsewhere for every word."""
+    card, encoder, decoder = cards.load(build_tiny_captioner(folder, name, default=name == "tiny"))
+    weights = dict(decoder.named_parameters())
+    weights["annotate.weight"] *= 30_000  # features of an untrained encoder are tiny
+    weights["attend_hidden.weight"] *= 3
+    weights["attend_score.weight"] *= 20
+    cards.save(folder, card, encoder, decoder)

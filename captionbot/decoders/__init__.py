@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from captionbot.decoders.base import Decoder, State
-from captionbot.decoders.evidence import WordEvidence
 from captionbot.decoders.from_scratch import ScratchRecurrentDecoder
 from captionbot.decoders.gpt2_prefix import GPT2PrefixConfig, GPT2PrefixDecoder
 from captionbot.decoders.recurrent import RecurrentConfig
@@ -13,6 +12,7 @@ from captionbot.decoders.show_and_tell import ShowAndTellDecoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.decoders.top_down import TopDownConfig, TopDownDecoder
 from captionbot.decoders.transformer import TransformerConfig, TransformerDecoder
+from captionbot.search.reranker import WordEvidence
 
 __all__ = ["DECODERS", "Decoder", "State", "WordEvidence", "build_decoder"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionbot.decoders.evidence import WordEvidence
+from captionbot.search.reranker import WordEvidence
 from captionbot.types import Features
 
 

@@ -17,8 +17,8 @@ from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, State
 from captionbot.decoders.cache import Cache, tokens_to_see
 from captionbot.errors import CaptionBotError
+from captionbot.text.vocabulary import SPECIAL_TOKENS
 from captionbot.types import Features
-from captionbot.vocabulary import SPECIAL_TOKENS
 
 
 @dataclass(frozen=True)

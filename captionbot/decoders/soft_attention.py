@@ -33,7 +33,7 @@ class SoftAttentionConfig:
     dropout: on annotations, embedding and output, in training alone.
 
     score_activation, initial_tanh and deep_output differ in other projects, whose weights
-    `captionbot.importers` reads.
+    `captionbot.store.importers` reads.
     """
 
     vocabulary_size: int
@@ -53,9 +53,10 @@ class SoftAttentionConfig:
 class SoftAttentionDecoder(Decoder):
     """The LSTM decoder with Bahdanau soft attention (arXiv 1409.0473, appendix A.1.2).
 
-    word_gates: (V, 4 H), what each word adds to the LSTM's gates, where `captionbot.arithmetic` has worked it
-        out beforehand; the LSTM then reads the context alone.
-    annotation_dtype: what contexts are summed in, where `captionbot.arithmetic` chose it.
+    word_gates: (V, 4 H), what each word adds to the LSTM's gates, where
+        `captionbot.backends.cpu.precision` has worked it out beforehand; the LSTM then reads
+        the context alone.
+    annotation_dtype: what contexts are summed in, where `captionbot.backends.cpu.precision` chose it.
     """
 
     word_gates: Tensor | None = None

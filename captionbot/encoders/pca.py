@@ -35,7 +35,7 @@ class PCAEncoder(nn.Module):
     components: Tensor
 
     def __init__(self, config: PCAConfig, state_dict: dict[str, Tensor] | None = None) -> None:
-        """state_dict: the encoder's own, as `training.pca` writes it; None: nothing is fitted yet."""
+        """state_dict: the encoder's own, as `training.fit.pca` writes it; None: nothing is fitted yet."""
         super().__init__()
         self.config = config
         self.grid = GridEncoder(GridConfig(config.architecture, config.layer, mirror=config.mirror))

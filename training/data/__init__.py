@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from captionbot.archives import is_file
 from captionbot.errors import CaptionBotError
-from captionbot.images import load_image
+from captionbot.images.archives import is_file
+from captionbot.images.load import load_image
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 

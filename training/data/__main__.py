@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from captionbot.commands import Parser, command
+from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from training.data import open_images
 from training.data.check import Report, check

@@ -13,9 +13,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from captionbot.errors import CaptionBotError
-from captionbot.images import load_image
-from captionbot.tokenizer import tokenize
-from captionbot.vocabulary import Vocabulary
+from captionbot.images.load import load_image
+from captionbot.text.tokenizer import tokenize
+from captionbot.text.vocabulary import Vocabulary
 from training.data import Example, ImageStore
 
 THRESHOLDS = (1, 2, 5)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from captionbot.archives import Member, is_archive, members
-from captionbot.downloads import DELAYS, Progress, download_file
 from captionbot.errors import CaptionBotError
 from captionbot.files import aside
+from captionbot.images.archives import Member, is_archive, members
+from captionbot.store.downloads import DELAYS, Progress, download_file
 
 
 @dataclass(frozen=True)

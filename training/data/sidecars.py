@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from captionbot.archives import members
 from captionbot.errors import CaptionBotError
+from captionbot.images.archives import members
 from training.data import SUFFIXES, Example
 from training.data.files import split_name
 from training.data.tables import Row, parse_row, to_examples

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from captionbot.commands import Parser, command
+from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from training.data.files import read_json, read_text, split_by_name
-from training.detector_data import Boxes, Labelled, write_boxes
+from training.detector.data import Boxes, Labelled, write_boxes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def prepare(folder: Path, vocabulary: Path, out: Path, other: bool = False) -> None:
-    """Write the file of boxes that training.detector learns from."""
+    """Write the file of boxes that training.detector.train learns from."""
     objects, attributes = (read_vocabulary(vocabulary / f"{n}_vocab.txt") for n in ("objects", "attributes"))
     path = next((p for p in (folder / "attributes.json", folder / "objects.json") if p.is_file()), None)
     if path is None:

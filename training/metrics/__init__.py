@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from captionbot.errors import CaptionBotError
-from captionbot.tokenizer import tokenize
+from captionbot.text.tokenizer import tokenize
 from training.metrics.java import meteor_tally, spice_tally
 from training.metrics.overlap import CiderD, bleu, bleu_tally, rouge_l
 from training.metrics.tally import Tally, mean_tally

@@ -1,6 +1,6 @@
 """BLEU-1..4, ROUGE-L and CIDEr-D, equal to coco-caption's own, without Java.
 
-Sentences are sequences of tokens, as `captionbot.tokenizer.tokenize` makes them; any hashable token will
+Sentences are sequences of tokens, as `captionbot.text.tokenizer.tokenize` makes them; any hashable token will
 do, ids too. Everywhere n is the number of hypotheses, and `references[i]` are the human captions of the
 image of hypothesis i.
 """

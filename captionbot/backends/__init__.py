@@ -1,0 +1,1 @@
+"""How a device runs a captioner: compiled for GPUs, packed for CPUs."""

@@ -1,0 +1,1 @@
+"""CPU precision and weight packing."""

@@ -1,0 +1,1 @@
+"""Pictures of captions: overlays, sheets, beam trees, reports."""

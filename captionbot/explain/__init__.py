@@ -1,0 +1,1 @@
+"""What a caption rests on, and what would change it."""

@@ -1,0 +1,1 @@
+"""What both pages share; `streamlit` and `gradio` hold widgets alone."""

@@ -1,0 +1,259 @@
+"""The endpoints for programs, and the tools of the MCP server. Gradio makes their signatures and docstrings
+the documentation that a program, or a language model, reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Literal, cast
+
+import gradio as gr
+from PIL import Image
+
+from captionbot import CaptionBotError
+from captionbot.bulk.records import caption_fields, error_record, record, records
+from captionbot.draw import beam_tree
+from captionbot.explain import counterfactuals as explore
+from captionbot.pages.gradio import work
+from captionbot.pages.gradio.work import DEFAULT, FIRST_COMPARED, MODELS, told
+from captionbot.search.beam import tree
+from captionbot.types import Caption
+
+USUAL = work.usual(DEFAULT)
+
+
+def caption(
+    image: gr.FileData,
+    beam_size: int = USUAL.beam_size,
+    num_return: int = 1,
+    prefix: str = "",
+    banned: str = "",
+    model: str = DEFAULT,
+) -> dict[str, Any]:
+    """Caption one photo: what `python -m captionbot caption --format jsonl` writes about it.
+
+    Args:
+        image: the photo.
+        beam_size: how many sentences are kept in play.
+        num_return: captions to return, best first; at most beam_size.
+        prefix: words that every caption starts with.
+        banned: words that no caption has, separated by spaces or commas.
+        model: the captioner's name.
+    """
+    with told():
+        options = replace(work.usual(model), beam_size=beam_size, num_return=num_return)
+        try:
+            photo = read(image)
+        except CaptionBotError as error:
+            return error_record(name_of(image), str(error))
+        captioned, _ = work.look(model, photo, options, prefix, banned)
+        return record(name_of(image), model, captioned)
+
+
+def explain(
+    image: gr.FileData,
+    model: str = DEFAULT,
+    method: Literal["auto", "attention", "occlusion", "gradient"] = "auto",
+    beam_size: int = USUAL.beam_size,
+    test: bool = False,
+) -> dict[str, Any]:
+    """Caption one photo and say what each word rests on.
+
+    Each word has "alphas", one number for each of "boxes" (pixels), and "rivals", the words that nearly came.
+
+    Args:
+        image: the photo.
+        model: the captioner's name.
+        method: how to find out; auto is attention where the captioner has it, else occlusion.
+        beam_size: how many sentences are kept in play.
+        test: also test whether each word rests on what its heatmap shows: "holds", "effect" and "threshold".
+    """
+    with told():
+        photo = read(image)
+        captioned, evidence = work.look(model, photo, replace(work.usual(model), beam_size=beam_size), "", "")
+        said = captioned.captions[0]
+        if method != "auto":
+            evidence = work.evidence(model, photo, said, method)
+        best = replace(captioned, captions=(evidence.looked,))
+        found = record(name_of(image), model, best, with_alphas=True) | {"label": evidence.label}
+        words = found["captions"][0]["words"]
+        for word, rivals in zip(words, evidence.rivals, strict=False):  # the end has rivals too
+            word["rivals"] = [{"text": rival.text, "log_prob": rival.log_prob} for rival in rivals]
+        if test:
+            tested = work.test(model, photo, said, evidence.maps, range(len(said.words)))
+            for word, result in zip(words, tested, strict=True):
+                word |= {"holds": result.holds, "effect": result.effect, "threshold": result.threshold}
+        return found
+
+
+def beam(
+    image: gr.FileData, model: str = DEFAULT, beam_size: int = USUAL.beam_size, cut: bool = True
+) -> dict[str, Any]:
+    """Caption one photo and hand out all that the beam search weighed: "sentences", best first, "nodes", each
+    with its "parent" among them and why it lost, and the tree as an "svg".
+
+    Args:
+        image: the photo.
+        model: the captioner's name.
+        beam_size: how many sentences are kept in play.
+        cut: draw also the words that were cut as soon as they were weighed.
+    """
+    with told():
+        options = replace(work.usual(model), beam_size=beam_size)
+        captioned, _ = work.look(model, read(image), options, "", "")
+        vocabulary, search = work.vocabulary_of(model), captioned.search
+        nodes = tree(search)
+        return {
+            "image": name_of(image),
+            "model": model,
+            "sentences": [
+                {"text": vocabulary.text(h.token_ids), "score": float(h.score), "log_prob": float(h.log_prob)}
+                for h in search.hypotheses[0]
+            ],
+            "nodes": [
+                {
+                    "word": explore.END
+                    if node.token_id == vocabulary.eos_id
+                    else vocabulary.pieces([node.token_id])[0],
+                    "parent": node.parent,
+                    "log_prob": node.log_prob,
+                    "fate": node.fate.name.lower(),
+                    "why": beam_tree.why(search, nodes, i),
+                }
+                for i, node in enumerate(nodes)
+            ],
+            "svg": work.beam_svg(model, captioned, cut),
+        }
+
+
+def steer(
+    image: gr.FileData,
+    begin: str = "",
+    banned: str = "",
+    length: Literal["shorter", "as it is", "longer"] = "as it is",
+    model: str = DEFAULT,
+) -> dict[str, Any]:
+    """Caption one photo as the captioner likes, then as it is told to, and mark the words that differ.
+
+    Args:
+        image: the photo.
+        begin: words that the new caption begins with.
+        banned: words that it must not have, separated by spaces or commas.
+        length: how long it is to be, against the first caption.
+        model: the captioner's name.
+    """
+    with told():
+        photo, options, words = read(image), replace(work.usual(model), num_return=1), begin.split()
+        before = work.ask(model, photo, options)
+        wanted = explore.of_length(options, length, len(before.words), len(words))
+        return two(image, model, before, work.steer(model, photo, wanted, words, [banned]))
+
+
+def ask(
+    image: gr.FileData,
+    box: list[float] | None = None,
+    word: int | None = None,
+    places: list[int] | None = None,
+    show_only: bool = False,
+    model: str = DEFAULT,
+) -> dict[str, Any]:
+    """Caption one photo whole and with a part of it hidden, and mark the words that differ.
+
+    Args:
+        image: the photo.
+        box: left, top, right and bottom of what is hidden, as fractions of the photo.
+        word: or hide what this word of the caption looked at, counted from 0.
+        places: or take away these detected boxes, counted from 0, of captioners that describe boxes.
+        show_only: hide everything else instead.
+        model: the captioner's name.
+    """
+    with told():
+        if sum(given is not None for given in (box, word, places)) != 1:
+            raise CaptionBotError("Say what to hide by one of box, word and places.")
+        photo, options = read(image), replace(work.usual(model), num_return=1)
+        captioned, evidence = work.look(model, photo, options, "", "")
+        before = captioned.captions[0]
+        if places is not None:
+            return two(image, model, before, work.ask(model, photo, options, places=places))
+        boxes = [checked(box)] if box is not None else looked_at(evidence.looked, cast(int, word))
+        return two(image, model, before, work.ask(model, work.hidden(photo, boxes, show_only), options))
+
+
+def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[str, Any]]:
+    """What two to four captioners say about one photo, each with the seconds that it took.
+
+    Args:
+        image: the photo.
+        models: the captioners' names; by default the default one and up to two others.
+    """
+    with told():
+        names = work.compared(models or MODELS[:FIRST_COMPARED])
+        photo = read(image)
+        found = []
+        for model in names:
+            captioned, seconds = work.timed(model, photo)
+            found.append(record(name_of(image), model, captioned) | {"seconds": round(seconds, 3)})
+        return found
+
+
+def batch(
+    files: list[gr.FileData], num_return: int = 1, prefix: str = "", banned: str = "", model: str = DEFAULT
+) -> list[dict[str, Any]]:
+    """Caption many photos in the order given: a record for each, with its error where it could not be read.
+
+    Args:
+        files: photos, or .zip and .tar archives of them.
+        num_return: captions to return of each photo, best first.
+        prefix: words that every caption starts with.
+        banned: words that no caption has, separated by spaces or commas.
+        model: the captioner's name.
+    """
+    with told():
+        options = replace(work.usual(model), num_return=num_return)
+        paths = [cast(dict[str, Any], file)["path"] for file in files]
+        results = [result for result, _ in work.caption_files(model, paths, options, prefix, banned)]
+        return list(records(results, model))
+
+
+ENDPOINTS = (caption, explain, beam, steer, ask, compare, batch)
+
+
+def read(file: gr.FileData) -> Image.Image:
+    return work.read_upload(fields(file)["path"])
+
+
+def name_of(file: gr.FileData) -> str:
+    return fields(file).get("orig_name") or "photo"
+
+
+def fields(file: gr.FileData) -> dict[str, Any]:
+    """Gradio shows the type to clients, and passes the plain dictionary."""
+    return cast(dict[str, Any], file)
+
+
+def checked(box: list[float]) -> list[float]:
+    if len(box) == 4 and 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1:
+        return box
+    raise CaptionBotError(
+        f"{box} is no box: give left, top, right and bottom as fractions of the photo, from 0 to 1."
+    )
+
+
+def looked_at(caption: Caption, t: int) -> list[list[float]]:
+    if 0 <= t < len(caption.words):
+        return work.boxes_looked_at(caption, t)
+    raise CaptionBotError(
+        f"There is no word {t} in “{caption.text}”: choose one of 0 to {len(caption.words) - 1}."
+    )
+
+
+def two(image: gr.FileData, model: str, before: Caption, after: Caption) -> dict[str, Any]:
+    """Two captions of one photo, and for each of their words whether the other one lacks it there."""
+    change = explore.compare(*([word.text for word in caption.words] for caption in (before, after)))
+    first, second = (caption_fields(caption) for caption in (before, after))
+    return {
+        "image": name_of(image),
+        "model": model,
+        "before": first | {"changed": change.before},
+        "after": second | {"changed": change.after},
+    }

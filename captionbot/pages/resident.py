@@ -1,0 +1,131 @@
+"""What both pages need, and neither toolkit has."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from html import escape
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from captionbot.errors import CaptionBotError
+from captionbot.store.card import Card
+from captionbot.store.weights import find_card, list_cards
+from captionbot.text.parts_of_speech import parts_of_speech
+
+if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
+    from captionbot.captioner import Captioner
+    from captionbot.types import Caption
+
+_held: dict[Hashable, Captioner] = {}
+_lock = Lock()
+
+
+def captioners() -> dict[str, str]:
+    """The titles of the captioners that are here, by name: the default first, then the best CIDEr.
+
+    Of a title that several have, each is followed by its name. A damaged card has its name for a title:
+    what is wrong with it is said once it is chosen.
+    """
+    titles, places = {}, {}
+    for path in list_cards():
+        try:
+            card = Card.load(path)
+            titles[path.stem] = card.title
+            places[path.stem] = not card.default, -card.scores.get("CIDEr", 0.0)
+        except (CaptionBotError, TypeError):
+            titles[path.stem] = path.stem
+            places[path.stem] = True, 0.0
+    known = Counter(titles.values())
+    return {
+        name: titles[name] if known[titles[name]] == 1 else f"{titles[name]} · {name}"
+        for name in sorted(titles, key=places.__getitem__)
+    }
+
+
+def resident(name: str | None = None) -> Captioner:
+    """The one captioner that a page keeps in memory, of a name as `find_card` takes it; None: the default.
+
+    All sessions of the page share it. The one before is let go before another is loaded, so that a page
+    needs the memory of one; a call that is still at work keeps the old one until it is done.
+    """
+    card = find_card(name)
+
+    def load() -> Captioner:
+        from captionbot.captioner import Captioner
+
+        return Captioner.from_pretrained(card)
+
+    return _only(card, load)
+
+
+def resident_upload(files: Sequence[tuple[str, bytes]]) -> Captioner:
+    """`resident` of the files that a visitor uploaded, as `uploads.load_captioner` takes them."""
+
+    def load() -> Captioner:
+        from captionbot.pages.uploads import load_captioner
+
+        return load_captioner(files)
+
+    return _only(upload_key(files), load)
+
+
+def upload_key(files: Sequence[tuple[str, bytes]]) -> str:
+    """What tells the captioner of these files from all others."""
+    return hashlib.sha256(b"".join(hashlib.sha256(data).digest() for _, data in sorted(files))).hexdigest()
+
+
+def _only(key: Hashable, load: Callable[[], Captioner]) -> Captioner:
+    with _lock:
+        if key not in _held:
+            _held.clear()
+            _give_back()
+            _held[key] = load()
+            # Streamlit collects garbage after every click: torch's 300,000 objects would be gone through.
+            gc.collect()
+            gc.freeze()
+        return _held[key]
+
+
+def _give_back() -> None:
+    """Free what nobody holds, and hand its memory to the system, which C libraries would keep."""
+    gc.unfreeze()
+    gc.collect()  # modules can hold each other
+    with suppress(OSError, AttributeError):  # it is glibc's
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def sharpest(caption: Caption) -> int:
+    """The noun that the model looked at most sharply, of a caption without one the word. Views begin with it:
+    the first word is mostly an article."""
+    sharp = caption.alphas.max(axis=1) / caption.alphas.sum(axis=1).clip(1e-9)
+    nouns = [t for t, noun in enumerate(are_nouns([word.text for word in caption.words])) if noun]
+    return max(nouns or range(len(sharp)), key=sharp.__getitem__)
+
+
+def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:
+    """The words of several sentences: those that most have first, of these nouns, then the longest."""
+    nouns = {word: noun for words in sentences for word, noun in zip(words, are_nouns(words), strict=True)}
+    common = Counter(word for words in sentences for word in set(words))
+    return sorted(nouns, key=lambda word: (-common[word], not nouns[word], -len(word)))
+
+
+def are_nouns(words: Sequence[str]) -> list[bool]:
+    return [part == "noun" for part in parts_of_speech(words)]
+
+
+def colours(curves: Iterable[str]) -> dict[str, str]:
+    """The colours in which `Faithfulness.curves` are drawn."""
+    return dict(zip(curves, ("#635bff", "#d97706", "#8a90a0"), strict=True))
+
+
+def legend(colours: dict[str, str]) -> str:
+    """HTML that says which curve is which. A legend of a chart's own is cut off on a phone."""
+    return " &ensp; ".join(
+        f'<span style="white-space:nowrap"><span style="color:{colour}">●</span> {escape(name)}</span>'
+        for name, colour in colours.items()
+    )

@@ -1,0 +1,1 @@
+"""Beam search: options, constraints, the search and its reranker."""

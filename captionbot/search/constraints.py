@@ -1,0 +1,118 @@
+"""What a sentence may say: banned and forced words, its least and greatest length, n-grams not to repeat.
+
+Axes: A images that are not done, k beams of an image, V words of the vocabulary, t words so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from math import inf
+from numbers import Integral
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from captionbot.errors import CaptionBotError
+from captionbot.search.options import SearchOptions
+
+Prefix = Sequence[int] | Sequence[Sequence[int]] | None  # forced words, for all images or one list an image
+
+
+class Constraints:
+    """The rules of one search, applied to every step's log-probabilities for all rows at once."""
+
+    def __init__(
+        self,
+        prefix: Prefix,
+        banned_ids: Sequence[int],
+        eos_id: int,
+        options: SearchOptions,
+        *,
+        batch: int,
+        vocabulary: int,
+        device: torch.device,
+    ) -> None:
+        prefixes = _prefixes(prefix, batch, options.max_length)
+        _check_ids("prefix", list(chain(*prefixes)), eos_id, vocabulary)
+        _check_ids("banned_ids", banned_ids, eos_id, vocabulary)
+        if len(set(banned_ids)) == vocabulary - 1:
+            raise CaptionBotError("banned_ids holds every word that there is; leave at least one to say.")
+        forced = torch.full((batch, options.max_length + 1), -1)  # the id that must come; -1: free
+        for row, ids in zip(forced, prefixes, strict=True):
+            row[: len(ids)] = torch.tensor(ids)
+        forced[:, -1] = eos_id
+        self.forced = forced.to(device)
+        self.forced_steps = (forced >= 0).any(0).tolist()
+        self.banned = torch.tensor(list(banned_ids), dtype=torch.long, device=device)
+        self.eos_id = eos_id
+        self.options = options
+
+    def apply(self, log_probs: Tensor, words: Tensor, images: Tensor, step: int) -> Tensor:
+        """(A, k, V), written over -> (A, k, V) with -inf for what must not follow, never for a whole row.
+
+        words: (A, k, t) ids so far; images: (A,) places in the batch.
+        """
+        # Forced words keep their own log-probability whatever the rules below take away.
+        forced = self._only_forced(log_probs, images, step) if self.forced_steps[step] else None
+        if len(self.banned):
+            log_probs.index_fill_(-1, self.banned, -inf)
+        if self.options.no_repeat_ngram_size:
+            _ban_repeats(log_probs, words, self.options.no_repeat_ngram_size)
+        if step < self.options.min_length:
+            end = log_probs[..., self.eos_id]
+            own = end.clone() if self.options.no_repeat_ngram_size and step else None
+            end.fill_(-inf)
+            if own is not None:  # bans alone leave a word to say
+                stuck = log_probs.amax(-1) == -inf
+                end.copy_(own.masked_fill_(~stuck, -inf))
+        if forced is None:
+            return log_probs
+        return torch.where(forced.amax(-1, keepdim=True) > -inf, forced, log_probs)
+
+    def _only_forced(self, log_probs: Tensor, images: Tensor, step: int) -> Tensor:
+        """(A, k, V) with the forced words' log-probabilities and -inf elsewhere, also in free images."""
+        forced = self.forced[images, step][:, None, None].expand(-1, log_probs.shape[1], 1)
+        word = forced.clamp(min=0)
+        own = log_probs.gather(-1, word).masked_fill(forced < 0, -inf)
+        return torch.full_like(log_probs, -inf).scatter_(-1, word, own)
+
+
+def _prefixes(prefix: Prefix, batch: int, max_length: int) -> list[list[int]]:
+    """The forced words of each image."""
+    if not prefix or isinstance(prefix[0], Integral):
+        prefix = [cast(Sequence[int], prefix or ())] * batch
+    prefixes = [list(ids) for ids in cast(Sequence[Sequence[int]], prefix)]
+    if len(prefixes) != batch:
+        raise CaptionBotError(
+            f"prefix holds {len(prefixes)} lists for {batch} images; give one list for all, or one an image."
+        )
+    longest = max(map(len, prefixes), default=0)
+    if longest > max_length:
+        raise CaptionBotError(
+            f"The caption would begin with {longest} words, and may have {max_length} (max_length): "
+            "give fewer words, or allow more."
+        )
+    return prefixes
+
+
+def _check_ids(name: str, ids: Sequence[int], eos_id: int, vocabulary: int) -> None:
+    for token_id in ids:
+        if not 0 <= token_id < vocabulary:
+            raise CaptionBotError(
+                f"{name} holds the id {token_id}; give ids that the decoder knows, 0 to {vocabulary - 1}."
+            )
+        if token_id == eos_id:
+            raise CaptionBotError(f"{name} holds the end of the sentence, id {eos_id}; leave it out.")
+
+
+def _ban_repeats(log_probs: Tensor, words: Tensor, size: int) -> None:
+    """Write -inf into (A, k, V) where a word would repeat `size` words in a row of (A, k, t)."""
+    length = words.shape[-1]
+    if length < size:
+        return
+    windows = words.unfold(-1, size, 1)  # (A, k, t - size + 1, size)
+    last = words[..., None, length - size + 1 :]  # (A, k, 1, size - 1)
+    repeats = (windows[..., :-1] == last).all(-1)
+    log_probs.scatter_reduce_(-1, windows[..., -1], torch.where(repeats, -inf, inf), "amin")

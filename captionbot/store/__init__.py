@@ -1,0 +1,1 @@
+"""Captioners on disk: cards, weights, downloads, importers."""

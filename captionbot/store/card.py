@@ -1,0 +1,376 @@
+"""A captioner on disk: `NAME.json`, the card that says all about it, beside `NAME.safetensors`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from captionbot.errors import CaptionBotError
+from captionbot.fields import check_fields
+from captionbot.files import aside
+from captionbot.search.options import SearchOptions
+from captionbot.text.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from captionbot.decoders import Decoder
+
+STORAGES = ("float32", "float16", "int8", "int8-all")
+_SCALE = ".scale"
+BLOCK = 64  # numbers of a convolution that share a scale in int8: a large one coarsens all others
+FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
+_TITLES = {  # by the kind of decoder
+    "gpt2-prefix": "GPT-2 prefix",
+    "scratch-recurrent": "{cell} from scratch",
+    "scratch-transformer": "Transformer from scratch",
+    "show-and-tell": "Show and Tell ({cell})",
+    "soft-attention": "Show, Attend and Tell",
+    "top-down": "Bottom-up and top-down",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a captioner is, where it comes from and how good it was measured to be.
+
+    encoder, decoder: {"kind": a key of ENCODERS or DECODERS, **configuration}.
+    preprocessing: fields of `captionbot.images.load.Preprocessing`.
+    vocabulary: tokens in the order of their ids, or where the tokenizer lies, as `load_vocabulary` reads it.
+    search: the options of `SearchOptions` that it was chosen with.
+    precision: what it computes in on a CPU unless told otherwise, see
+        `captionbot.backends.cpu.precision.choose`: "auto" where its scores were measured so.
+    evidence: how `decoders.WordEvidence` is built, {} where the captioner has none.
+    largest: values that the CNN's layers give, for the scales of int8:
+        `captionbot.backends.cpu.int8.largest_values`.
+    training: data, seed, settings, and the table of what was tried.
+    scores: measured ones by name, with the split and beam size.
+    shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
+        own beside the card: {"file": its name, "sha256": ..., "part": the prefix of its tensors}.
+    parameters: of the whole captioner; size_bytes, sha256: of its own weights. Filled in as they are saved.
+    """
+
+    name: str
+    family: str
+    encoder: dict[str, Any]
+    decoder: dict[str, Any]
+    preprocessing: dict[str, Any]
+    vocabulary: tuple[str, ...] | dict[str, str]
+    search: dict[str, Any] = field(default_factory=dict)
+    precision: str = "float32"
+    evidence: dict[str, int] = field(default_factory=dict)
+    largest: dict[str, float] = field(default_factory=dict)
+    description: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    default: bool = False
+    storage: str = "float32"
+    shared: dict[str, str] = field(default_factory=dict)
+    parameters: int = 0
+    size_bytes: int = 0
+    sha256: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> Card:
+        """Read a card; CaptionBotError where the file is none."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            known = {f.name for f in dataclasses.fields(cls)}
+            vocabulary = values["vocabulary"]
+            if isinstance(vocabulary, dict):
+                beside = path.parent / vocabulary["source"]
+                vocabulary |= {"source": str(beside)} if beside.is_file() else {}
+            else:
+                vocabulary = tuple(vocabulary)
+            card = cls(**{k: v for k, v in values.items() if k in known} | {"vocabulary": vocabulary})
+            check_fields(card)
+            return card
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise CaptionBotError(
+                f"{path} is not the card of a captioner ({type(error).__name__}: {error}); "
+                "give a JSON card that was written beside its safetensors."
+            ) from None
+
+    @property
+    def title(self) -> str:
+        """What people call a captioner of this kind; `pages.captioners` tells two of a kind apart."""
+        cell = str(self.decoder.get("cell", "lstm")).upper()
+        return _TITLES.get(self.decoder.get("kind", ""), "{name}").format(cell=cell, name=self.name)
+
+    def write(self, path: Path) -> None:
+        path.write_text(
+            json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+
+def save(
+    folder: Path,
+    card: Card,
+    encoder: nn.Module,
+    decoder: nn.Module,
+    storage: str = "float32",
+    shared: str = "",
+) -> Path:
+    """Write card and weights to a folder and return the card's path.
+
+    The card comes last, so that a half is never taken for a whole.
+
+    storage: float32, float16, int8 (matrices with a scale a row, everything else float16), or int8-all
+        (convolutions too, with a scale for each 64 numbers).
+    shared: name of a file in the folder, written by `save_part`, whose tensors are not written again.
+    """
+    tensors = _tensors(encoder, decoder)
+    found: dict[str, str] = {}
+    own = tensors
+    if shared:
+        data, held = _read(folder / shared)
+        part = _part_of(tensors, held, shared)
+        found = {"file": shared, "sha256": hashlib.sha256(data).hexdigest(), "part": part}
+        own = {name: t for name, t in tensors.items() if name.removeprefix(part) not in held}
+    weights = _write(folder / f"{card.name}.safetensors", own, storage)
+    vocabulary = card.vocabulary
+    if isinstance(vocabulary, dict):  # so that the captioner needs no network
+        tokenizer = SubwordVocabulary.load(**vocabulary)
+        vocabulary = {"kind": tokenizer.kind, "source": f"{card.name}.tokenizer.json"}
+        tokenizer.save(folder / vocabulary["source"])
+    filled = dataclasses.replace(
+        card,
+        vocabulary=vocabulary,
+        storage=storage,
+        shared=found,
+        parameters=sum(t.numel() for t in tensors.values() if t.is_floating_point()),
+        size_bytes=weights.stat().st_size,
+        sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+    )
+    path = folder / f"{card.name}.json"
+    filled.write(path)
+    return path
+
+
+def save_part(path: Path, module: nn.Module, storage: str) -> None:
+    """Write a module's weights to a file that several cards can share."""
+    _write(path, _own_tensors(module), storage)
+
+
+def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
+    """Card, encoder and decoder in evaluation mode on the CPU. CaptionBotError for weights that don't fit."""
+    import torch
+
+    from captionbot.decoders import WordEvidence, build_decoder
+    from captionbot.encoders import build_encoder, features_on_meta
+
+    card = Card.load(path)
+    _check(card, path)
+    weights = path.with_suffix(".safetensors")
+    try:
+        _, tensors = _read(weights, card.sha256)
+        if card.shared:
+            _, held = _read(path.with_name(card.shared["file"]), card.shared["sha256"])
+            tensors |= {card.shared["part"] + name: tensor for name, tensor in held.items()}
+        if broken := next((name for name, tensor in tensors.items() if not tensor.sum().isfinite()), None):
+            raise ValueError(f"{broken} is not finite, as after a training that diverged")
+        with torch.device("meta"):  # no time is lost on random weights
+            decoder = build_decoder(**_spec(card.decoder))
+            if card.evidence:
+                decoder.evidence = WordEvidence(decoder.config.feature_size, **card.evidence)
+        encoder = build_encoder(**_spec(card.encoder))
+        check_fields(encoder.config)
+        check_fields(decoder.config)
+        if decoder.config.dropout > 1:
+            raise ValueError(f"its dropout is {decoder.config.dropout}, more than 1")
+        features = features_on_meta(encoder, card.preprocessing["size"])
+        given, taken = features.values.shape[-1], decoder.config.feature_size
+        if given != taken:
+            raise ValueError(f"its encoder gives {given} numbers a place, its decoder takes {taken}")
+        decoder.start(features)  # which takes no more places than it was made for
+        encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
+        _load_tied(decoder, _part(tensors, "decoder."))
+    except CaptionBotError:
+        raise
+    except Exception as error:  # networks of a damaged configuration fail in any way
+        lines = (str(error) or type(error).__name__).splitlines()[:2]  # the first may be a mere heading
+        reason = " ".join(line.strip() for line in lines).rstrip(".")
+        raise CaptionBotError(
+            f"The captioner {path} cannot be loaded ({reason}); fetch its card and its weights again."
+        ) from None
+    return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
+
+
+def _check(card: Card, path: Path) -> None:
+    """CaptionBotError where a captioner could be loaded by the card, and would fail at its first photo."""
+    from captionbot.images.load import Preprocessing  # here, as a list of cards needs no Pillow
+
+    try:
+        Preprocessing.from_json(card.preprocessing)
+        SearchOptions(**card.search)
+        if isinstance(card.vocabulary, dict):  # its tokenizer is read once, by the captioner
+            if card.vocabulary.get("kind") not in SUBWORDS:
+                raise ValueError(f"its vocabulary must be of a kind of {', '.join(SUBWORDS)}")
+        else:
+            words, known = len(Vocabulary(card.vocabulary)), card.decoder["vocabulary_size"]
+            if words != known:
+                raise ValueError(f"its vocabulary has {words} words, its decoder {known}")
+        if card.shared and Path(card.shared["file"]).name != card.shared["file"]:
+            raise ValueError(f"the shared file must lie beside it, not at {card.shared['file']}")
+    except (CaptionBotError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CaptionBotError(
+            f"{path} is a damaged card ({str(error).rstrip('.')}): put a good copy of it there."
+        ) from None
+
+
+def _tensors(encoder: nn.Module, decoder: nn.Module) -> dict[str, Tensor]:
+    modules = {"encoder": encoder, "decoder": decoder}
+    return {
+        f"{part}.{name}": t for part, module in modules.items() for name, t in _own_tensors(module).items()
+    }
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], storage: str) -> Path:
+    from safetensors.torch import save
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with aside(path) as partial:
+        partial.write_bytes(save(pack(tensors, storage)))  # `save_file` would let nobody else read it
+    return path
+
+
+def _read(path: Path, sha256: str = "") -> tuple[bytes, dict[str, Tensor]]:
+    """A file's bytes and its tensors; CaptionBotError where it is not the file of that hash."""
+    from safetensors.torch import load as load_tensors
+
+    data = path.read_bytes()
+    if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+        raise CaptionBotError(
+            f"{path} is not the file that its card describes (sha256 differs); fetch it again."
+        )
+    return data, unpack(load_tensors(data))
+
+
+def _part_of(tensors: Mapping[str, Tensor], held: Mapping[str, Tensor], file: str) -> str:
+    """The prefix under which a captioner has all tensors of a shared file, but for their rounding."""
+    first = next(iter(held))
+    for name in tensors:
+        part = name.removesuffix(first)
+        if name != part and all(
+            part + n in tensors
+            and tensors[part + n].shape == t.shape
+            and bool((tensors[part + n].detach().cpu() - t).norm() <= 0.02 * t.norm())
+            for n, t in held.items()
+        ):
+            return part
+    raise CaptionBotError(
+        f"This captioner does not have the weights of {file}; share the file of the encoder that it was "
+        "trained on, or none."
+    )
+
+
+def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
+    """Tensors as they are stored; int8 keeps round(x / scale), as of `scales`.
+
+    Tensors of fewer than `FEW` numbers stay in float16, and so do convolutions but in int8-all. Integers
+    stay as they are.
+    """
+    import torch
+
+    if storage not in STORAGES:
+        raise CaptionBotError(f"'{storage}' is no way to store weights; choose one of {', '.join(STORAGES)}.")
+    packed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not value.is_floating_point():  # ids, which no rounding may change
+            packed[name] = value.detach().cpu().contiguous()
+            continue
+        tensor = value.detach().cpu().float().contiguous()
+        if is_rounded(tensor, storage):
+            scale = scales(tensor)
+            rows = tensor.flatten(1)
+            whole = (rows / by_number(scale.float(), rows)).round().clamp(-127, 127)
+            packed[name] = whole.to(torch.int8).view_as(tensor)
+            packed[name + _SCALE] = scale
+        else:
+            packed[name] = tensor if storage == "float32" else tensor.half()
+    return packed
+
+
+def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """float32 tensors from stored ones."""
+    held = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
+
+    def whole(name: str, value: Tensor) -> Tensor:
+        if name + _SCALE in held:
+            rows = value.flatten(1)
+            return (rows * by_number(packed[name + _SCALE].float(), rows)).view_as(value)
+        return value.float() if value.is_floating_point() else value
+
+    return {name: whole(name, value) for name, value in packed.items() if name not in held}
+
+
+def is_rounded(tensor: Tensor, storage: str) -> bool:
+    """Whether `pack` keeps a tensor in 8-bit integers."""
+    rounds = tensor.ndim == 2 if storage == "int8" else storage == "int8-all" and tensor.ndim > 1
+    return rounds and tensor.shape[0] > 1 and tensor.numel() >= FEW
+
+
+def scales(tensor: Tensor) -> Tensor:
+    """float16 scales of a tensor in int8, which bring the largest number of each row or block to 127.
+
+    A matrix has one a row, (rows,), so that its integers can be multiplied as they are; a convolution, which
+    would suffer, one for each `BLOCK` numbers of what makes an output channel, (rows, blocks).
+    """
+    import torch
+
+    rows = tensor.flatten(1)
+    if tensor.ndim > 2:
+        rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
+    return (rows.abs().amax(-1) / 127).clamp(min=1e-7).half()
+
+
+def scale_shapes(shape: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The shapes that scales of a tensor may have: one a block, or one a row."""
+    rows = list(shape[:1])
+    return [*rows, math.ceil(math.prod(shape[1:]) / BLOCK)], rows
+
+
+def by_number(scale: Tensor, rows: Tensor) -> Tensor:
+    """Scales of blocks, or of whole rows, as a tensor that multiplies (rows, N)."""
+    if scale.ndim == 1:
+        return scale.unsqueeze(1)
+    return scale.repeat_interleave(BLOCK, 1)[:, : rows.shape[1]]
+
+
+def _own_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's tensors, one that is shared under two names once."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            own[name] = tensor
+    return own
+
+
+def _load_tied(decoder: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Load and tie again: replacing a parameter (assign) would leave its twin behind."""
+    first: dict[int, str] = {}
+    twins = {}
+    for name, tensor in decoder.state_dict(keep_vars=True).items():
+        if first.setdefault(id(tensor), name) != name:
+            twins[name] = first[id(tensor)]
+    decoder.load_state_dict(tensors | {twin: tensors[name] for twin, name in twins.items()}, assign=True)
+    for twin, name in twins.items():
+        parent, _, attribute = twin.rpartition(".")
+        setattr(decoder.get_submodule(parent), attribute, decoder.get_parameter(name))
+
+
+def _spec(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": spec["kind"], "config": {k: v for k, v in spec.items() if k != "kind"}}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

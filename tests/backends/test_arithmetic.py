@@ -1,0 +1,325 @@
+"""Packed layers against PyTorch's own, and searches with them against searches without."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from tiny import build_tiny_captioner
+from torch import nn
+
+from captionbot import CaptionBotError, Captioner
+from captionbot.backends.cpu import cnn as packed_cnn
+from captionbot.backends.cpu import linear
+from captionbot.backends.cpu import precision as arithmetic
+from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
+from captionbot.decoders import DECODERS, build_decoder
+from captionbot.encoders import GridEncoder, build_encoder
+from captionbot.search.beam import beam_search
+from captionbot.search.options import SearchOptions
+from captionbot.store import card as cards
+from captionbot.types import Features
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
+
+DTYPES = [
+    torch.float32,
+    torch.bfloat16,
+    pytest.param(
+        torch.float16,
+        marks=pytest.mark.skipif(not arithmetic._knows_float16(), reason="this CPU does not know float16"),
+    ),
+]
+ERRORS = {torch.float32: 1e-5, torch.bfloat16: 0.03, torch.float16: 0.004}  # of a CNN's features
+SMALL = {"vocabulary_size": 23, "feature_size": 12}
+OTHERS = [  # beside every kind as it comes
+    ("show-and-tell", {"cell": "gru"}),
+    ("show-and-tell", {"cell": "rnn"}),
+    ("scratch-recurrent", {"cell": "rnn"}),
+    ("top-down", {"cell": "gru"}),
+    ("soft-attention", {"annotation_size": 16, "tie_embedding": True}),
+]
+
+
+def decoder_of(kind, changes, stored=False):
+    """stored: with weights that are whole multiples of a scale a row, as they ship."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 40, "prefix_length": 4}
+    sizes |= {"embedding_size": 16, "attention_size": 8, "feedforward_size": 32}
+    known = {field.name for field in dataclasses.fields(DECODERS[kind][1])}
+    config = SMALL | {name: size for name, size in sizes.items() if name in known} | changes
+    decoder = build_decoder(kind, config).eval().requires_grad_(False)
+    for parameter in decoder.parameters():  # words that differ
+        parameter.mul_(4 if parameter.ndim > 1 else 1).add_(0.1 * torch.randn_like(parameter))
+        if stored and parameter.ndim == 2:
+            parameter.copy_((parameter / cards.scales(parameter)[:, None]).round().clamp(-127, 127))
+            parameter.mul_(cards.scales(parameter)[:, None] / 127)
+    return decoder
+
+
+@pytest.fixture(params=[False, True], ids=["fp32", "8-bit"])
+def stored(request, monkeypatch):
+    """Weights as they ship, multiplied in slices wherever the CPU does so exactly, or any fp32 ones."""
+    if request.param and not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    return request.param
+
+
+@pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in DECODERS] + OTHERS)
+def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
+    decoder = decoder_of(kind, changes, stored)
+    packed = arithmetic.pack(copy.deepcopy(decoder), torch.float32)
+    kinds = {type(m) for m in packed.modules() if isinstance(m, linear.Product)}
+    assert kinds - {linear.Part} == {SlicedLinear if stored else linear.PackedLinear}
+    left = [m for m in packed.modules() if isinstance(m, nn.RNNCellBase)]
+    left += [m for m in packed.modules() if isinstance(m, nn.Linear) and m.out_features > 1]
+    assert not left
+    features = Features(torch.randn(3, 9, 12), torch.rand(1, 9, 4), (3, 3))
+    options = SearchOptions(beam_size=4, max_length=7, num_return=4)
+    plain, fast = (beam_search(d, features, bos_id=1, eos_id=2, options=options) for d in (decoder, packed))
+    for ours, theirs in zip(fast.hypotheses, plain.hypotheses, strict=True):
+        assert [h.token_ids for h in ours] == [h.token_ids for h in theirs]
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one.log_probs, other.log_probs, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(one.alphas, other.alphas, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
+    torch.manual_seed(0)
+    layer = nn.Linear(24, 40, bias=bias).requires_grad_(False)
+    packed = linear.PackedLinear(layer.weight, layer.bias, dtype)
+    near = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.03, "rtol": 0.03}
+    x = torch.randn(3, 5, 48)[..., ::2]  # many rows of many images, not contiguous
+    torch.testing.assert_close(packed(x), layer(x), **near)
+    torch.testing.assert_close(packed.weight, layer.weight, **near)
+    one, other = (x.clone().requires_grad_() for _ in range(2))
+    packed(one).square().sum().backward()
+    layer(other).square().sum().backward()
+    torch.testing.assert_close(one.grad, other.grad, atol=10 * near["atol"], rtol=10 * near["rtol"])
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_layers_that_are_given_the_same_share_one_product(inference, monkeypatch):
+    torch.manual_seed(0)
+    layers = [nn.Linear(24, size, bias=size > 8).requires_grad_(False) for size in (40, 8, 16)]
+    parts = arithmetic.together(*map(arithmetic.Matrix.of, layers), dtype=torch.float32)
+    whole, calls = parts[0].whole, []
+    multiply = whole.product
+    monkeypatch.setattr(whole, "product", lambda x: calls.append(x) or multiply(x))
+    with torch.inference_mode(inference):
+        for x in (torch.randn(3, 24), torch.randn(2, 5, 24)):
+            calls.clear()
+            for layer, part in zip(layers, parts, strict=True):
+                torch.testing.assert_close(part(x), layer(x))
+                torch.testing.assert_close(part.weight, layer.weight)
+                assert layer.bias is None or part.bias.equal(layer.bias)
+            assert len(calls) == 1
+    if not inference:
+        x.mul_(2)  # what was left with it is no longer true
+        torch.testing.assert_close(parts[1](x), layers[1](x))
+        x = x.clone().requires_grad_()
+        sum(part(x).sum() for part in parts).backward()
+        torch.testing.assert_close(x.grad, sum(layer.weight.sum(0) for layer in layers).expand_as(x))
+
+
+def stored_weight(rows, columns):
+    scale = torch.rand(rows, 1) + 0.01
+    whole = torch.randint(-127, 128, (rows, columns))
+    whole[:, 0] = 127
+    return whole * scale
+
+
+@pytest.mark.parametrize("rows", [1, 5, 200, 600])  # the last in parts
+@pytest.mark.parametrize("size", [1024, 9000])  # the last one too
+@pytest.mark.parametrize("biased", [False, True])
+def test_slices_are_as_exact_as_fp32(rows, size, biased):
+    if not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    torch.manual_seed(0)
+    weight, bias = stored_weight(size, 512), torch.linspace(-3, 3, size) if biased else None
+    layer = arithmetic.product(arithmetic.Matrix(weight, bias), dtype=torch.float32)
+    assert isinstance(layer, SlicedLinear)
+    torch.testing.assert_close(layer.weight, weight, atol=0, rtol=1e-6)
+    x = torch.randn(rows, 1024)[:, ::2] * torch.logspace(-6, 6, rows)[:, None]  # rows of all sizes
+    exact = x.double() @ weight.double().T
+    error = (layer(x) - exact - (0 if bias is None else bias)).abs() / exact.abs().amax(1, keepdim=True)
+    fp32 = (x @ weight.T - exact).abs() / exact.abs().amax(1, keepdim=True)
+    rounding = 0 if bias is None else 3 * 2**-24 / exact.abs().amax(1)  # of the sum with a bias
+    assert (error.amax(1) <= 2 * fp32.max() + rounding).all()
+
+
+@pytest.mark.parametrize("size", [1024, 9000])
+def test_two_slices_are_far_finer_than_bfloat16(size):
+    if not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    torch.manual_seed(0)
+    weight = stored_weight(size, 512)
+    layer = arithmetic.product(arithmetic.Matrix(weight), dtype=torch.bfloat16)
+    assert isinstance(layer, SlicedLinear)
+    x = torch.randn(200, 512)
+    exact = x @ weight.T
+    error, coarse = ((y - exact).norm() for y in (layer(x), (x.bfloat16().float() @ weight.T)))
+    assert 0 < error < 0.05 * coarse
+
+
+def test_slices_of_nothing_and_of_what_is_no_number():
+    if not arithmetic.slices_pay():
+        pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
+    torch.manual_seed(0)
+    weight = stored_weight(96, 512)
+    layer = arithmetic.product(arithmetic.Matrix(weight), dtype=torch.float32)
+    x = torch.randn(4, 512)
+    x[1], x[2, 7] = 0, torch.nan
+    y = layer(x)
+    assert not y[1].any()
+    assert y[2].isnan().all()
+    exact = (x[[0, 3]].double() @ weight.double().T).float()
+    torch.testing.assert_close(y[[0, 3]], exact, atol=1e-3, rtol=1e-6)  # nobody else notices
+    x = torch.randn(2, 3, 512, requires_grad=True)
+    layer(x).square().sum().backward()
+    expected = 2 * (x @ weight.T) @ weight
+    assert (x.grad - expected).abs().max() < 1e-6 * expected.abs().max()
+
+
+def test_integers_are_found_in_weights_that_are_stored_so():
+    torch.manual_seed(0)
+    weight = torch.randn(300, 400)
+    assert stored_integers(weight) is None
+    weight[5] = 0
+    packed = cards.pack({"w": weight}, "int8")
+    whole, scale = stored_integers(cards.unpack(packed)["w"])
+    assert torch.equal(whole, packed["w"])
+    rows = torch.arange(300) != 5
+    torch.testing.assert_close(scale[rows], packed["w.scale"].float()[rows], atol=0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
+    torch.manual_seed(0)
+    layer = {"resnet18": "layer3", "squeezenet1_1": "features.6", "mobilenet_v2": "features.10"}[architecture]
+    encoder = build_encoder("grid", {"architecture": architecture, "layer": layer}).eval()
+    encoder.requires_grad_(False)
+    photos = torch.randn(2, 3, 64, 64)
+    packed = packed_cnn.packed_encoder(encoder, dtype, photos[:1])
+    assert isinstance(packed, GridEncoder)
+    assert packed is not encoder
+    assert any(isinstance(module, packed_cnn.PackedConv2d) for module in packed.modules())
+    assert not any(isinstance(module, packed_cnn.PackedConv2d) for module in encoder.modules())
+    with torch.inference_mode():
+        seen, expected = packed(photos).values, encoder(photos).values
+    assert seen.dtype == torch.float32
+    error = (seen - expected).norm() / expected.norm()
+    assert error < ERRORS[dtype]
+
+
+@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
+def test_the_bias_of_a_packed_convolution_is_not_rounded_away(dtype):
+    layer = nn.Conv2d(1, 1, 1).requires_grad_(False)
+    layer.weight.fill_(1)
+    layer.bias.fill_(300.625)
+    one = packed_cnn.PackedConv2d(layer, dtype)(torch.full((1, 1, 4, 4), -300.0))
+    exact = 0.625 if dtype == torch.bfloat16 else 0.5  # of float16's eleven bits
+    torch.testing.assert_close(one.float(), torch.full((1, 1, 4, 4), exact))
+
+
+def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
+    encoder = build_encoder("grid", {"architecture": "resnet18", "layer": "layer1"}).eval()
+    encoder.cnn.forward = None  # calling it is a TypeError
+    assert packed_cnn.packed_encoder(encoder, torch.float32, torch.zeros(1, 2, 8, 8)) is encoder
+
+
+def test_precisions(monkeypatch):
+    assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
+    assert arithmetic.choose("float32").encoder is None
+    monkeypatch.setattr(arithmetic, "_knows_float16", lambda: True)
+    for half in (torch.float16, torch.bfloat16):
+        monkeypatch.setattr(arithmetic, "half", lambda half=half: half)
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: (2.0, 1.5))
+        assert arithmetic.choose("auto") == arithmetic.Arithmetic(half, torch.float32)
+        assert arithmetic.choose("half") == arithmetic.Arithmetic(half, half)
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: (1.2, 0.9))
+        for pay in (True, False):
+            monkeypatch.setattr(arithmetic, "slices_pay", lambda pay=pay: pay)
+            assert arithmetic.choose("auto") == arithmetic.Arithmetic(None, torch.float32 if pay else None)
+    monkeypatch.setattr(arithmetic, "_knows_float16", lambda: False)
+    monkeypatch.setattr(arithmetic, "half", lambda: None)
+    for precision in ("float16", "half"):
+        with pytest.raises(
+            CaptionBotError, match=f"multiply in {precision} precision; choose auto or float32"
+        ):
+            arithmetic.choose(precision)
+
+
+def test_who_chooses_the_precision(monkeypatch, tmp_path):
+    path = build_tiny_captioner(tmp_path)
+    monkeypatch.delenv(arithmetic.VARIABLE, raising=False)
+    captioner = Captioner.from_pretrained(path, "cpu")  # this card says nothing
+    assert captioner._encode is captioner.encoder
+    dataclasses.replace(captioner.card, precision="bfloat16").write(path)
+    captioner = Captioner.from_pretrained(path, "cpu")
+    assert captioner._encode is not captioner.encoder
+    monkeypatch.setenv(arithmetic.VARIABLE, "float32")  # the environment overrules the card
+    captioner = Captioner.from_pretrained(path, "cpu")
+    assert captioner._encode is captioner.encoder
+    captioner = Captioner.from_pretrained(path, "cpu", "bfloat16")  # and the caller both
+    assert captioner._encode is not captioner.encoder
+    monkeypatch.setenv(arithmetic.VARIABLE, "quarter")
+    monkeypatch.setattr("captionbot.captioner._device", torch.device)
+    for device in ("cpu", "meta"):
+        with pytest.raises(CaptionBotError, match="'quarter' is not a precision; choose one of auto"):
+            Captioner.from_pretrained(path, device)
+
+
+def test_what_the_cpu_cannot_is_no_matter_to_other_devices(monkeypatch, tmp_path):
+    path = build_tiny_captioner(tmp_path)
+    monkeypatch.setattr(arithmetic, "half", lambda: None)
+    with pytest.raises(CaptionBotError, match="does not multiply in half precision"):
+        Captioner.from_pretrained(path, "cpu", "half")
+    monkeypatch.setattr("captionbot.captioner._device", torch.device)
+    captioner = Captioner.from_pretrained(path, "meta", "half")
+    assert captioner._encode is captioner.encoder
+
+
+def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
+    encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
+    half = packed_cnn.PackedEncoder(encoder, torch.bfloat16)
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = encoder(pixels).values
+        near = half(pixels).values
+        assert not torch.equal(near, expected)
+        torch.testing.assert_close(near, expected, atol=0.1, rtol=0.1)
+        ((key, packed),) = half.packed.items()
+        half.packed[key] = lambda pixels: dataclasses.replace(packed(pixels), values=expected / 0)
+        assert torch.equal(half(pixels).values, expected)
+
+
+def test_one_photo_and_many_have_layouts_of_their_own(tmp_path):
+    encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
+    half, threads = packed_cnn.PackedEncoder(encoder, torch.bfloat16), torch.get_num_threads()
+    photos = torch.randn(9, 3, 64, 64)
+    with torch.inference_mode():
+        many = half(photos).values
+        try:
+            for n in (1, 2):
+                torch.set_num_threads(n)
+                alone = torch.cat([half(photo[None]).values for photo in photos])
+                torch.testing.assert_close(alone, many, atol=0.05, rtol=0.05)
+        finally:
+            torch.set_num_threads(threads)
+    assert sorted(half.packed) == [0, 1, 2]
+
+
+def test_captioners_of_all_precisions_caption(tmp_path):
+    card = build_tiny_captioner(tmp_path)
+    torch.manual_seed(0)
+    pixels = torch.randn(2, 3, 64, 64)
+    exact, fast = (Captioner.from_pretrained(card, "cpu", p) for p in ("float32", "bfloat16"))
+    expected, seen = (captioner.encode_pixels(pixels).values for captioner in (exact, fast))
+    torch.testing.assert_close(fast.encoder(pixels).values, expected)  # what gradients are taken of
+    assert 0 < (seen - expected).norm() / expected.norm() < 0.05
+    for captioner, features in ((exact, exact.encode_pixels(pixels)), (fast, fast.encode_pixels(pixels))):
+        assert all(captioner.search(features, captioner.options()).hypotheses)

@@ -1,0 +1,55 @@
+"""What all command lines share: one line for what went wrong, and the exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from captionbot.cli.commands import Parser, command
+from captionbot.errors import CaptionBotError
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (CaptionBotError("It is\nwrong."), 2, "It is wrong.\n"),
+        (
+            OSError(28, "No space left on device", "a.json"),
+            2,
+            "a.json cannot be read or written (No space left",
+        ),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_a_code(error, code, said, capsys):
+    @command
+    def main():
+        raise error
+
+    assert main() == code
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_flag_that_is_wrong_is_one_line_without_the_usage(capsys):
+    parser = Parser("prog")
+    parser.add_argument("--limit", type=int)
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args(["--limit", "x"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "prog: argument --limit: invalid int value: 'x'; `prog --help` shows what is allowed\n"
+    )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    program = (
+        "import sys\nfrom captionbot.cli.commands import command\n"
+        "@command\ndef main():\n    for _ in range(99999): print('line')\nsys.exit(main())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "line\n"
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 0

@@ -1,0 +1,436 @@
+"""The heatmap of a word, and what else tells what a word rests on."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import build_tiny_captioner
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from captionbot import Captioner
+from captionbot.decoders import Decoder, State
+from captionbot.encoders import GridEncoder, grid_boxes
+from captionbot.errors import CaptionBotError
+from captionbot.explain.maps import (
+    LABELS,
+    Faithfulness,
+    Share,
+    attention_map,
+    by_part_of_speech,
+    faithfulness,
+    log_probs_of,
+    random_maps,
+    word_maps,
+)
+from captionbot.images.load import to_pixel_values
+from captionbot.store.card import Card
+from captionbot.types import Caption, Features, Size, Word
+
+
+def caption_of(
+    alphas: list[list[float]],
+    boxes: list[list[float]],
+    grid: tuple[int, int] | None = None,
+    size: tuple[int, int] = (40, 20),
+) -> Caption:
+    words = tuple(Word(f"word{t}", -0.5) for t in range(len(alphas)))
+    text = " ".join(word.text for word in words)
+    arrays = np.array(alphas, np.float32), np.array(boxes, np.float32)
+    return Caption(text, words, -1.0, -1.0, 0.5, *arrays, grid, Size(*size))
+
+
+def grid_caption(alphas: list[list[float]], rows: int = 2, columns: int = 4) -> Caption:
+    """Cells of 10 x 10 pixels."""
+    boxes = [[10 * c, 10 * r, 10 * c + 10, 10 * r + 10] for r in range(rows) for c in range(columns)]
+    return caption_of(alphas, boxes, (rows, columns), (10 * columns, 10 * rows))
+
+
+LONELY = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]  # all in row 1, column 2
+SPREAD = [0.05, 0.1, 0.15, 0.2, 0.3, 0.1, 0.06, 0.04]
+
+
+def test_cells_are_shown_as_they_are() -> None:
+    heatmap = attention_map(grid_caption([SPREAD]), 0, smooth=False)
+    cells = np.array(SPREAD, np.float32).reshape(2, 4) / 0.3
+    assert heatmap.dtype == np.float32
+    np.testing.assert_allclose(heatmap, cells.repeat(10, 0).repeat(10, 1), rtol=1e-6)
+
+
+def test_a_smooth_map_peaks_in_the_middle_of_a_lonely_cell_and_fades() -> None:
+    alphas = [float(place == 7) for place in range(15)]  # row 1, column 2 of 3 x 5
+    heatmap = attention_map(grid_caption([alphas], 3, 5), 0)
+    assert heatmap[14:16, 24:26].min() == pytest.approx(1)
+    for line in (heatmap[15], heatmap[:, 25]):
+        middle = len(line) // 2
+        assert (np.diff(line[:middle]) >= 0).all()
+        assert (np.diff(line[middle:]) <= 0).all()
+    assert heatmap[0, 0] < 0.01
+
+
+@pytest.mark.parametrize("alphas", [LONELY, SPREAD])
+def test_a_smooth_map_never_leaves_the_range_of_the_cells(alphas: list[float]) -> None:
+    heatmap = attention_map(grid_caption([alphas]), 0, (97, 31), peak=1.0)
+    assert heatmap.min() >= min(alphas) - 1e-6
+    assert heatmap.max() <= max(alphas) + 1e-6
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize(
+    ("size", "shape"), [(None, (20, 40)), ((7, 5), (5, 7)), (Size(1, 1), (1, 1)), ((3000, 2), (2, 3000))]
+)
+def test_maps_of_every_size(size: tuple[int, int] | None, shape: tuple[int, int], smooth: bool) -> None:
+    heatmap = attention_map(grid_caption([SPREAD]), 0, size, smooth=smooth)
+    assert heatmap.shape == shape
+    assert np.isfinite(heatmap).all()
+    assert heatmap.min() >= 0
+    assert heatmap.max() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_equal_attention_is_an_even_map(smooth: bool) -> None:
+    np.testing.assert_allclose(attention_map(grid_caption([[0.125] * 8]), 0, smooth=smooth), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_nothing_is_shown_beyond_a_grid_that_covers_the_middle_only(smooth: bool) -> None:
+    boxes = [[10, 0, 20, 20], [20, 0, 30, 20]]
+    heatmap = attention_map(caption_of([[0.5, 0.5]], boxes, (1, 2)), 0, smooth=smooth)
+    assert (heatmap[:, :10] == 0).all()
+    assert (heatmap[:, 30:] == 0).all()
+    np.testing.assert_allclose(heatmap[:, 10:30], 1, rtol=1e-5)
+
+
+def test_overlapping_regions_add_up() -> None:
+    caption = caption_of([[0.2, 0.3, 0.5]], [[0, 0, 20, 10], [10, 0, 30, 20], [35, 15, 40, 20]])
+    heatmap = attention_map(caption, 0, peak=1.0)
+    seen = [heatmap[y, x] for y, x in ((5, 5), (5, 15), (15, 25), (17, 37), (15, 5))]
+    np.testing.assert_allclose(seen, [0.2, 0.5, 0.3, 0.5, 0], rtol=1e-6)
+
+
+def test_a_region_beyond_the_edge_keeps_a_pixel() -> None:
+    caption = caption_of([[0.1, 0.9]], [[0, 0, 40, 20], [39.9, 19.9, 60, 60]])
+    heatmap = attention_map(caption, 0)
+    assert heatmap[-1, -1] == 1
+    assert heatmap[0, 0] == pytest.approx(0.1)
+
+
+def test_one_peak_for_all_words_makes_them_comparable() -> None:
+    caption = grid_caption([LONELY, [0.125] * 8])
+    peak = float(caption.alphas.max())
+    assert attention_map(caption, 0, smooth=False, peak=peak).max() == 1
+    assert attention_map(caption, 1, smooth=False, peak=peak).max() == pytest.approx(0.125)
+    assert attention_map(caption, 1, smooth=False).max() == 1
+
+
+@pytest.mark.parametrize("t", [-1, 1, 99])
+def test_a_word_that_is_not_there(t: int) -> None:
+    with pytest.raises(CaptionBotError, match=rf"no word {t} in “word0”.*0 to 0"):
+        attention_map(grid_caption([LONELY]), t)
+
+
+# Maps by method, over a captioner in which everything is known
+
+
+SIZE = 32
+SEEN = 18  # the one cell of 8 x 8 that the word hangs on
+BLOCK = [8 * row + column for row in (2, 3, 4, 5) for column in (2, 3, 4, 5)]  # or a quarter of them
+
+
+class Brightness(nn.Module):
+    """The mean of each of 8 x 8 cells, as its one channel; or the same as boxes, the whole photo first."""
+
+    def __init__(self, regions: bool = False) -> None:
+        super().__init__()
+        self.regions = regions
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        values = adaptive_avg_pool2d(pixels.mean(1, keepdim=True), 8).flatten(2).transpose(1, 2)
+        boxes = grid_boxes(8, 8)
+        if not self.regions:
+            return Features(values, boxes, (8, 8))
+        values = torch.cat([values.mean(1, keepdim=True), values], 1)
+        return Features(values, torch.cat([torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]), boxes], 1))
+
+
+class Cells(Decoder):
+    """Says word 5 the more surely the brighter the cells `seen` are, and claims to look at others or at
+    them."""
+
+    def __init__(self, claimed: list[int] | None, places: int = 64, seen: list[int] | None = None) -> None:
+        super().__init__()
+        self.attends = claimed is not None
+        self.alphas = torch.full((1, places), 0.1 / places)
+        self.alphas[0, slice(None) if claimed is None else claimed] += 1
+        self.alphas /= self.alphas.sum()
+        self.seen = [cell + places - 64 for cell in seen or [SEEN]]
+
+    def start(self, features: Features) -> State:
+        value = features.values[:, self.seen].mean(1)
+        return State({"value": value}, {"read": features.values[:, 0] * 0})
+
+    def advance(self, token_ids: torch.Tensor, state: State) -> tuple[torch.Tensor, torch.Tensor, State]:
+        read = state.rows["read"] + 1
+        value = state.images["value"].repeat_interleave(len(read) // len(state.images["value"]), 0)
+        first = torch.cat([value * 0, value * 0 - 2, 3 * value], -1)  # the end, word 4, word 5
+        later = torch.cat([value * 0 + 4, value * 0, value * 0], -1)
+        alphas = self.alphas.expand(len(read), -1)
+        return torch.where(read < 2, first, later), alphas, State(state.images, {"read": read})
+
+    def logits(self, output: torch.Tensor) -> torch.Tensor:
+        never = torch.full_like(output[..., :1], -9.0)
+        return torch.cat([never, never, output[..., :1], never, output[..., 1:]], -1)
+
+
+def cells_captioner(
+    claimed: list[int] | None, regions: bool = False, seen: list[int] | None = None
+) -> Captioner:
+    preprocessing = {"size": (SIZE, SIZE), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    tokens = ("<pad>", "<bos>", "<eos>", "<unk>", "dark", "bright")
+    card = Card("cells", "test", {}, {}, preprocessing, tokens, {"beam_size": 1})
+    decoder = Cells(claimed, 65 if regions else 64, seen)
+    return Captioner(card, Brightness(regions).eval(), decoder.eval(), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    """Noise around grey, and cell SEEN (row 2, column 2) white."""
+    pixels = np.random.default_rng(0).integers(60, 100, (SIZE, SIZE, 3)).astype(np.uint8)
+    pixels[8:12, 8:12] = 255
+    return Image.fromarray(pixels)
+
+
+def first_caption(captioner: Captioner, photo: Image.Image) -> Caption:
+    return captioner.caption([photo])[0].captions[0]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+    build_tiny_captioner(folder := tmp_path_factory.mktemp("tiny"))
+    return Captioner.from_pretrained(folder, device="cpu")
+
+
+def test_log_probs_are_those_that_the_search_found(tiny: Captioner, photo: Image.Image) -> None:
+    images = [photo, photo.rotate(90), photo.rotate(180)]
+    captions = [captioned.captions[0] for captioned in tiny.caption(images)]
+    for i, caption in enumerate(captions):
+        log_probs = log_probs_of(tiny, tiny.encode(images), caption.token_ids)
+        assert log_probs.shape == (3, len(caption.words))
+        np.testing.assert_allclose(log_probs[i], [word.log_prob for word in caption.words], atol=1e-4)
+
+
+def test_a_hidden_cell_costs_what_the_changed_photo_loses(tiny: Captioner, photo: Image.Image) -> None:
+    caption = first_caption(tiny, photo)
+    found = word_maps(tiny, photo, caption, "occlusion")
+    assert found.maps.shape == (len(caption.words), 64)
+    assert found.grid == (8, 8)
+    np.testing.assert_allclose(found.boxes[SEEN], [8, 8, 12, 12])
+    pixels = to_pixel_values([photo], tiny.preprocessing)
+    for cell in (0, SEEN, 63):
+        changed = pixels.clone()
+        row, column = divmod(cell, 8)
+        changed[0, :, 8 * row : 8 * row + 8, 8 * column : 8 * column + 8] = pixels.mean((2, 3))[
+            0, :, None, None
+        ]
+        with torch.inference_mode():
+            state = tiny.decoder.start(tiny.encoder(changed))
+            word = torch.tensor([1])
+            for t, token_id in enumerate(caption.token_ids):
+                log_probs, _, state = tiny.decoder.step(word, state)
+                lost = caption.words[t].log_prob - float(log_probs[0, token_id])
+                assert found.maps[t, cell] == pytest.approx(lost, abs=1e-4)
+                word = torch.tensor([token_id])
+
+
+@pytest.mark.parametrize("filling", ["mean", "blur"])
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_maps_show_what_the_word_hangs_on(
+    method: str, regions: bool, filling: str, photo: Image.Image
+) -> None:
+    captioner = cells_captioner(None, regions)
+    caption = first_caption(captioner, photo)
+    assert caption.text == "bright"
+    found = word_maps(captioner, photo, caption, method, filling)
+    assert found.label == LABELS[method]
+    assert found.maps.shape == (1, 64 + regions)
+    assert found.maps[0].argmax() == SEEN + regions
+    others = np.delete(found.maps[0], SEEN + regions)
+    assert np.abs(others).max() < 1e-5
+    assert found.grid == (None if regions else (8, 8))
+    heatmap = attention_map(found.on(caption), 0, smooth=False)
+    assert heatmap[9, 9] == 1
+    assert heatmap[20, 20] == pytest.approx(0, abs=1e-4)
+
+
+def test_grad_cam_is_the_paper_word_by_word(tiny: Captioner, photo: Image.Image) -> None:
+    """arXiv 1610.02391: alpha_c = mean over places of dy / dA, map = relu(sum_c alpha_c A_c)."""
+    caption = first_caption(tiny, photo)
+    found = word_maps(tiny, photo, caption, "gradient")
+    values = tiny.encoder(to_pixel_values([photo], tiny.preprocessing)).values
+    for t in range(len(caption.words)):
+        asked = values.clone().requires_grad_()
+        y = log_probs_of(tiny, Features(asked, torch.zeros(1, 16, 4)), caption.token_ids)[0, t]
+        (gradient,) = torch.autograd.grad(y, asked)
+        cam = (asked.detach()[0] * gradient[0].mean(0)).sum(-1).clamp(min=0)
+        np.testing.assert_allclose(found.maps[t], cam, rtol=1e-3, atol=1e-7)
+
+
+def test_the_gradient_of_a_pooled_encoder_is_the_first_order_of_its_occlusion(
+    tiny: Captioner, photo: Image.Image
+) -> None:
+    pooled = GridEncoder(dataclasses.replace(tiny.encoder.config, grid=(1, 1)))
+    pooled.load_state_dict(tiny.encoder.state_dict())
+    captioner = Captioner(tiny.card, pooled.eval().requires_grad_(False), tiny.decoder, tiny.device)
+    caption = first_caption(captioner, photo)
+    found = word_maps(captioner, photo, caption, "gradient")
+    assert found.grid == (8, 8)
+    pixels = to_pixel_values([photo], captioner.preprocessing)
+    filling = pixels.mean((2, 3), keepdim=True)
+    step = 1e-2
+    cell = int(found.maps[0].argmax())
+    mask = torch.zeros(8, 8)
+    mask.view(-1)[cell] = 1
+    mask = mask.repeat_interleave(8, 0).repeat_interleave(8, 1)
+    with torch.inference_mode():
+        little = pixels + step * mask * (filling - pixels)  # a hundredth of hiding it
+        lost = [
+            float(log_probs_of(captioner, captioner.encoder(p), caption.token_ids)[0, 0])
+            for p in (pixels, little)
+        ]
+    assert found.maps[0, cell] * 64 == pytest.approx((lost[0] - lost[1]) / step, rel=0.2, abs=1e-4)
+
+
+def test_the_method_follows_the_captioner(tiny: Captioner, photo: Image.Image) -> None:
+    caption = first_caption(tiny, photo)
+    attention = word_maps(tiny, photo, caption)
+    assert attention.method == "attention"
+    np.testing.assert_array_equal(attention.maps, caption.alphas)
+    blind = cells_captioner(None)
+    seen = first_caption(blind, photo)
+    assert word_maps(blind, photo, seen).method == "occlusion"
+    with pytest.raises(CaptionBotError, match="ask for occlusion or gradient"):
+        word_maps(blind, photo, seen, "attention")
+    with pytest.raises(CaptionBotError, match="choose one of auto, attention"):
+        word_maps(blind, photo, seen, "magic")
+    with pytest.raises(CaptionBotError, match="choose one of mean, blur"):
+        word_maps(blind, photo, seen, "occlusion", "pink")
+
+
+# Is the heatmap true?
+
+
+@pytest.fixture(scope="module")
+def bright(photo: Image.Image) -> Image.Image:
+    """The photo with all cells of BLOCK white."""
+    pixels = np.array(photo)
+    pixels[8:24, 8:24] = 255
+    return Image.fromarray(pixels)
+
+
+OTHERS = [cell for cell in range(64) if cell not in BLOCK]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "holds"),
+    [(BLOCK, True), (OTHERS, False), (BLOCK[:4] + OTHERS[:12], False)],
+    ids=["honest", "opposite", "a quarter right"],
+)
+def test_honest_and_lying_heatmaps(claimed: list[int], holds: bool, bright: Image.Image) -> None:
+    captioner = cells_captioner(claimed, seen=BLOCK)
+    caption = first_caption(captioner, bright)
+    (found,) = faithfulness(captioner, bright, caption)
+    assert found.word == "bright"
+    assert found.holds is holds
+    assert ("does not rest" in found.verdict) is not holds
+    np.testing.assert_allclose(found.shares, [0, 0.25, 0.5, 0.75, 1])
+    assert found.deletion[0] == found.insertion[-1] == pytest.approx(caption.words[0].log_prob, abs=1e-5)
+    assert found.deletion[-1] == found.insertion[0] < found.deletion[0]
+    assert found.effect == pytest.approx(found.deletion[0] - found.deletion[1])
+    np.testing.assert_allclose(found.random_effects, found.deletion[0] - found.random)
+    assert len(found.random_effects) == 19
+    if holds:  # gone as soon as the quarter is hidden, and there as soon as it is shown
+        assert found.deletion[1] == pytest.approx(found.deletion[-1], abs=0.2)
+        assert found.insertion[1] == pytest.approx(found.insertion[-1], abs=0.2)
+
+
+def test_an_even_heatmap_claims_nothing_and_is_ordered_by_chance(bright: Image.Image) -> None:
+    """Not from the top to the bottom: in a photo with a sky that would be an order that knows something."""
+    captioner = cells_captioner(list(range(64)), seen=list(range(16)))  # the upper quarter
+    pixels = np.array(bright)
+    pixels[:8], pixels[8:] = 255, 0
+    image = Image.fromarray(pixels)
+    (found,) = faithfulness(captioner, image, first_caption(captioner, image))
+    assert not found.holds
+
+
+def word_of(effect: float, *random: float, word: str = "dog") -> Faithfulness:
+    return Faithfulness(word, effect, np.array(random), *[np.zeros(3)] * 3, np.zeros(len(random)))
+
+
+@pytest.mark.parametrize(
+    ("effect", "random", "holds"),
+    [
+        (0.3, (0.1, 0.2), True),
+        (0.15, (0.1, 0.2), False),
+        (0.2, (0.1, 0.2), False),
+        (-0.1, (-0.3, -0.2), False),
+    ],
+    ids=["better than all", "than one", "as good as the best", "hiding it helps the word"],
+)
+def test_a_heatmap_must_beat_every_random_order(
+    effect: float, random: tuple[float, ...], holds: bool
+) -> None:
+    assert word_of(effect, *random).holds is holds
+
+
+def test_random_heatmaps_pass_about_one_time_in_twenty(bright: Image.Image) -> None:
+    captioner = cells_captioner(BLOCK, seen=BLOCK)
+    caption = first_caption(captioner, bright)
+    passed = 0
+    for seed in range(200):
+        maps = random_maps(caption, 1000 + seed)
+        passed += faithfulness(captioner, bright, caption, maps=maps, seed=seed, steps=1)[0].holds
+    assert 1 <= passed <= 22  # of 10; both ends are beyond one chance in 2,000
+
+
+def test_words_asked_together_are_those_asked_alone(tiny: Captioner, photo: Image.Image) -> None:
+    caption = first_caption(tiny, photo)
+    together = faithfulness(tiny, photo, caption)
+    (alone,) = faithfulness(tiny, photo, caption, [1])
+    assert len(together) == len(caption.words)
+    assert len(together[1].shares) == 3  # fewer steps, the same verdict
+    for name in ("deletion", "insertion"):
+        quick, whole = getattr(together[1], name), getattr(alone, name)
+        np.testing.assert_allclose(quick, whole[[0, 1, 4]], atol=1e-4)
+    np.testing.assert_allclose(together[1].random_effects, alone.random_effects, atol=1e-4)
+    assert together[1].effect == pytest.approx(alone.effect, abs=1e-4)
+    assert {len(shares) for shares, _ in alone.curves.values()} == {5, 3}
+    with pytest.raises(CaptionBotError, match="no word 99"):
+        faithfulness(tiny, photo, caption, [99])
+
+
+def test_a_word_that_hiding_helps_is_said_to_be_likelier() -> None:
+    assert "costs the word 0.50 nats" in word_of(0.5, 1).reason
+    helped = word_of(-0.5, -1).reason
+    assert "makes the word likelier by 0.50 nats" in helped
+    assert "cost it up to 0.00 in" in helped
+
+
+def test_shares_by_part_of_speech() -> None:
+    first = [word_of(1, 0, word="a"), word_of(1, 0, word="dog"), word_of(0, 1, word="runs")]
+    second = [word_of(0, 1, word="a"), word_of(1, 0, word="ball")]
+    found = by_part_of_speech([first, second])
+    assert found == (
+        Share("noun", 2, 2),
+        Share("verb", 1, 0),
+        Share("determiner", 2, 1),
+        Share("all", 5, 3),
+    )
+    low, high = Share("noun", 10, 4).interval  # as in Newcombe, Stat. Med. 17 (1998), method 3
+    assert (low, high) == (pytest.approx(0.1682, abs=1e-3), pytest.approx(0.6873, abs=1e-3))
+    assert Share("noun", 3, 0).interval[0] == 0

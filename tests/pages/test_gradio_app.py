@@ -1,0 +1,555 @@
+"""The Gradio page: a real server and Gradio's own client; `test_gradio_browser` has the browser."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pytest
+import requests
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from tiny import build_region_captioner, build_tiny_captioner
+
+from captionbot import CaptionBotError
+from captionbot.explain import counterfactuals as explore
+from captionbot.pages import resident as pages
+from captionbot.types import Size
+
+
+class Page(NamedTuple):
+    app: ModuleType
+    draw: ModuleType
+    url: str
+    client: Client
+    temporary: Path
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    weights, temporary = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("gradio")
+    build_tiny_captioner(weights)
+    build_tiny_captioner(weights, "other", default=False)
+    build_region_captioner(weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
+        patch.setenv("GRADIO_TEMP_DIR", str(temporary))
+        from captionbot.pages.gradio import app, draw
+
+        _, url, _ = app.demo.launch(
+            prevent_thread_lock=True, quiet=True, mcp_server=find_spec("mcp") is not None, **app.LAUNCH
+        )
+        yield Page(app, draw, url, Client(url, verbose=False), temporary)
+        app.demo.close()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.jpg"
+    path.write_text("not a photo")
+    return path
+
+
+@pytest.fixture
+def view(page: Page, photo: Path) -> Any:
+    return looked_at(page, photo, "tiny")
+
+
+def looked_at(page: Page, photo: Path, model: str) -> Any:
+    image = Image.open(photo)
+    work, draw = page.app.work, page.draw
+    options = replace(work.usual(model), num_return=2)
+    captioned, evidence = work.look(model, image, options, "", "")
+    return draw.View(str(photo), "seen.png", model, options, "", "", image, captioned, evidence)
+
+
+def test_the_endpoint_answers_with_the_command_line_s_record(page, photo):
+    from captionbot.images.load import load_image
+
+    answer = page.client.predict(image=handle_file(photo), beam_size=4, num_return=2, api_name="/caption")
+    assert (answer["image"], answer["model"]) == ("photo.png", "tiny")
+    captioner = page.app.work.captioner("tiny")
+    (captioned,) = captioner.caption([load_image(photo)], beam_size=4, num_return=2)
+    assert [caption["text"] for caption in answer["captions"]] == [c.text for c in captioned.captions]
+    assert set(answer["captions"][0]) == {"text", "log_prob", "words"}
+
+
+def test_the_endpoint_takes_a_prefix_and_banned_words(page, photo):
+    answer = page.client.predict(
+        image=handle_file(photo), prefix="dog", banned="plays, on", api_name="/caption"
+    )
+    words = answer["captions"][0]["text"].split()
+    assert words[0] == "dog"
+    assert not {"plays", "on"} & set(words)
+
+
+def test_the_endpoints_are_those_that_are_documented(page):
+    public = set(page.client.view_api(return_format="dict")["named_endpoints"])
+    assert public == {"/caption", "/explain", "/beam", "/steer", "/ask", "/compare", "/batch"}
+
+
+def test_explain_says_what_every_word_rests_on(page, photo, view, monkeypatch):
+    answer = page.client.predict(image=handle_file(photo), test=True, api_name="/explain")
+    (caption,) = answer["captions"]
+    assert caption["text"] == view.captioned.captions[0].text
+    for word in caption["words"]:
+        assert sum(word["alphas"]) == pytest.approx(1, abs=1e-3)
+        assert len(word["alphas"]) == len(caption["boxes"]) == 16
+        assert len(word["rivals"]) == 5
+        assert word["text"] not in {rival["text"] for rival in word["rivals"]}
+        assert word["holds"] == (word["effect"] > word["threshold"])
+    tested, test = [], page.app.work.test
+    monkeypatch.setattr(page.app.work, "test", lambda *asked: tested.append(asked[3].method) or test(*asked))
+    occluded = page.client.predict(
+        image=handle_file(photo), method="occlusion", test=True, api_name="/explain"
+    )
+    assert len(occluded["captions"][0]["boxes"]) == 64
+    assert "hidden" in occluded["label"]
+    assert tested == ["occlusion"]  # the maps that it hands out, no others
+
+
+def test_beam_hands_out_all_that_was_weighed(page, photo):
+    answer = page.client.predict(image=handle_file(photo), beam_size=2, api_name="/beam")
+    scores = [sentence["score"] for sentence in answer["sentences"]]
+    assert scores == sorted(scores, reverse=True)
+    roots = [node for node in answer["nodes"] if node["parent"] is None]
+    assert len(roots) == 4  # the 2 K best first words
+    assert sum("The winner" in node["why"] for node in answer["nodes"]) == 1
+    numbers = [node["log_prob"] for node in answer["nodes"]] + [s["log_prob"] for s in answer["sentences"]]
+    assert {type(number) for number in [*scores, *numbers]} == {float}
+    assert answer["svg"].startswith("<svg")
+
+
+def test_steer_begins_bans_and_shortens(page, photo):
+    first = page.client.predict(image=handle_file(photo), begin="dog runs", api_name="/steer")
+    assert first["after"]["text"].startswith("dog runs")
+    said = [word["text"] for word in first["before"]["words"]]
+    steered = page.client.predict(
+        image=handle_file(photo), banned=said[0], length="shorter", api_name="/steer"
+    )
+    words = [word["text"] for word in steered["after"]["words"]]
+    assert said[0] not in words
+    assert len(words) < len(said)
+    assert steered["before"]["changed"][0] is True
+
+
+def test_ask_captions_what_is_left_of_the_photo(page, photo):
+    from captionbot.explain.counterfactuals import cover, hide
+    from captionbot.images.load import load_image
+
+    answer = page.client.predict(image=handle_file(photo), box=[0, 0, 0.5, 1], api_name="/ask")
+    image = load_image(photo)
+    covered = hide(image, cover(image.size, [(0, 0, 60, 90)]))
+    captioner = page.app.work.captioner("tiny")
+    (expected,) = captioner.caption([covered])
+    assert answer["after"]["text"] == expected.captions[0].text
+    only = page.client.predict(image=handle_file(photo), word=0, show_only=True, api_name="/ask")
+    assert only["before"]["text"] == answer["before"]["text"]
+
+
+def test_compare_asks_one_captioner_after_the_other(page, photo):
+    answer = page.client.predict(image=handle_file(photo), api_name="/compare")
+    assert [line["model"] for line in answer] == ["tiny", "other", "regions"]
+    assert all(line["seconds"] > 0 for line in answer)
+    assert [card.stem for card in pages._held] == ["regions"]
+
+
+def test_batch_keeps_the_order_and_names_the_bad_file(page, photo, broken, tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(photo, "inside/one.png")
+    files = [handle_file(path) for path in (photo, broken, archive)]
+    answer = page.client.predict(files=files, api_name="/batch")
+    assert [line["image"] for line in answer] == ["photo.png", "broken.jpg", "photos.zip/inside/one.png"]
+    assert answer[0]["captions"] == answer[2]["captions"]
+    assert "broken.jpg" in answer[1]["error"]
+    assert str(page.temporary) not in answer[1]["error"]
+
+
+def test_a_bad_image_is_an_error_record(page, broken):
+    answer = page.client.predict(image=handle_file(broken), api_name="/caption")
+    assert set(answer) == {"image", "error"}
+    assert "not an image" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"beam_size": 0}, "beam_size is 0"),
+        ({"beam_size": 2, "num_return": 3}, "num_return is 3"),
+        ({"prefix": "zebra"}, "zebra"),
+        ({"banned": "zebra"}, "zebra"),
+        ({"model": "../tiny"}, "choose one of tiny, other, regions"),
+    ],
+)
+def test_bad_options_are_a_sentence(page, photo, options, sentence):
+    with pytest.raises(AppError, match=sentence):
+        page.client.predict(image=handle_file(photo), **options, api_name="/caption")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({}, "one of box, word and places"),
+        ({"box": [0.5, 0, 0.2, 1]}, "is no box"),
+        ({"word": 99}, "There is no word 99"),
+    ],
+)
+def test_what_cannot_be_hidden_is_a_sentence(page, photo, options, sentence):
+    with pytest.raises(AppError, match=sentence):
+        page.client.predict(image=handle_file(photo), **options, api_name="/ask")
+
+
+@pytest.mark.parametrize("endpoint", ["caption", "batch"])
+def test_files_that_were_not_uploaded_are_not_read(page, photo, endpoint):
+    file = {"path": str(photo), "meta": {"_type": "gradio.FileData"}}
+    data = [[file] if endpoint == "batch" else file]
+    started = requests.post(f"{page.url}gradio_api/call/{endpoint}", json={"data": data}, timeout=60)
+    event = started.json()["event_id"]
+    answer = requests.get(f"{page.url}gradio_api/call/{endpoint}/{event}", timeout=60).text
+    assert answer.startswith("event: error")
+    assert "captions" not in answer
+
+
+def test_the_queue_has_a_limit_and_one_photo_is_captioned_at_a_time(page):
+    assert page.app.demo._queue.max_size == 32
+    shared = [fn for fn in page.app.demo.fns.values() if fn.concurrency_id == "captioner"]
+    assert {fn.concurrency_limit for fn in shared} == {1}
+    public = {fn.fn.__name__ for fn in shared if fn.api_visibility == "public"}
+    assert public == {"caption", "explain", "beam", "steer", "ask", "compare", "batch"}
+    assert {fn.fn.__name__ for fn in shared} - public == {
+        *("on_photo", "on_caption", "on_rival", "on_steer", "on_ask", "on_regions"),
+        *("on_test", "on_test_all", "on_compare", "on_batch", "on_own"),
+    }
+
+
+def test_a_caption_is_shown_word_by_word(page, view):
+    app = page.app
+    shown = app.show_caption(view)
+    caption = view.captioned.captions[0]
+    assert caption.text.capitalize() in shown[app.heroes.headline].replace("\\", "")
+    assert [text for text, _ in shown[app.heroes.words]] == [word.text for word in caption.words]
+    assert shown[app.heroes.heatmap]["value"].size == view.photo.size
+    assert len(shown[app.every_word.gallery]) == len(caption.words)
+
+
+def test_a_word_is_shown_by_its_heatmap_its_places_and_its_rivals(page, view):
+    draw = page.draw
+    for t, word in enumerate(view.caption.words):
+        # Shown at half the size it was captioned at.
+        small = view._replace(photo=view.photo.resize((60, 45)), t=t)
+        heatmap, (photo, annotations) = draw.heatmap(small), draw.places(small)
+        assert heatmap["value"].size == photo.size == (60, 45)
+        assert word.text in heatmap["label"]
+        (mask, label), *places = annotations
+        assert (mask.shape, label) == ((45, 60), word.text)
+        assert 0 <= mask.min() <= mask.max() == 1
+        assert len(places) == draw.PLACES
+        most = view.caption.alphas[t].argmax()
+        assert places[0][0] == tuple((view.caption.boxes[most] / 2).round().astype(int))
+        rivals = draw.rivals(small)
+        assert len(rivals) == 5
+        assert word.text not in rivals
+
+
+def test_what_is_painted_becomes_a_mask_of_the_photo(page):
+    from captionbot.pages.gradio.ask import painted
+
+    layer = Image.new("RGBA", (40, 30))
+    layer.paste((1, 2, 3, 255), (0, 0, 20, 30))
+    mask = np.asarray(painted({"layers": [layer]}, (80, 60), others=False))
+    assert (mask[:, :38] == 255).all()
+    assert (mask[:, 42:] == 0).all()
+    inverse = np.asarray(painted({"layers": [layer]}, (80, 60), others=True))
+    assert (inverse == 255 - mask).all()
+    with pytest.raises(CaptionBotError, match="Nothing is painted"):
+        painted({"layers": []}, (80, 60), others=False)
+
+
+def test_files_to_take_along(page, view):
+    paths = page.draw.share_files(view)
+    assert [Path(path).name for path in paths] == ["seen.html", "seen.png", "seen.gif", "seen.json"]
+    assert all(page.temporary in Path(path).parents for path in paths)
+    assert view.caption.text.capitalize() in Path(paths[0]).read_text()
+
+
+def test_the_captioner_is_woken_before_a_gpu_is_lent_to_a_copy_of_this_process(page, monkeypatch):
+    work, lent = page.app.work, []
+
+    def gpu(function):
+        return lambda *args: lent.append([card.stem for card in pages._held]) or function(*args)
+
+    monkeypatch.setattr(work, "spaces", SimpleNamespace(GPU=gpu))
+    assert work.on_gpu(lambda model, word: f"{model} {word}")("other", "runs") == "other runs"
+    assert lent == [["other"]]
+
+
+def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
+    app, regions = page.app, page.app.regions
+    seen = looked_at(page, photo, "regions")
+    caption, every = seen.caption, list(range(6))
+    shown = regions.show_caption(seen)
+    assert shown[regions.tab]["visible"] is True
+    names = [name for name, _ in shown[regions.kept]["choices"]]
+    assert names == page.draw.box_names(caption)
+    assert caption.labels[3] in names[3]
+    columns = np.array([row[1:] for row in shown[regions.leaning]["value"]], float)
+    np.testing.assert_allclose(columns.sum(0), 100, atol=0.5)
+
+    bot = app.work.captioner("regions")
+    least = float(caption.scores[4])  # boxes come best first
+    for (most, score, kept), gone in (
+        ((6, 0, [0, 1, 3, 4, 5]), [2]),
+        ((4, 0, every), [4, 5]),
+        ((6, least, every), [5]),
+    ):
+        left = explore.without_places(bot.encode([Image.open(photo)]), gone)
+        (expected,) = bot.caption_features(left, [Size(120, 90)], seen.options)
+        answer = regions.on_regions(seen, most, score, kept)
+        assert len(answer[regions.leaning]["value"]) == 6 - len(gone)
+        drawn = [name for _, name in answer[regions.picture][1]]
+        assert len(drawn) == 5 - len(gone)  # the whole image would cover the others
+        assert not any("whole image" in name for name in drawn)
+        said = [text.strip() for text, _ in answer[regions.said.after]]
+        assert said == [word.text for word in expected.captions[0].words]
+    assert "Nothing changed" in regions.on_regions(seen, 6, 0, every)[regions.said.note]["value"]
+    with pytest.raises(app.gr.Error, match="leave at least one"):
+        regions.on_regions(seen, 6, 0, [])
+
+
+def test_captioners_without_a_detector_have_no_view_of_boxes(page, view):
+    regions = page.app.regions
+    assert regions.show_caption(view)[regions.tab]["visible"] is False
+
+
+def test_the_address_of_the_page_restores_what_was_set(page, view):
+    app, settings = page.app, page.app.settings
+    sample, path = next(iter(app.SAMPLES.items()))
+    values = {control: control.value for control in app.asking}
+    values |= {settings.model: "other", settings.prefix: "a dog", settings.options["max_length"]: 9}
+    values |= {settings.options["sample"]: True, settings.options["top_p"]: 0.35, app.link: ""}
+    values[app.view] = view._replace(file=str(path))
+    query = app.on_address(values)
+    shown = app.on_open(SimpleNamespace(query_params=dict(parse_qsl(query.removeprefix("?")))))
+    assert shown[app.photo] == str(app.SAMPLES[sample])
+    for control in app.asking:
+        assert shown.get(control, control.value) == values[control], control.label
+    own = app.on_address(values | {app.view: view})  # a photo of one's own cannot be linked to
+    assert "photo" not in own
+
+
+@pytest.mark.parametrize(
+    "query", [{"model": "../x"}, {"beam_size": "99"}, {"top_p": "x"}, {"sample": "?", "photo": "?"}]
+)
+def test_an_address_that_cannot_be_changes_nothing(page, query):
+    assert page.app.on_open(SimpleNamespace(query_params=query)) == {page.app.link: ""}
+
+
+def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
+    batch = page.app.batch
+    values = {control: control.value for control in page.app.asking}
+    values[batch.files] = [{"path": str(path)} for path in (photo, broken)]
+    *_, last = batch.on_batch(values)
+    good, bad = last[batch.table]["value"]
+    assert good[0].startswith('<img src="data:image/jpeg;base64,')
+    assert good[1] == "photo.png"
+    assert bad[:2] == ["", "broken.jpg"]
+    assert last[batch.note] == "1 captioned, 1 could not be read."
+    assert [Path(path).name for path in last[batch.written]] == [
+        *("captions.csv", "captions.jsonl", "captions.zip"),
+    ]
+
+
+def test_an_address_without_a_photo_is_a_sentence_and_changes_no_other_setting(page):
+    app, bad = page.app, "http://127.0.0.1:9/photo.jpg"
+    with pytest.warns(UserWarning, match=r"127\.0\.0\.1"):
+        shown = app.on_open(SimpleNamespace(query_params={"url": bad, "beam_size": "2"}))
+    assert shown[app.photo] == app.gr.skip()
+    assert (shown[app.link], shown[app.settings.options["beam_size"]]) == (bad, 2)
+
+
+def test_results_are_those_of_the_leaderboard(page, monkeypatch):
+    assert page.draw.leaderboard() == []  # tiny ones were never measured
+    line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
+    monkeypatch.setattr(page.draw.results, "leaderboard", lambda: [line])
+    title = "Show, Attend and Tell · other"  # tiny is one too
+    assert page.draw.leaderboard() == [[title, "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
+
+
+def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypatch):
+    monkeypatch.delenv("CAPTIONBOT_VAL", raising=False)
+    draw = page.draw
+    assert draw.gallery()[0] is None
+    assert draw.shots("Best", "one") == []
+    # A choice among none is an error to Gradio.
+    assert "shots" not in {fn.fn.__name__ for fn in page.app.demo.fns.values() if fn.fn}
+    captions = {"one": {"text": "a dog", "CIDEr": 0.25}, "two": {"text": "a cat", "CIDEr": 0.5}}
+    shots = [
+        {"photo": name, "references": ["a fox"], "captions": captions} for name in (photo.name, "no.png")
+    ]
+    found = {"images": str(tmp_path), "split": "val", "captioners": ["two", "one"], "shots": shots}
+    file = tmp_path / "val.json"
+    file.write_text(json.dumps(found))
+    monkeypatch.setenv("CAPTIONBOT_VAL", str(file))
+    assert draw.gallery()[0].captioners == ("two", "one")
+    [(picture, text)] = draw.shots("Best", "one")  # the other photo is not there
+    assert picture.size == Image.open(photo).size
+    assert text == "A dog. (one, CIDEr 0.25)\nA person: A fox."
+    [(_, text)] = draw.shots("Most different", "one")
+    assert text.count("CIDEr") == 2
+    file.write_text("{}")
+    assert "write it again" in draw.gallery()[1]
+
+
+def test_explanations_have_the_photo_s_own_numbers(page, view):
+    attention, beam = page.draw.about_attention(view), page.draw.about_beam(view)
+    assert "**16 places**" in attention
+    assert "$$" in attention
+    best = view.captioned.search.hypotheses[0][0]
+    assert f"**{best.score:.2f}**" in beam
+    assert page.draw.about_beam(view._replace(options=replace(view.options, sample=True))) == ""
+
+
+def test_a_language_model_finds_the_endpoints_as_tools(page):
+    pytest.importorskip("mcp")
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def tools() -> dict[str, str]:
+        async with (
+            streamablehttp_client(f"{page.url}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return {tool.name: tool.description or "" for tool in (await session.list_tools()).tools}
+
+    found = asyncio.run(tools())
+    assert {name.rsplit("_", 1)[-1] for name in found} == {
+        *("caption", "explain", "beam", "steer", "ask", "compare", "batch"),
+    }
+    assert any("Caption one photo: what" in text for text in found.values())
+
+
+@pytest.mark.parametrize(
+    ("probability", "start"), [(1, "sure"), (0.6, "sure"), (0.59, "likely"), (0.2, "likely"), (0, "a guess")]
+)
+def test_colours_follow_confidence(page, probability, start):
+    assert page.draw.sureness(probability).startswith(start)
+
+
+def test_what_a_word_misses_is_worked_out_once_a_caption(page, view, monkeypatch):
+    app = page.app
+    asked: list[str] = []
+    evidence = app.work.evidence
+    monkeypatch.setattr(app.work, "evidence", lambda *args: asked.append(args[-1]) or evidence(*args))
+    first = app.truth.on_test(view)
+    again = app.truth.on_test(first[app.view]._replace(t=1))
+    assert asked == ["occlusion"]
+    for answer, t in ((first, 0), (again, 1)):
+        assert f"“{view.caption.words[t].text}”" in answer[app.truth.pictures][1][1]
+        assert "19 tries" in answer[app.truth.verdict]["value"]
+    every = app.truth.on_test_all(view)[app.truth.verdicts]["value"]
+    assert [row[0] for row in every] == [word.text for word in view.caption.words]
+
+
+def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
+    app = page.app
+    shown = app.show_caption(view)
+    assert [shown[answer]["visible"] for answer in app.answers] == [False] * len(app.answers)
+    steered = app.steer.on_steer(view, "dog", False, "as it is")
+    assert steered[app.steer.said.row]["visible"] is True
+
+
+def uploaded(folder: Path, name: str) -> list[str]:
+    card = build_tiny_captioner(folder, name)
+    return [str(card), str(card.with_suffix(".safetensors"))]
+
+
+def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_path):
+    app, files = page.app, uploaded(tmp_path, "mine")
+    answer = app.on_own(files, "")
+    own = answer[app.own_captioner]
+    assert not any(Path(path).exists() for path in files)
+    assert ("mine (yours)", own) in answer[app.settings.model]["choices"]
+    seen = looked_at(page, photo, own)
+    assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
+    shared = "".join(Path(path).read_text(errors="ignore") for path in page.draw.share_files(seen))
+    assert own not in shared  # its name is the session's secret
+    assert page.draw.numbers(seen)["model"] == "mine"
+    assert page.draw.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles
+    assert "mine" in shared
+    values = {control: control.value for control in app.asking}
+    values |= {app.settings.model: own, app.view: seen, app.link: ""}
+    assert "model" not in dict(parse_qsl(app.on_address(values).removeprefix("?")))
+    with pytest.raises(AppError, match="choose one of tiny, other, regions"):
+        page.client.predict(image=handle_file(photo), model="mine", api_name="/caption")
+    app.work.let_go(own)
+    with pytest.raises(CaptionBotError, match="Your captioner 'mine' was let go"):
+        app.work.captioner(own)
+
+
+def test_few_uploads_are_kept_and_a_second_one_takes_the_place_of_the_first(page, tmp_path):
+    app = page.app
+    owns = [app.on_own(uploaded(tmp_path, f"mine{i}"), "")[app.own_captioner] for i in range(4)]
+    assert list(app.work._own) == owns[1:]
+    last = app.on_own(uploaded(tmp_path, "mine4"), owns[3])[app.own_captioner]
+    assert list(app.work._own) == [*owns[1:3], last]
+    for own in [*owns[1:3], last]:
+        app.work.let_go(own)
+
+
+def test_an_upload_that_is_no_captioner_is_a_sentence(page, broken):
+    with pytest.raises(page.app.gr.Error, match="found here: none of these"):
+        page.app.on_own([str(broken)], "")
+    assert not broken.exists()
+
+
+def test_a_photo_that_is_too_large_is_a_sentence(page, tmp_path):
+    large = tmp_path / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate(30_000_000)
+    answer = page.client.predict(image=handle_file(large), api_name="/caption")
+    assert answer["error"] == "This photo is larger than 20 MB: make it smaller."
+
+
+def test_a_photo_that_cannot_be_read_is_named_on_an_empty_page(page, broken):
+    app = page.app
+    controls = {control: control.value for control in app.settings.controls.values()}
+    file = {"path": str(broken), "orig_name": "diary.jpg"}
+    shown = app.on_photo({app.photo: file, app.view: None, **controls})
+    assert "diary.jpg is empty or not an image" in shown[app.heroes.headline]
+    assert shown[app.heroes.heatmap] == app.gr.update(value=None, label="Heatmap")
+    assert shown[app.every_word.table] is shown[app.beam.tree] is shown[app.ask.painting] is None
+    assert shown[app.view] is None
+
+
+def test_an_abandoned_page_says_so(page):
+    with pytest.raises(page.app.gr.Error, match="left alone"):
+        page.app.on_word(None, None)
+
+
+def test_photos_leave_the_disk_when_the_server_stops(page, photo):
+    page.client.predict(image=handle_file(photo), api_name="/caption")
+    kept = [path for path in page.temporary.rglob("*") if path.is_file()]
+    assert kept
+    assert page.app.demo.delete_cache == (60, page.app.CACHE_SECONDS)
+    page.app.demo.close()
+    assert not [path for path in page.temporary.rglob("photo.png") if path.is_file()]

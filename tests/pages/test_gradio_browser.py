@@ -1,0 +1,173 @@
+"""The Gradio page as a person meets it: a real server, a real browser, a real photo."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browsers import ARTEFACTS, on_a_laptop
+from playwright.sync_api import Browser, Locator, Page, expect
+from tiny import build_tiny_captioner
+
+from benchmarks.servers import CHROMIUM, served
+from captionbot.pages.samples import sample_photos
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium on the PATH"),
+    pytest.mark.skipif(not sample_photos(), reason="needs the photos that gradio carries"),
+]
+LION, TOWER, CHEETAH = sample_photos().values()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served("gradio", protected=True) as (address, _):
+        yield f"http://{address}"
+
+
+@pytest.fixture
+def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page with its sample, or at the address that a test asks for."""
+    with on_a_laptop(browser, address, getattr(request, "param", "")) as page:
+        expect(tokens(page).first).to_be_visible()
+        yield page
+
+
+def tokens(page: Page) -> Locator:
+    return page.locator("#words .token")
+
+
+def headline(page: Page) -> Locator:
+    return page.locator("#headline h2")
+
+
+def at(query: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", [query], indirect=True)
+
+
+def view(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_upload_click_a_word_and_steer(page: Page, tmp_path: Path) -> None:
+    before = headline(page).inner_text()
+    page.get_by_label("Remove Image").click()
+    expect(page.get_by_text("There is no photo yet")).to_be_visible()
+    page.locator("#photo input[type=file]").set_input_files(TOWER)
+    expect(headline(page)).to_be_visible()
+    expect(headline(page)).not_to_have_text(before)
+    for t in (1, 2):
+        word = tokens(page).nth(t).inner_text().split("\n")[0].strip()
+        tokens(page).nth(t).click()
+        expect(page.locator("#heatmap").get_by_text(f"“{word}”")).to_be_visible()
+    expect(page.locator("#heatmap img")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio.png")
+
+    page.locator("#rivals button").first.click()  # the sentence is finished again from a rival
+    expect(page.locator("#steered .token").first).to_be_visible()
+
+    page.get_by_label("Remove Image").click()
+    (tmp_path / "notes.jpg").write_text("Dear diary")
+    page.locator("#photo input[type=file]").set_input_files(tmp_path / "notes.jpg")
+    expect(page.get_by_text("not an image that can be read").first).to_be_visible()
+
+
+def test_hide_a_rectangle(page: Page) -> None:
+    view(page, "Ask the picture")
+    page.get_by_label("A rectangle").click()
+    page.get_by_role("button", name="Caption it again").click()
+    expect(page.locator("#asked img")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio-ask.png", full_page=True)
+
+
+@at("?model=top-down-flickr8k&photo=A+lion")
+def test_a_box_that_is_unticked_is_left_out(page: Page) -> None:
+    view(page, "Regions")
+    boxes = page.locator("#kept input[type=checkbox]")
+    table = page.locator("#leaning").get_by_text("whole image").filter(visible=True)
+    expect(table.first).to_be_visible()
+    found = page.locator("#boxes .legend-item").count()
+    assert found > 1
+    expect(boxes).to_have_count(found + 1)  # the whole image is not drawn
+    boxes.nth(1).uncheck()
+    expect(page.locator("#without .token, #without .textspan").first).to_be_visible()
+    expect(page.locator("#boxes .legend-item")).to_have_count(found - 1)
+    page.screenshot(path=ARTEFACTS / "gradio-regions.png", full_page=True)
+
+
+def test_a_captioner_of_one_s_own_is_uploaded_and_chosen(page: Page, tmp_path: Path) -> None:
+    card = build_tiny_captioner(tmp_path, "mine", default=False)
+    before = headline(page).inner_text()
+    page.get_by_role("button", name="A captioner of your own").click()
+    page.locator("#own input[type=file]").set_input_files([card, card.with_suffix(".safetensors")])
+    expect(page.get_by_text("“mine” is at work.")).to_be_visible()
+    expect(page.locator("#model input")).to_have_value("mine (yours)")
+    expect(headline(page)).not_to_have_text(before)
+
+
+def test_compare_and_results(page: Page) -> None:
+    view(page, "Compare")
+    page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_label("Where they looked for")).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio-compare.png", full_page=True)
+    view(page, "Results")
+    expect(page.locator("#results").get_by_text("Show, Attend and Tell").first).to_be_visible()
+
+
+def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_text("Dear diary")
+    view(page, "Many photos")
+    page.locator("#files input[type=file]").set_input_files([CHEETAH, broken, LION])
+    expect(page.locator("#files a")).to_have_count(3)  # names are there before the files are
+    page.get_by_role("button", name="Caption them all").click()
+    expect(page.get_by_text("2 captioned, 1 could not be read.")).to_be_visible()
+    expect(page.locator("#many img:visible").first).to_be_visible()
+    with page.expect_download() as download:
+        page.locator("a[download='captions.zip']").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert archive.namelist() == [f"{path.stem}.txt" for path in (CHEETAH, LION)]
+    page.screenshot(path=ARTEFACTS / "gradio-many.png", full_page=True)
+
+
+@at("?model=gpt2-prefix-flickr8k&beam_size=2&photo=A+tower&prefix=a+tall")
+def test_a_link_restores_captioner_settings_and_photo(page: Page, address: str) -> None:
+    expect(headline(page)).to_contain_text("A tall")
+    expect(page.get_by_label("number input for Beam size")).to_have_value("2")
+    view(page, "Share")
+    page.get_by_role("button", name="Make the files").click()
+    for ending in ("html", "png", "gif", "json"):
+        expect(page.locator(f"#shared a[download='tower.{ending}']")).to_be_visible()
+    link = page.locator("#address textarea, #address input")
+    expect(link).to_have_value(
+        f"{address}/?model=gpt2-prefix-flickr8k&prefix=a+tall&beam_size=2&photo=A+tower"
+    )
+
+
+def test_the_page_fits_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(headline(page)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    buttons = page.locator("#heatmap .icon-button-wrapper").bounding_box()
+    label = page.locator("#heatmap label.float").bounding_box()
+    assert buttons is not None
+    assert label is not None
+    assert label["x"] + label["width"] <= buttons["x"]
+    page.screenshot(path=ARTEFACTS / "gradio-phone.png", full_page=True)
+
+
+def test_on_a_phone_the_caption_is_seen_before_all_that_can_be_asked_for(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 664})
+    expect(headline(page)).to_be_in_viewport(ratio=1)  # below the photo
+    expect(page.get_by_label("Or the address of one")).not_to_be_in_viewport()
+    before = headline(page).inner_text()
+    page.locator("#given .gallery-item").nth(1).click()
+    expect(headline(page)).not_to_have_text(before)
+    expect(headline(page)).to_be_in_viewport(ratio=1)
+    page.locator("#tiles button.gallery-item, #tiles .thumbnail-item").last.click()
+    expect(headline(page)).to_be_in_viewport(ratio=1)  # and below it where the model looked
+    page.get_by_label("Remove Image").click()
+    expect(page.get_by_text("There is no photo yet")).to_be_in_viewport()
+    expect(page.locator("#words")).to_be_hidden()

@@ -1,0 +1,104 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import build_tiny_captioner
+
+from captionbot import Captioner
+from captionbot.decoders import DECODERS
+from captionbot.pages import resident as pages
+from captionbot.pages.resident import captioners
+from captionbot.store.card import Card
+from captionbot.types import Caption, Size, Word
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    return tmp_path
+
+
+def put(folder: Path, name: str, **changes: object) -> None:
+    path = build_tiny_captioner(folder, name, default=False)
+    dataclasses.replace(Card.load(path), **changes).write(path)  # type: ignore[arg-type]
+
+
+def test_what_ships_is_called_as_people_call_it() -> None:
+    assert captioners() == {
+        "show-attend-tell-flickr8k": "Show, Attend and Tell",
+        "top-down-flickr8k": "Bottom-up and top-down",
+        "from-scratch-transformer-flickr8k": "Transformer from scratch",
+        "gpt2-prefix-flickr8k": "GPT-2 prefix",
+        "show-and-tell-gru-flickr8k": "Show and Tell (GRU)",
+    }
+
+
+def test_every_kind_of_decoder_has_a_title(folder: Path) -> None:
+    for kind in [*DECODERS, "new"]:
+        put(folder, f"a-{kind}", decoder={"kind": kind})
+    titles = captioners()
+    assert titles.pop("a-new") == "a-new"
+    assert not titles.keys() & titles.values()
+    assert len(set(titles.values())) == len(DECODERS)
+    assert titles["a-scratch-recurrent"] == "LSTM from scratch"
+
+
+def test_the_default_comes_first_and_then_the_best(folder: Path) -> None:
+    for name, cider in (("fair", 0.4), ("good", 0.6)):
+        put(folder, name, scores={"CIDEr": cider}, decoder={"kind": name})
+    put(folder, "new", decoder={"kind": "new"})
+    put(folder, "usual", default=True, decoder={"kind": "usual"})
+    assert [*captioners()] == ["usual", "good", "fair", "new"]
+
+
+def test_two_of_a_kind_are_told_apart_by_their_names(folder: Path) -> None:
+    put(folder, "one")
+    put(folder, "two")
+    put(folder, "other", decoder={"kind": "top-down"})
+    (folder / "broken.json").write_text("{}")
+    (folder / "broken.safetensors").touch()
+    put(folder, "odd", scores={"CIDEr": "good"})
+    put(folder, "strange", decoder={"kind": []})
+    assert captioners() == {
+        "one": "Show, Attend and Tell · one",
+        "two": "Show, Attend and Tell · two",
+        "other": "Bottom-up and top-down",
+        "broken": "broken",
+        "odd": "odd",
+        "strange": "strange",
+    }
+
+
+def test_one_captioner_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        build_tiny_captioner(folder, name, default=name == "one")
+    alive: list[int] = []
+    load = Captioner.from_pretrained
+
+    def watched(card: Path) -> Captioner:
+        alive.append(len(pages._held))
+        return load(card)
+
+    monkeypatch.setattr(Captioner, "from_pretrained", watched)
+    first = pages.resident()
+    assert pages.resident("one") is first
+    assert pages.resident("two").name == "two"
+    assert alive == [0, 0]  # the first was let go before the second was loaded
+
+
+def test_words_that_most_say_come_first_and_of_these_nouns_and_the_longest() -> None:
+    said = [["a", "dog", "runs"], ["a", "brown", "dog"], ["the", "dog", "runs"]]
+    assert pages.shared_words(said) == ["dog", "runs", "a", "brown", "the"]
+    assert pages.shared_words([["standing", "by", "water"], ["standing", "near", "water"]])[0] == "water"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "chosen"), [("a dog on rocks", 3), ("two rocks by a dog", 1), ("is on a", 1)]
+)
+def test_views_begin_with_the_noun_that_was_looked_at_most_sharply(sentence: str, chosen: int) -> None:
+    most = {"dog": 0.7, "rocks": 0.8, "on": 0.95}
+    alphas = np.array([[share := most.get(word, 0.5), 1 - share] for word in sentence.split()])
+    words = tuple(Word(word, -1.0) for word in sentence.split())
+    caption = Caption(sentence, words, -1.0, -1.0, 0.5, alphas, np.zeros((2, 4)), (1, 2), Size(2, 1))
+    assert pages.sharpest(caption) == chosen

@@ -1,0 +1,622 @@
+"""The Streamlit page on a tiny untrained captioner, without a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+import streamlit as st
+from PIL import Image
+from streamlit.testing.v1 import AppTest
+from tiny import WORDS, build_observant_captioner, build_tiny_captioner
+
+from captionbot.bulk.folder import zip_of_texts
+from captionbot.store.card import Card
+
+PAGE = Path(__file__).parents[2] / "streamlit_app.py"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    build_observant_captioner(folder)
+    yield folder
+    st.cache_data.clear()
+    st.cache_resource.clear()
+
+
+@pytest.fixture
+def page(weights: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The page as a newcomer sees it."""
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
+    return run(AppTest.from_file(str(PAGE), default_timeout=300))
+
+
+def run(page: AppTest) -> AppTest:
+    page.run()
+    assert not page.exception
+    return page
+
+
+def picture(colour: str, size: tuple[int, int] = (60, 40), kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def upload(page: AppTest, name: str, data: bytes) -> AppTest:
+    page.file_uploader(key="upload").upload(name, data)
+    return run(page)
+
+
+def alts(page: AppTest) -> list[str]:
+    """What a screen reader says of the pictures: the photo, then a tile for every word."""
+    return [image.proto.imgs[0].alt for image in page.get("image")]
+
+
+def urls(page: AppTest) -> list[str]:
+    """Addresses of the pictures, which are made of their content."""
+    return [image.value[0] for image in page.get("image")]
+
+
+def headline(page: AppTest) -> str:
+    return page.header[0].value
+
+
+def words(page: AppTest) -> Any:
+    return choice(page, "Click a word")
+
+
+def said(page: AppTest) -> list[str]:
+    """The words to click; repeated ones differ by characters that nobody sees."""
+    assert len(set(words(page).options)) == len(words(page).options)
+    return [option.strip("\u2060") for option in words(page).options]
+
+
+def choice(page: AppTest, label: str) -> Any:
+    """The pills or segments with a label that begins so."""
+    return next(group for group in page.get("button_group") if group.label.startswith(label))
+
+
+def captions(page: AppTest) -> list[str]:
+    """All captions, best first; a single one is the headline alone."""
+    return page.radio[0].options if page.radio else [headline(page)]
+
+
+def open_view(page: AppTest, name: str) -> AppTest:
+    page.session_state["view"] = name
+    return run(page)
+
+
+def test_the_first_page_shows_a_sample_with_its_caption(page: AppTest) -> None:
+    assert page.title[0].value == "CaptionBot"
+    assert headline(page)[0].isupper()
+    assert headline(page).endswith(".")
+    assert " ".join(said(page)) == headline(page).strip(".").lower()
+    assert set(said(page)) <= set(WORDS)
+    assert alts(page)[0] == headline(page)
+    assert len(alts(page)) == 1 + len(said(page))
+    assert not page.error
+
+
+def test_captions_are_listed_best_first_with_what_they_are_worth(page: AppTest) -> None:
+    [listed] = page.radio
+    assert len(listed.options) == 3
+    assert listed.options[0] == headline(page)
+    assert all("Confidence" in c and "log-probability -" in c for c in listed.proto.captions)
+    assert [block.value for block in open_view(page, "Share").code][:-1] == listed.options
+
+
+def test_an_upload_takes_the_place_of_the_sample(page: AppTest) -> None:
+    before = urls(page)[0]
+    first = urls(upload(page, "red.png", picture("red")))[0]
+    second = urls(upload(page, "blue.webp", picture("blue", kind="WEBP")))[0]
+    assert len({before, first, second}) == 3
+    page.file_uploader(key="upload").set_value(None)
+    assert urls(run(page))[0] == before
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("notes.jpg", b"Dear diary"), ("empty.png", b""), ("half.png", picture("red", (300, 300))[:120])],
+)
+def test_what_is_no_photo_gets_one_sentence(page: AppTest, name: str, data: bytes) -> None:
+    upload(page, name, data)
+    [error] = page.error
+    assert name in error.value
+    assert error.value.endswith(".")
+    assert not page.header
+    upload(page, "red.png", picture("red"))
+    assert not page.error
+    assert page.header
+
+
+def test_a_word_shows_where_the_model_looked(page: AppTest) -> None:
+    photo, *tiles = urls(page)
+    last = said(page)[-1]
+    words(page).set_value(len(tiles) - 1)
+    run(page)
+    drawn, *after = urls(page)
+    assert drawn != photo
+    assert after == tiles
+    assert f"looked for “{last}”" in alts(page)[0]
+    assert any(f"“{last}” had a probability of" in note.value for note in page.caption)
+    words(page).set_value(None)
+    assert urls(run(page))[0] == photo
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda page: page.slider(key="strength").set_value(0.9),
+        lambda page: page.selectbox(key="colormap").set_value("spotlight"),
+        lambda page: choice(page, "Shape").set_value("Cells"),
+        lambda page: choice(page, "Shape").set_value("Contour"),
+    ],
+    ids=["strength", "colours", "cells", "contour"],
+)
+def test_the_look_of_heatmaps_changes_all_of_them(page: AppTest, change: Any) -> None:
+    words(page).set_value(0)
+    before = urls(run(page))
+    change(page)
+    after = urls(run(page))
+    assert len(after) == len(before)
+    assert not set(after) & set(before)
+
+
+def test_a_word_that_is_said_twice_is_two_words(page: AppTest) -> None:
+    page.text_input(key="prefix").input("a dog on a man")
+    run(page)
+    seen = set()
+    for t in (0, 3):
+        assert said(page)[t] == "a"
+        words(page).set_value(t)
+        seen.add(urls(run(page))[0])
+        assert words(page).value == t
+    assert len(seen) == 2
+
+
+def test_another_caption_becomes_the_headline(page: AppTest) -> None:
+    second = page.radio[0].options[1]
+    page.radio[0].set_value(1)
+    run(page)
+    assert headline(page) == second
+    assert alts(page)[0] == second
+
+
+@pytest.mark.parametrize("beam_size", [1, 2, 10])
+def test_there_are_at_most_as_many_captions_as_beams(page: AppTest, beam_size: int) -> None:
+    page.slider(key="captions").set_value(10)
+    page.slider(key="beam_size").set_value(beam_size)
+    run(page)
+    assert len(captions(page)) == beam_size
+    assert len(page.radio) == (beam_size > 1)
+
+
+def test_a_caption_starts_as_it_is_told_to(page: AppTest) -> None:
+    page.text_input(key="prefix").input("Red child")
+    assert headline(run(page)).startswith("Red child")
+
+
+def test_words_to_avoid_are_avoided(page: AppTest) -> None:
+    avoided = headline(page).strip(".").lower().split()
+    page.text_input(key="banned").input(", ".join(avoided))
+    run(page)
+    for caption in captions(page):
+        assert not set(avoided) & set(caption.strip(".").lower().split())
+
+
+def test_a_word_that_the_model_does_not_know_gets_one_sentence(page: AppTest) -> None:
+    page.text_input(key="prefix").input("quokka")
+    run(page)
+    [error] = page.error
+    assert "quokka" in error.value
+
+
+def test_length_is_kept(page: AppTest) -> None:
+    page.slider(key="length").set_value((6, 7))
+    run(page)
+    assert {len(caption.split()) for caption in captions(page)} <= {6, 7}
+
+
+def test_sampling_draws_again(page: AppTest) -> None:
+    page.toggle(key="sampling").set_value(True)
+    run(page)
+    drawn = captions(page)
+    assert captions(run(page)) == drawn
+    page.button(key="draw_again").click()
+    assert captions(run(page)) != drawn
+    linked = AppTest.from_file(str(PAGE), default_timeout=300)
+    linked.query_params.update({"sampling": "true", "seed": str(page.number_input(key="seed").value)})
+    assert captions(run(linked)) == captions(page)
+
+
+def test_every_sample_can_be_chosen(page: AppTest) -> None:
+    choice(page, "Photo from").set_value("Samples")
+    run(page)
+    names = choice(page, "Sample").options
+    seen = set()
+    for name in names:
+        choice(page, "Sample").set_value(name)
+        seen.add(urls(run(page))[0])
+        assert not page.error
+    assert len(seen) == len(names) > 1
+
+
+def test_a_link_into_this_machine_is_refused(page: AppTest) -> None:
+    choice(page, "Photo from").set_value("Link")
+    run(page)
+    assert page.header
+    page.text_input(key="url").input("http://127.0.0.1:9/photo.jpg")
+    run(page)
+    [error] = page.error
+    assert "127.0.0.1" in error.value
+
+
+def test_the_camera_is_on_the_page_only_when_it_is_asked_for(page: AppTest) -> None:
+    assert not page.get("camera_input")
+    choice(page, "Photo from").set_value("Camera")
+    run(page)
+    assert len(page.get("camera_input")) == 1
+
+
+def test_two_captioners_can_be_chosen_between(
+    page: AppTest, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not any(box.key == "model" for box in page.selectbox)
+    build_tiny_captioner(tmp_path, "first")
+    build_tiny_captioner(tmp_path, "second", default=False)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    run(page)
+    assert page.selectbox(key="model").label == "Captioner"
+    assert page.selectbox(key="model").options == [
+        "Show, Attend and Tell · first",
+        "Show, Attend and Tell · second",
+    ]
+    assert page.selectbox(key="model").value == "first"
+    page.selectbox(key="model").set_value("second")
+    run(page)
+    assert page.header
+    assert page.query_params["model"] == "second"
+    page.selectbox(key="model").set_value("first")
+    assert "model" not in run(page).query_params
+
+
+def test_what_is_known_of_a_captioner_is_said_with_its_name(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build_tiny_captioner(tmp_path, "measured")
+    replace(Card.load(path), scores={"Bleu_4": 0.25, "CIDEr": 0.5, "split": "val"}).write(path)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    page = run(AppTest.from_file(str(PAGE), default_timeout=300))
+    [facts] = [note.value for note in page.caption if "million parameters" in note.value]
+    assert facts.startswith("measured · ")
+    assert facts.endswith(" · CIDEr 0.500 · BLEU-4 0.250 · MIT")
+
+
+@pytest.mark.parametrize(("asked", "chosen"), [("second", "second"), ("third", "first")])
+def test_a_link_names_the_captioner(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, chosen: str
+) -> None:
+    build_tiny_captioner(tmp_path, "first")
+    build_tiny_captioner(tmp_path, "second", default=False)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    linked = AppTest.from_file(str(PAGE), default_timeout=300)
+    linked.query_params.update({"model": asked, "beam_size": "2", "view": "Share"})
+    assert run(linked).selectbox(key="model").value == chosen
+    link = dict(parse_qsl(linked.code[-1].value.partition("?")[2]))
+    assert link == {"beam_size": "2", **({"model": "second"} if chosen == "second" else {})}
+
+
+def test_without_weights_there_is_one_sentence(
+    page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    run(page)
+    assert len(page.error) == 1
+    assert not page.header
+
+
+def test_sessions_share_one_captioner_and_no_photo(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from captionbot import Captioner
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a second captioner was loaded")
+
+    monkeypatch.setattr(Captioner, "from_pretrained", never)
+    upload(page, "red.png", picture("red"))
+    other = run(AppTest.from_file(str(PAGE), default_timeout=300))
+    assert urls(other)[0] != urls(page)[0]
+
+
+def test_nothing_is_written_to_disk(page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    real = io.open
+
+    def watched(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        if set(mode) & set("wax+"):
+            opened.append(str(file))
+        return real(file, mode, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", watched)
+    monkeypatch.setattr("io.open", watched)
+    upload(page, "red.png", picture("red"))
+    words(page).set_value(0)
+    run(page)
+    assert opened == []
+
+
+def test_the_nearest_rivals_stand_beside_a_word(page: AppTest) -> None:
+    words(page).set_value(0)
+    [rivals] = [block.proto.body for block in run(page).get("html") if 'role="list"' in block.proto.body]
+    assert rivals.count('role="listitem"') == 5
+    assert f"Rivals of {said(page)[0]}" in rivals
+
+
+def test_words_are_stepped_through(page: AppTest) -> None:
+    last = len(said(page)) - 1
+    for button, expected in (("Right", 0), ("Right", 1), ("Left", 0), ("Left", last), ("Right", 0)):
+        page.button(key=f"step {button}").click()
+        assert words(run(page)).value == expected
+
+
+def test_the_caption_plays(page: AppTest) -> None:
+    page.toggle(key="play").set_value(True)
+    assert urls(run(page))[0].endswith(".gif")
+    assert "Word by word" in alts(page)[0]
+
+
+def test_the_beam_lists_its_sentences_best_first(page: AppTest) -> None:
+    [table] = open_view(page, "Beam").table
+    assert table.value["Sentence"][0] == headline(page)
+    scores = table.value["Score"].astype(float).tolist()
+    assert scores == sorted(scores, reverse=True)
+    assert table.value["Lost because"][0] == "it won"
+    before = len(table.value)
+    page.slider(key="beam_size").set_value(8)
+    assert len(run(page).table[0].value) > before
+
+
+def sides(page: AppTest) -> list[list[str]]:
+    """Words of the two captions side by side, and those that are marked."""
+    shown = [block.value.removeprefix("##### ") for block in page.markdown if block.value.startswith("#####")]
+    return [re.sub(r":violet-background\[\*\*(\w+)\*\*\]", r"*\1", text).lower().split() for text in shown]
+
+
+def test_steering_to_a_rival_keeps_both_versions(page: AppTest) -> None:
+    open_view(page, "Steer")
+    assert sides(page) == []
+    rivals = choice(page, "Instead of")
+    rivals.set_value(0)
+    before, after = sides(run(page))
+    assert [word.strip("*") for word in before] == said(page)
+    assert after[0] == f"*{rivals.options[0].split()[0]}"
+
+
+def test_steering_with_words_of_ones_own(page: AppTest) -> None:
+    open_view(page, "Steer")
+    typed = next(field for field in page.text_input if field.label.startswith("Or type"))
+    typed.input("red ball")
+    assert [word.strip("*") for word in sides(run(page))[1]][:2] == ["red", "ball"]
+    next(field for field in page.text_input if field.label.startswith("Or type")).input("dogg")
+    [warning] = run(page).warning
+    assert "'dog'" in warning.value
+
+
+def test_a_word_can_be_banned_and_a_longer_caption_asked_for(page: AppTest) -> None:
+    open_view(page, "Steer")
+    first = said(page)[0]
+    next(toggle for toggle in page.toggle if toggle.label.startswith("Never say")).set_value(True)
+    choice(page, "Length").set_value("longer")
+    before, after = sides(run(page))
+    assert len(after) > len(before)
+    assert first not in [word.strip("*") for word in after]
+
+
+def test_hiding_a_part_of_the_photo_asks_again(page: AppTest) -> None:
+    open_view(page, "Ask the picture")
+    assert any(note.value == "16% of the photo is hidden." for note in page.caption)
+    first = urls(page)[-1]
+    page.slider(key="across").set_value((0, 100))
+    assert any(note.value == "40% of the photo is hidden." for note in run(page).caption)
+    assert urls(page)[-1] != first
+    assert len(sides(page)) == 2
+    choice(page, "Do what").set_value("Show only it")
+    assert any(note.value == "60% of the photo is hidden." for note in run(page).caption)
+
+
+def test_what_a_word_looked_at_can_be_hidden(page: AppTest) -> None:
+    open_view(page, "Ask the picture")
+    choice(page, "What").set_value("What a word looked at")
+    assert any("places hold half of what" in note.value for note in run(page).caption)
+    assert len(sides(page)) == 2
+
+
+def test_a_verdict_on_the_heatmap(page: AppTest) -> None:
+    open_view(page, "Is it true?")
+    [verdict] = [*page.success, *page.warning]
+    assert "This word" in verdict.value
+    assert "in 19 tries" in verdict.value
+    page.button(key="test all").click()
+    [table] = run(page).dataframe
+    assert list(table.value["Word"]) == said(page)
+    assert not any("by part of speech" in expander.label for expander in page.expander)
+
+
+def test_verdicts_over_many_photos_stand_beside_the_one(
+    page: AppTest, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(weights, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    parts = [{"part": "noun", "words": 8, "true": 2}, {"part": "all", "words": 10, "true": 4}]
+    sha256 = json.loads((tmp_path / "tiny.json").read_text())["sha256"]
+    found = [{"name": "tiny", "sha256": sha256, "photos": 3, "parts": parts}]
+    (tmp_path / "faithfulness.json").write_text(json.dumps(found))
+    [expander] = [e for e in open_view(page, "Is it true?").expander if "part of speech" in e.label]
+    assert expander.label == "Over 3 photos, by part of speech"
+    [table] = expander.dataframe
+    assert list(table.value["Heatmap true"]) == [25, 40]
+    assert table.value["95 % interval"][0] == "7% to 59%"
+
+
+def test_one_captioner_has_nothing_to_be_compared_with(page: AppTest) -> None:
+    [info] = open_view(page, "Compare").info
+    assert "Only one captioner" in info.value
+
+
+def test_two_captioners_side_by_side(page: AppTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_tiny_captioner(tmp_path, "first")
+    build_observant_captioner(tmp_path, "second")
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    open_view(run(page), "Compare")
+    page.button(key="compare").click()
+    shown = [block.value for block in run(page).markdown]
+    assert "**Show, Attend and Tell · first**" in shown
+    assert "**Show, Attend and Tell · second**" in shown
+    assert sum(" s · confidence" in note.value for note in page.caption) == 2
+
+
+def test_a_link_restores_the_settings(page: AppTest) -> None:
+    linked = AppTest.from_file(str(PAGE), default_timeout=300)
+    settings = {"beam_size": "2", "colormap": "Blue to yellow", "view": "Share", "source": "Samples"}
+    linked.query_params.update(settings)
+    run(linked)
+    assert linked.slider(key="beam_size").value == 2
+    assert linked.selectbox(key="colormap").value == "cividis"
+    assert choice(linked, "Photo from").value == "Samples"
+    del settings["view"]  # whoever follows it wants the caption, not the view that made the link
+    assert dict(parse_qsl(linked.code[-1].value.partition("?")[2])) == settings
+
+
+MANY = """
+from captionbot.pages.streamlit import batch
+from captionbot.pages.streamlit.work import Settings
+from captionbot.search.options import SearchOptions
+batch.show(Settings("tiny", SearchOptions(beam_size=2, max_length=6)))
+"""
+
+
+def test_many_photos_keep_their_order_and_bad_ones_are_named(page: AppTest) -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("sub/blue.png", picture("blue"))
+        file.writestr("../up.png", picture("green"))
+    many = AppTest.from_string(MANY, default_timeout=300).run()
+    uploads = [("red.png", picture("red")), ("no.png", b"Dear diary"), ("two.zip", archive.getvalue())]
+    many.file_uploader(key="many").set_value([(name, data, "") for name, data in uploads])
+    run(many)
+    many.button(key="go").click()
+    [table] = run(many).dataframe
+    assert list(table.value["Name"]) == ["red.png", "no.png", "two.zip/sub/blue.png", "two.zip/../up.png"]
+    [warning] = many.warning
+    assert "no.png" in warning.value
+    assert table.value["Photo"].isna().tolist() == [False, True, False, False]
+
+    _, done = many.session_state["done"]
+    found = [result for result, _ in done]
+    with zipfile.ZipFile(io.BytesIO(zip_of_texts(found))) as file:
+        assert file.namelist() == ["red.txt", "two.zip/sub/blue.txt", "two.zip/up.txt"]
+        assert file.read("red.txt").decode().splitlines() == [c.text for c in found[0][1].captions]
+
+
+def test_results_are_those_of_the_cards(page: AppTest) -> None:
+    script = "from captionbot.pages.streamlit import results; results.show()"
+    empty = run(AppTest.from_string(script, default_timeout=300))
+    assert "No captioner" in empty.info[0].value
+
+
+GALLERY = "from captionbot.pages.streamlit import results; results.show()"
+
+
+@pytest.fixture
+def gallery(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Seven photos in a .tar beside their annotations, one of which is missing, captioned by two."""
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
+    said = ["a dog runs", "a dog sits", "two men", "a cat", "a red ball", "snow", "a man in snow"]
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for number in range(6):
+            data = picture("red", (40 + number, 30))
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    shots = [
+        {
+            "photo": f"{number}.png",
+            "references": [f"a person says {number}"],
+            "captions": {
+                "one": {"text": text, "CIDEr": number / 10},
+                "two": {"text": "a dog runs", "CIDEr": 1 - number / 10},
+            },
+        }
+        for number, text in enumerate(said)
+    ]
+    found = {"images": str(tmp_path), "split": "val", "captioners": ["two", "one"], "shots": shots}
+    (tmp_path / "val.json").write_text(json.dumps(found))
+    monkeypatch.setenv("CAPTIONBOT_VAL", str(tmp_path / "val.json"))
+    return tmp_path
+
+
+def test_the_best_worst_and_most_different_captions(gallery: Path) -> None:
+    page = run(AppTest.from_string(GALLERY, default_timeout=300))
+    people = [f"A person says: a person says {number}" for number in range(7)]
+    assert alts(page) == people[:6]  # by the captioner that is best
+    page.selectbox(key="gallery of").set_value("one")
+    assert alts(run(page)) == people[5:0:-1]  # the best one's photo is not there
+    assert any(note.value == "6.png is not among the photos." for note in page.caption)
+    choice(page, "Captions").set_value("Worst")
+    assert alts(run(page)) == people[:6]
+    choice(page, "Captions").set_value("Most different")
+    run(page)
+    sentences = [block.value for block in page.markdown if block.value.startswith("**")]
+    assert sentences[:4] == ["**A dog runs.**", "**Two men.**", "**A dog runs.**", "**Snow.**"]
+    assert "one · CIDEr 0.20" in [note.value for note in page.caption]
+
+
+def test_results_without_or_with_a_broken_gallery(gallery: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (gallery / "val.json").write_text("{}")
+    [warning] = run(AppTest.from_string(GALLERY, default_timeout=300)).warning
+    assert "write it again" in warning.value
+    monkeypatch.delenv("CAPTIONBOT_VAL")
+    page = run(AppTest.from_string(GALLERY, default_timeout=300))
+    assert not page.warning
+    assert any("training.evaluation.gallery" in block.value for block in page.markdown)
+
+
+def own(page: AppTest, name: str, data: bytes) -> AppTest:
+    page.file_uploader(key="own files").upload(name, data)
+    return run(page)
+
+
+def test_a_captioner_of_one_s_own_is_uploaded_and_kept_for_the_visit(page: AppTest, tmp_path: Path) -> None:
+    build_observant_captioner(tmp_path, "mine")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as out:
+        for path in (tmp_path / "mine.json", tmp_path / "mine.safetensors"):
+            out.write(path, path.name)
+    own(page, "mine.zip", archive.getvalue())
+    model = page.selectbox(key="model")
+    assert model.options[-1] == model.value
+    assert re.fullmatch(r"mine \(yours, [0-9a-f]{12}\)", model.value)
+    assert [word.replace("\u2060", "") for word in said(page)] == headline(page).lower().strip(".").split()
+    assert not [warning.value for warning in page.warning]
+
+    model.select("tiny")
+    assert headline(run(page))
+    stranger = run(AppTest.from_file(str(PAGE), default_timeout=300))
+    assert not [name for box in stranger.selectbox for name in box.options if "yours" in str(name)]
+
+
+def test_an_upload_that_is_no_captioner_gets_one_sentence(page: AppTest) -> None:
+    own(page, "mine.json", b"Dear diary")
+    assert "NAME.safetensors" in page.error[0].value
+    assert headline(page)  # the captioner that ships goes on

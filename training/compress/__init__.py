@@ -1,0 +1,1 @@
+"""Trained captioners made small: averaged, rounded, exported."""

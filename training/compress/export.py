@@ -1,0 +1,175 @@
+"""Make a trained run ready to ship: `python -m training.export RUN --name NAME --scores results.json`.
+
+The weights are stored compactly, and the card gets what a reader wants to know: scores with the
+command that gives them again, the data, the stages, and the table of what was tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from captionbot.backends.cpu.int8 import largest_values
+from captionbot.backends.cpu.precision import PRECISIONS
+from captionbot.captioner import Captioner
+from captionbot.cli.commands import Parser, command
+from captionbot.encoders import GridEncoder
+from captionbot.errors import CaptionBotError
+from captionbot.images.load import Preprocessing, squash
+from captionbot.store import card as cards
+from captionbot.store.weights import find_card, weights_folder
+from training.compress.rounding import round_cnn
+from training.data import open_images
+from training.data.files import read_json
+from training.evaluation.evaluate import search_options
+from training.run.captioners import load_to_train
+from training.run.checkpoints import prepare_folder, read_weights, written
+from training.run.config import check_name
+from training.run.features import normalise
+
+PHOTOS = 64  # that the CNN is looked at with
+SCORES = (
+    "split",
+    "images",
+    "beam_size",
+    "Bleu_1",
+    "Bleu_2",
+    "Bleu_3",
+    "Bleu_4",
+    "METEOR",
+    "ROUGE_L",
+    "CIDEr",
+)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    summary, *_ = (__doc__ or "").splitlines()
+    parser = Parser("python -m training.export", description=summary)
+    parser.add_argument("run", help="folder of a run, or the card of a captioner")
+    parser.add_argument("--name", required=True, help="of the captioner that ships")
+    parser.add_argument("--out", type=Path, default=None, help="folder (default: weights/)")
+    parser.add_argument(
+        "--shared",
+        default="",
+        metavar="FILE",
+        help="keep the CNN in this file of the folder, for several captioners; made if it is not there",
+    )
+    parser.add_argument(
+        "--cnn",
+        metavar="RUN",
+        help="captioner whose CNN to put in the place of its own, without scores and word evidence of before",
+    )
+    parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
+    parser.add_argument("--scores", type=Path, help="results.json of training.evaluation.evaluate")
+    parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
+    parser.add_argument(
+        "--search", type=search_options, default={}, help="search options to start with, as JSON"
+    )
+    parser.add_argument("--precision", choices=PRECISIONS, help="to compute in on a CPU, if its scores hold")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        metavar="PATH",
+        help=f"folder or tar of training photos: {PHOTOS} of them choose the CNN's 8-bit weights, "
+        "and show how large its values get, which --precision int8 needs",
+    )
+    parser.add_argument("--mirror", action="store_true", help="average features with the mirrored photo's")
+    parser.add_argument("--description", help="one sentence for the pages")
+    parser.add_argument("--licence", help="of the weights")
+    parser.add_argument("--default", action="store_true", help="the captioner that pages start with")
+    given = parser.parse_args(arguments)
+    path = export(given)
+    print(f"{path} and its weights, {path.with_suffix('.safetensors').stat().st_size / 2**20:.1f} MiB")
+    return 0
+
+
+def export(given: argparse.Namespace) -> Path:
+    check_name(given.name)
+    folder = given.out or weights_folder()
+    prepare_folder(folder, used=True)
+    held = _held(folder, given)
+    results = _scores(given.scores) if given.scores else {}
+    tried = {"tried": read_json(given.tried)} if given.tried else {}
+    card, encoder, decoder = load_to_train(given.run) if given.cnn else cards.load(find_card(given.run))
+    Captioner(card, encoder, decoder, torch.device("cpu")).options(**given.search)  # refuses bad ones
+    if given.cnn:
+        other, donor, _ = cards.load(find_card(given.cnn))
+        try:
+            _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
+            card = dataclasses.replace(card, largest=other.largest)
+        except RuntimeError:
+            raise CaptionBotError(
+                f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
+                f"{card.encoder}; give a captioner with the same architecture and layer."
+            ) from None
+    photos = list(_photos(card, given.photos)) if given.photos else []
+    training = card.training | tried | ({"cnn": given.cnn} if given.cnn else {})
+    card = dataclasses.replace(
+        card,
+        name=given.name,
+        default=given.default,
+        description=given.description or card.description,
+        licence=given.licence or card.licence,
+        scores={key: results[key] for key in SCORES if key in results} or card.scores,
+        training=training,
+        search=card.search | given.search,
+        precision=given.precision or card.precision,
+        encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
+        largest=_largest(_cnn(encoder, card), photos) if photos else card.largest,
+    )
+    if card.precision == "int8" and not card.largest:
+        raise CaptionBotError("--precision int8 needs to know how large values get; give --photos too.")
+    if photos and not held:
+        round_cnn(_cnn(encoder, card), photos, given.storage)
+    with written("The captioner", folder, "run the command again"):
+        if given.shared and not held:
+            cards.save_part(folder / given.shared, encoder, given.storage)
+        return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
+
+
+def _held(folder: Path, given: argparse.Namespace) -> bool:
+    """Whether the shared file is there already; CaptionBotError where it is none, or cannot become one."""
+    if not given.shared:
+        return False
+    path = folder / given.shared
+    if path.parent != folder or path.suffix != ".safetensors" or path.stem == given.name:
+        raise CaptionBotError(
+            f"--shared is {given.shared}; give the name of a .safetensors file in {folder}, another than "
+            f"{given.name}.safetensors."
+        )
+    return path.exists() and bool(read_weights(path))
+
+
+def _scores(path: Path) -> dict[str, Any]:
+    results = read_json(path)
+    if not isinstance(results, dict) or not results.keys() & set(SCORES):
+        raise CaptionBotError(f"{path} has no scores; give the results.json of training.evaluation.evaluate.")
+    return results
+
+
+def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:
+    """The CNN of a captioner's grid."""
+    for module in encoder.modules():
+        if isinstance(module, GridEncoder):
+            return module.cnn
+    raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --photos are for.")
+
+
+def _largest(cnn: fx.GraphModule, photos: Sequence[Tensor]) -> dict[str, float]:
+    """What the CNN's layers give at most of some photos, three digits each."""
+    return {name: float(f"{value:.3g}") for name, value in largest_values(cnn, photos).items()}
+
+
+def _photos(card: cards.Card, path: Path) -> Iterator[Tensor]:
+    """(1, 3, H, W) pixel values of the first photos of a folder or tar."""
+    store, preprocessing = open_images(path), Preprocessing.from_json(card.preprocessing)
+    for name in store.names()[:PHOTOS]:
+        photo = squash(store.load(name), preprocessing)
+        yield normalise(photo[None], preprocessing, torch.device("cpu"))

@@ -1,0 +1,1 @@
+"""A small detector, from the agreement of teachers."""

@@ -1,0 +1,160 @@
+"""Score a captioner, or captions from anywhere, against what people wrote.
+
+    python -m training.evaluate --model NAME|DIR --images DIR|TAR --annotations FILE --out results.json
+    python -m training.evaluate --predictions FILE --annotations FILE --out results.json
+
+Beside results.json it leaves predictions.json, the captions in COCO's results format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from captionbot.captioner import Captioner
+from captionbot.cli.commands import Parser, command
+from captionbot.errors import CaptionBotError
+from captionbot.search.options import SearchOptions
+from captionbot.text.tokenizer import tokenize
+from training.data import Example, ImageStore, open_images
+from training.data.formats import FORMATS
+from training.evaluation.predictions import captions_of, load_split, read_predictions, write_predictions
+from training.metrics import Measured, measure
+from training.metrics.prose import describe, faults
+from training.metrics.significance import intervals
+from training.run.checkpoints import check_outputs
+from training.run.config import check_least
+
+PREDICTIONS = "predictions.json"
+PER_IMAGE = "per_image.jsonl"
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> int:
+    summary, *_ = (__doc__ or "").splitlines()
+    parser = Parser("python -m training.evaluate", description=summary)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--model", help="captioner by name, folder or card (default: the one that ships)")
+    what.add_argument("--predictions", type=Path, help="file of captions, instead of a captioner")
+    parser.add_argument("--images", type=Path, help="folder or tar of the images")
+    add_annotation_flags(parser)
+    parser.add_argument("--limit", type=int, default=0, help="only the first so many images")
+    parser.add_argument("--beam-size", type=int, default=5)
+    parser.add_argument(
+        "--search",
+        type=search_options,
+        default={},
+        help="other search options as JSON (default: the captioner's own)",
+    )
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--samples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument("--per-image", action="store_true", help="leave per_image.jsonl too")
+    parser.add_argument("--out", type=Path, default=Path("results.json"))
+    given = parser.parse_args(arguments)
+    results = evaluate(given)
+    print(json.dumps(results, indent=1))
+    return 0
+
+
+def add_annotation_flags(parser: argparse.ArgumentParser) -> None:
+    """What captions are scored against, and by what: the same for `training.evaluation.compare`."""
+    parser.add_argument("--annotations", type=Path, required=True, help="what people wrote")
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
+    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
+    parser.add_argument("--subset", action="store_true", help="only the images that have a prediction")
+    parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
+    parser.add_argument("--no-spice", action="store_true", help="leave out SPICE, which needs Java and more")
+
+
+def search_options(text: str) -> dict[str, Any]:
+    """The value of a flag `--search`."""
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a JSON object; give search options such as '{{\"max_length\": 12}}'."
+        )
+    return options
+
+
+def evaluate(given: argparse.Namespace) -> dict[str, Any]:
+    """Caption (or read captions), score, and write all files."""
+    check_least(given, {"limit": 0, "batch_size": 1, "samples": 1, "seed": 0})
+    predictions, rows = given.out.parent / PREDICTIONS, given.out.parent / PER_IMAGE
+    outputs = [given.out, predictions, *[rows] * given.per_image]
+    check_outputs(outputs, [given.predictions, given.annotations])
+    examples, training = load_split(given.annotations, given.format, given.split)
+    examples = examples[: given.limit or None]
+    results: dict[str, Any]
+    if given.predictions:
+        captions = captions_of(examples, read_predictions(given.predictions), given.subset)
+        results = {"model": str(given.predictions), "split": given.split, "images": len(captions)}
+    else:
+        if not given.images:
+            raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
+        captioner = Captioner.from_pretrained(given.model, given.device)
+        options = captioner.options(**{"beam_size": given.beam_size} | given.search)
+        started = time.perf_counter()
+        captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
+        seconds = time.perf_counter() - started
+        results = {
+            "model": captioner.name,
+            "split": given.split,
+            "images": len(captions),
+            "beam_size": options.beam_size,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(len(captions) / seconds, 2),
+        }
+    references = {example.name: example.captions for example in examples}
+    measured = measure(captions, references, meteor=not given.no_meteor, spice=not given.no_spice)
+    known = [tokenize(caption) for example in training for caption in example.captions] or None
+    results |= measured.corpus() | {
+        "left_out": measured.left_out,
+        "bootstrap": {"samples": given.samples, "seed": given.seed},
+        "intervals": intervals(measured.tallies, given.samples, given.seed),
+        "captions": describe(measured.captions, known),
+        "people": describe([humans[0] for humans in measured.references], known),
+    }
+    write_predictions(predictions, examples, captions)
+    results["predictions_sha256"] = hashlib.sha256(predictions.read_bytes()).hexdigest()
+    given.out.write_text(json.dumps(results, indent=1) + "\n")
+    if given.per_image:
+        lines = (json.dumps(row, ensure_ascii=False) for row in per_image(measured, captions))
+        rows.write_text("\n".join(lines) + "\n", encoding="utf-8", errors="backslashreplace")
+    return results
+
+
+def per_image(measured: Measured, captions: dict[str, str]) -> Iterable[dict[str, Any]]:
+    """A row an image: its caption, every score of this caption alone, and what is suspicious in it."""
+    each = measured.each()
+    for i, image in enumerate(measured.images):
+        scores = {name: float(values[i]) for name, values in each.items()}
+        yield {"image": image, "caption": captions[image], **scores, "faults": faults(measured.captions[i])}
+
+
+def caption_all(
+    captioner: Captioner,
+    store: ImageStore,
+    examples: Iterable[Example],
+    options: SearchOptions,
+    batch_size: int,
+) -> dict[str, str]:
+    """The best caption of every example by name; the images are decoded from the store batch by batch."""
+    captions: dict[str, str] = {}
+    names = iter(tqdm([example.name for example in examples], desc="captions", unit="image"))
+    while batch := list(islice(names, batch_size)):
+        found = captioner.caption([store.load(name) for name in batch], options)
+        captions |= {name: f.captions[0].text for name, f in zip(batch, found, strict=True)}
+    return captions

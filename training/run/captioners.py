@@ -1,0 +1,183 @@
+"""The captioner that a run trains: that of an earlier run, or a new one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from torch import nn
+
+from captionbot.decoders import DECODERS, Decoder, build_decoder
+from captionbot.encoders import ENCODERS, build_encoder, features_on_meta
+from captionbot.errors import CaptionBotError
+from captionbot.fields import as_type
+from captionbot.images.load import Preprocessing
+from captionbot.store import card as cards
+from captionbot.store.card import Card
+from captionbot.store.weights import find_card
+from captionbot.text.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
+from training.run.checkpoints import read_weights
+from training.run.config import INHERITED, TrainingConfig
+
+
+class Model(nn.Module):
+    """What is trained: one module, so that one average and one checkpoint hold it all."""
+
+    def __init__(self, encoder: nn.Module, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+
+    def train(self, mode: bool = True) -> Model:
+        """Batch norms stay as they are: small batches would spoil their statistics."""
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+
+def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
+    """The card of `init` and its captioner, or a new captioner whose words are those of the captions."""
+    if config.init:
+        return _from_card(config, captions)
+    if config.vocabulary == "words":
+        vocabulary = Vocabulary.build(captions, config.min_count, config.max_size or None)
+    else:
+        vocabulary = SubwordVocabulary.load(config.vocabulary, config.tokenizer)
+    if len(vocabulary) == len(SPECIAL_TOKENS):
+        raise CaptionBotError(
+            f"The training captions say no word {config.min_count} times; give more captions, or a lower "
+            "--min-count."
+        )
+    encoder_config = _checked("encoder", ENCODERS, config.encoder, config.encoder_config)
+    decoder_config = _checked("decoder", DECODERS, config.decoder, config.decoder_config)
+    preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
+    encoder = _new_encoder(dataclasses.replace(config, encoder_config=encoder_config))
+    channels = features_on_meta(encoder, preprocessing.size).values.shape[-1]
+    sizes = {**decoder_config, "vocabulary_size": len(vocabulary), "feature_size": channels}
+    card = Card(
+        name=config.name,
+        family=config.family,
+        encoder={"kind": config.encoder, **encoder_config},
+        decoder={"kind": config.decoder, **sizes},
+        preprocessing=dataclasses.asdict(preprocessing),
+        vocabulary=vocabulary.spec,
+    )
+    return card, Model(encoder, build_decoder(config.decoder, sizes))
+
+
+def described(card: Card, config: TrainingConfig, data: str, best: Mapping[str, float]) -> Card:
+    """The card with a run's own stage of training behind those before it.
+
+    data: what was learnt from, in words. best: scores on val.
+    """
+    stage = {**dataclasses.asdict(config), "best": best}
+    for name in INHERITED if config.init else ():
+        del stage[name]
+    return dataclasses.replace(
+        card,
+        name=config.name,
+        training={"data": data, "seed": config.seed, "stages": [*card.training.get("stages", []), stage]},
+        search={"beam_size": 5, "length_penalty": config.length_penalty, "max_length": config.max_words},
+    )
+
+
+def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:
+    """A captioner without what is of its weights as they are: its scores and its word evidence."""
+    card, encoder, decoder = cards.load(find_card(name))
+    decoder.evidence = None
+    return dataclasses.replace(card, evidence={}, scores={}), encoder, decoder
+
+
+def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
+    """The captioner of `init`; what its card says of it as it was is left out."""
+    card, encoder, decoder = load_to_train(config.init)
+    if config.encoder_weights:
+        kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
+        encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
+    if config.encoder_weights or config.train_encoder:
+        card = dataclasses.replace(card, largest={})  # of another CNN
+    wanted = _checked("decoder", DECODERS, card.decoder["kind"], config.decoder_config)
+    changes = {k: v for k, v in wanted.items() if card.decoder.get(k) != v}
+    if fixed := sorted(k for k in changes if "dropout" not in k):
+        raise CaptionBotError(
+            f"decoder_config changes {fixed[0]} of the captioner {config.init}; with --init only dropout "
+            "can be another."
+        )
+    decoder.config = dataclasses.replace(decoder.config, **changes)
+    card = dataclasses.replace(card, decoder=card.decoder | changes, description="", default=False)
+    if config.extend_vocabulary:
+        card, decoder = _extended(card, decoder, new_words(card, captions, config.min_count))
+    return card, Model(encoder, decoder)
+
+
+def new_words(card: Card, captions: Iterable[list[str]], min_count: int) -> list[str]:
+    """What captions say at least min_count times and a captioner cannot, the most frequent first."""
+    if isinstance(card.vocabulary, dict):  # subwords spell everything
+        return []
+    known = set(card.vocabulary)
+    return [word for word in Vocabulary.build(captions, min_count).tokens if word not in known]
+
+
+def _extended(card: Card, decoder: Decoder, words: list[str]) -> tuple[Card, Decoder]:
+    """The captioner with more words, each of which begins as the unknown word that it was read as so far."""
+    if not words:
+        return card, decoder
+    vocabulary = Vocabulary((*card.vocabulary, *words))
+    sizes = {**card.decoder, "vocabulary_size": len(vocabulary)}
+    larger = build_decoder(sizes["kind"], {k: v for k, v in sizes.items() if k != "kind"})
+    tensors = decoder.state_dict()
+    for name, tensor in larger.state_dict().items():
+        if tensor.shape != (old := tensors[name]).shape:  # one row a word: embedding, output and its bias
+            unknown = old[Vocabulary.unk_id].expand(len(words), *old.shape[1:])
+            tensors[name] = torch.cat([old, unknown])
+    larger.load_state_dict(tensors)
+    return dataclasses.replace(card, decoder=sizes, vocabulary=vocabulary.tokens), larger
+
+
+def _checked(
+    part: str, kinds: Mapping[str, tuple[Any, Any]], kind: str, config: dict[str, Any]
+) -> dict[str, Any]:
+    """The configuration of an encoder or decoder with its fields' types; CaptionBotError for bad values."""
+    if kind not in kinds:
+        raise CaptionBotError(f"'{kind}' is not a kind of {part}; choose one of {', '.join(sorted(kinds))}.")
+    known = get_type_hints(kinds[kind][1])
+    if unknown := sorted(set(map(str, config)) - set(known)):
+        raise CaptionBotError(
+            f"The {part} {kind} has no '{unknown[0]}'; its fields are {', '.join(known)} ({part}_config)."
+        )
+    typed = {name: as_type(name, known[name], value) for name, value in config.items()}
+    for name, value in typed.items():
+        if "dropout" in name and not 0 <= value <= 1:
+            raise CaptionBotError(f"{name} is {value}; give a share from 0 to 1.")
+        counts = value if isinstance(value, tuple) else (value,)
+        if "int" in str(known[name]) and any(count is not None and count < 1 for count in counts):
+            raise CaptionBotError(f"{name} is {value}; give 1 or more.")
+    return typed
+
+
+def _new_encoder(config: TrainingConfig) -> nn.Module:
+    weights = Path(config.encoder_weights)
+    if not config.encoder_weights:
+        return build_encoder(config.encoder, config.encoder_config)
+    if not weights.exists():
+        raise CaptionBotError(
+            f"There are no weights at {weights}; give --encoder-weights FILE, a .safetensors or a .pth as "
+            "`python -m captionbot download inception_v3-imagenet` fetches it, or a run's folder."
+        )
+    if weights.is_file() and not weights.with_suffix(".json").is_file():
+        return build_encoder(config.encoder, config.encoder_config, read_weights(weights))
+    card, trained, _ = cards.load(find_card(weights.with_suffix(".json") if weights.is_file() else weights))
+    encoder = build_encoder(config.encoder, config.encoder_config)
+    try:
+        encoder.load_state_dict(trained.state_dict())
+    except RuntimeError:
+        raise CaptionBotError(
+            f"The encoder of {weights} is {card.encoder}, which does not fit the run's "
+            f"{config.encoder} {config.encoder_config}; give the same --encoder-config."
+        ) from None
+    return encoder

@@ -1,0 +1,92 @@
+"""What a captioner is worth on the val split: scores of its captions, or how well it foresees them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from captionbot.decoders import Decoder
+from captionbot.search.options import SearchOptions
+from captionbot.text.vocabulary import Vocabulary
+from training.metrics import CiderD, bleu
+from training.run.config import TrainingConfig
+from training.run.distributed import World
+from training.run.features import FeatureSource, autocast
+from training.run.losses import teacher_force
+from training.run.splits import Split
+from training.run.stages import search
+
+BATCH = 50
+LOWER_IS_BETTER = ("perplexity",)
+
+Scores = dict[str, float]
+
+
+def is_better(scores: Scores, best: Scores) -> bool:
+    """By the first of the scores, which is the one that a run is chosen by."""
+    name = next(iter(scores))
+    if name not in best:
+        return not math.isnan(scores[name])
+    return scores[name] < best[name] if name in LOWER_IS_BETTER else scores[name] > best[name]
+
+
+class Captions:
+    """CIDEr-D and BLEU-4 of the captions that a beam search finds."""
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        vocabulary: Vocabulary,
+        split: Split,
+        features: FeatureSource,
+        world: World,
+    ) -> None:
+        self.config, self.vocabulary, self.split = config, vocabulary, split
+        self.features, self.world = features, world
+        self.cider = CiderD(split.captions)
+
+    def __call__(self, encoder: nn.Module, decoder: Decoder) -> Scores:
+        config = self.config
+        options = SearchOptions(
+            beam_size=config.beam_size, length_penalty=config.length_penalty, max_length=config.max_words
+        )
+        captions = []
+        mine = self.world.share(np.arange(len(self.split)))
+        for start in range(0, len(mine), BATCH):
+            with torch.inference_mode(), autocast(self.world.device, config.amp):
+                features = self.features(encoder, mine[start : start + BATCH])
+                found = search(decoder, features, self.vocabulary, options)
+            captions += [self.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
+        captions = self.world.gather(captions)
+        references = self.split.captions
+        scores = {"CIDEr": float(np.mean(self.cider(captions)))}
+        if config.limit:  # how many of the training captions it says word for word
+            exact = [c == r[0] for c, r in zip(captions, references, strict=True)]
+            return scores | {"exact": float(np.mean(exact))}
+        return scores | {"Bleu_4": float(bleu(captions, references)[3])}
+
+
+class Perplexity:
+    """How many words a decoder wavers between at each word that people wrote: e to the mean surprise."""
+
+    def __init__(
+        self, config: TrainingConfig, token_ids: Tensor, features: FeatureSource, world: World
+    ) -> None:
+        self.config, self.token_ids, self.features, self.world = config, token_ids, features, world
+
+    def __call__(self, encoder: nn.Module, decoder: Decoder) -> Scores:
+        surprise = words = 0.0
+        mine = self.world.share(np.arange(len(self.token_ids)))
+        for start in range(0, len(mine), BATCH):
+            images = mine[start : start + BATCH]
+            with torch.inference_mode(), autocast(self.world.device, self.config.amp):
+                token_ids = self.token_ids[images].to(self.world.device)
+                forced = teacher_force(decoder, self.features(encoder, images), token_ids)
+            surprise += F.cross_entropy(forced.logits, forced.targets, reduction="sum").item()
+            words += len(forced.targets)
+        surprise, words = self.world.sum([surprise, words])
+        return {"perplexity": math.exp(min(surprise / words, 700.0))}
