@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.pages import photo
 from benchmarks.timing import Clock, Row, one_thread, seconds
 from captionbot import Captioner, load_image
-from captionbot.draw.render import word_overlay
+from captionbot.draw.overlays import word_overlay
 from captionbot.images.load import to_pixel_values
 from captionbot.types import Size
 

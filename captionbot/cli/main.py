@@ -418,7 +418,7 @@ def _explain(args: argparse.Namespace) -> int:
     draw = _FIGURES.get(args.out.suffix.lower())
     if draw is None:
         raise CaptionBotError(f"--out is {args.out}; give a file name that ends in {', '.join(_FIGURES)}.")
-    from captionbot.explain.maps import word_maps
+    from captionbot.explain.attribution import word_maps
     from captionbot.images.load import load_image
 
     _check_spares(args.out, [args.image])
@@ -436,13 +436,15 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _sheet(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
-    from captionbot.draw.render import contact_sheet, png
+    from captionbot.draw.files import png
+    from captionbot.draw.sheets import contact_sheet
 
     return png(contact_sheet(image, caption))
 
 
 def _animation(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
-    from captionbot.draw.render import animation, gif
+    from captionbot.draw.files import gif
+    from captionbot.draw.sheets import animation
 
     return gif(animation(image, caption))
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape, quoteattr
 
-from captionbot.draw.render import percent
 from captionbot.search.beam import Node, tree
+from captionbot.text.display import percent
 from captionbot.types import Fate, Search
 
 _ROW, _GUTTER, _PAD, _TOP = 27, 24, 9, 22  # pixels: height of a row, between columns, in a node, above all

@@ -12,8 +12,9 @@ from string import Template
 
 from PIL import Image
 
-from captionbot.draw import render
-from captionbot.draw.render import LOOK, Look, percent, sentence
+from captionbot.draw.files import data_url
+from captionbot.draw.overlays import LOOK, Look, fit, word_overlay
+from captionbot.text.display import percent, sentence
 from captionbot.types import Caption, Captioned, Word
 
 _PAGE = Template("""<!doctype html>
@@ -90,13 +91,13 @@ def html(
     tree: of `beam_tree.draw`.
     """
     caption = captioned.captions[rank]
-    photo = render.fit(image, 640)
+    photo = fit(image, 640)
     title = sentence(caption.text)
     heading = "<h2>What the beam search weighed</h2>"
     return _PAGE.substitute(
         title=escape(f"{title} – {name}"),
         alt=escape(title),
-        photo=render.data_url(photo),
+        photo=data_url(photo),
         note=escape(f"{name} · {model} · confidence {percent(caption.confidence)}"),
         words="".join(_button(photo, caption, t, look) for t in range(len(caption.words))),
         rivals="".join(map(_rivals, rivals[: len(caption.words)])),
@@ -111,7 +112,7 @@ def _button(photo: Image.Image, caption: Caption, t: int, look: Look) -> str:
     data = {
         "alt": f"{sentence(caption.text)} Brighter: where the model looked for “{word.text}”.",
         "said": f"“{word.text}” had a probability of {percent(probability)} here.",
-        "map": render.data_url(render.word_overlay(photo, caption, t, look)),
+        "map": data_url(word_overlay(photo, caption, t, look)),
     }
     attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
     shade = f"--sure:{100 * probability**0.5:.0f}%"

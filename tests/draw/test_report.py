@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from test_render import caption_of
+from test_drawings import caption_of
 
 from captionbot.draw import report
 from captionbot.types import Captioned, Search, Word

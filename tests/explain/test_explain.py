@@ -16,16 +16,14 @@ from captionbot import Captioner
 from captionbot.decoders import Decoder, State
 from captionbot.encoders import GridEncoder, grid_boxes
 from captionbot.errors import CaptionBotError
-from captionbot.explain.maps import (
-    LABELS,
+from captionbot.explain.attention_maps import attention_map
+from captionbot.explain.attribution import LABELS, log_probs_of, word_maps
+from captionbot.explain.faithfulness import (
     Faithfulness,
     Share,
-    attention_map,
     by_part_of_speech,
     faithfulness,
-    log_probs_of,
     random_maps,
-    word_maps,
 )
 from captionbot.images.load import to_pixel_values
 from captionbot.store.card import Card

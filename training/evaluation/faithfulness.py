@@ -4,8 +4,8 @@
     python -m training.faithfulness --images DIR|TAR --captioner NAME --out weights/faithfulness.json
     python -m training.faithfulness --images DIR|TAR --by-chance
 
-Every word of each photo's best caption goes through `captionbot.explain.maps.faithfulness`. The last form
-puts random patches in the place of the heatmaps: the test should then believe about 1 word in 20.
+Every word of each photo's best caption goes through `captionbot.explain.faithfulness.faithfulness`. The last
+form puts random patches in the place of the heatmaps: the test should then believe about 1 word in 20.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
-from captionbot.explain.maps import Faithfulness, Share, by_part_of_speech, faithfulness, random_maps
+from captionbot.explain.faithfulness import Faithfulness, Share, by_part_of_speech, faithfulness, random_maps
 from training.data import ImageStore, open_images
 from training.data.files import read_json
 from training.run.checkpoints import check_outputs

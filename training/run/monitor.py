@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from captionbot.captioner import Captioner
-from captionbot.draw.render import contact_sheet
+from captionbot.draw.sheets import contact_sheet
 from training.run.distributed import World
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from captionbot import Captioner
 from captionbot.cli.commands import Parser, command
-from captionbot.draw.render import sentence
+from captionbot.text.display import sentence
 from training.data.formats import load_dataset
 from training.run import train
 from training.run.config import TrainingConfig, load_config

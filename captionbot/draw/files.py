@@ -1,0 +1,45 @@
+"""Drawings as the bytes of files."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+if TYPE_CHECKING:  # matplotlib takes half a second to import
+    from matplotlib.figure import Figure
+
+
+def png(picture: Figure | Image.Image) -> bytes:
+    """The bytes of a PNG file."""
+    buffer = io.BytesIO()
+    if isinstance(picture, Image.Image):
+        picture.save(buffer, "PNG")
+    else:
+        picture.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def data_url(image: Image.Image) -> str:
+    """The image as a JPEG inside an address, for pages that ask no server for it."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _with_palette(frame: Image.Image) -> Image.Image:
+    """A frame of 256 colours of its own, dithered. Pillow's own choice of them takes far longer."""
+    return frame.quantize(palette=frame.quantize(256, Image.Quantize.FASTOCTREE))
+
+
+def gif(frames: list[Image.Image], seconds: float = 0.7) -> bytes:
+    """The bytes of an endless GIF that shows each frame so long, and the last one three times as long."""
+    buffer = io.BytesIO()
+    milliseconds = [round(seconds * 1000)] * (len(frames) - 1) + [round(seconds * 3000)]
+    first, *others = map(_with_palette, frames)
+    first.save(
+        buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, optimize=False
+    )
+    return buffer.getvalue()

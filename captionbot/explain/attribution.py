@@ -1,0 +1,203 @@
+"""What each word of a caption rests on, place by place: attention, occlusion or gradient.
+
+Occlusion: Zeiler and Fergus, arXiv 1311.2901, section 4.2. Gradients: Grad-CAM, arXiv 1610.02391,
+equations 1 and 2. Both ask for the log-probability of the caption's own words, each read after the true
+words before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from captionbot.errors import CaptionBotError
+from captionbot.images.load import boxes_to_image, to_pixel_values
+from captionbot.types import Caption, Features
+
+if TYPE_CHECKING:  # torch takes a second to import
+    from PIL import Image
+    from torch import Tensor
+
+    from captionbot.captioner import Captioner
+
+METHODS = ("auto", "attention", "occlusion", "gradient")
+FILLINGS = ("mean", "blur")
+LABELS = {
+    "attention": "where the model looked for the word",
+    "occlusion": "how much less likely the word is where this place is hidden",
+    "gradient": "how much the word's log-probability hangs on this place, by its gradient",
+}
+CELLS = (8, 8)  # rows and columns that a photo without places of its own is hidden in
+
+_BATCH = 32  # changed photos at once
+
+
+@dataclass(frozen=True)
+class WordMaps:
+    """What each word of a caption rests on, place by place.
+
+    method: attention, occlusion or gradient; label: what its numbers are, for a person.
+    maps: (T, P). Attention sums to 1; occlusion is in nats of log-probability that are lost, and below 0
+        where hiding the place helps the word; gradients have no unit, and are 0 or more.
+    boxes: (P, 4) xyxy in pixels of the image; grid: (rows, columns) where they form one.
+    """
+
+    method: str
+    label: str
+    maps: np.ndarray
+    boxes: np.ndarray
+    grid: tuple[int, int] | None
+
+    def on(self, caption: Caption) -> Caption:
+        """The caption with these maps in the place of its attention, so that every drawing shows them."""
+        return replace(caption, alphas=np.maximum(self.maps, 0), boxes=self.boxes, grid=self.grid)
+
+
+def word_maps(
+    captioner: Captioner, image: Image.Image, caption: Caption, method: str = "auto", filling: str = "mean"
+) -> WordMaps:
+    """What every word of a caption of the image rests on.
+
+    method: "attention", "occlusion", "gradient", or "auto": attention where the decoder attends to
+        several places, else occlusion.
+    filling: what hides a place, the photo's "mean" colour or a strong "blur".
+    Raises CaptionBotError for another method or filling, and for attention where there is none.
+    """
+    if method not in METHODS:
+        raise CaptionBotError(f"'{method}' explains no words; choose one of {', '.join(METHODS)}.")
+    attends = captioner.decoder.attends and len(caption.boxes) > 1
+    if method == "auto":
+        method = "attention" if attends else "occlusion"
+    if method == "attention":
+        if not attends:
+            raise CaptionBotError(
+                f"{captioner.name} looks at the photo as a whole; ask for occlusion or gradient instead."
+            )
+        maps, boxes, grid = caption.alphas, caption.boxes, caption.grid
+    else:
+        pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
+        ask = _occlusion if method == "occlusion" else _gradient
+        maps, boxes, grid = ask(captioner, pixels, caption, filled_pixels(pixels, filling))
+    return WordMaps(method, LABELS[method], maps, boxes, grid)
+
+
+def log_probs_of(captioner: Captioner, features: Features, token_ids: Sequence[int] | Tensor) -> Tensor:
+    """(B, T) natural log-probabilities of a caption's words, each read after the true words before it.
+
+    token_ids: (T,) of one caption that is read over all B images, or (B, T). Without the start.
+    """
+    import torch
+
+    ids = torch.as_tensor(token_ids, device=features.values.device).expand(len(features), -1)
+    return all_log_probs(captioner, features, ids).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+
+
+def all_log_probs(captioner: Captioner, features: Features, token_ids: Tensor) -> Tensor:
+    """(B, T, V) natural log-probabilities of every word in the place of each of (B, T) ids, read after the
+    true words before it."""
+    import torch
+
+    start = token_ids.new_full((len(token_ids), 1), captioner.vocabulary.bos_id)
+    decoder = captioner.decoder
+    with captioner.autocast():
+        outputs, _, _ = decoder.advance_all(torch.cat([start, token_ids[:, :-1]], 1), decoder.start(features))
+        return decoder.logits(outputs).float().log_softmax(-1)
+
+
+def filled_pixels(pixels: Tensor, filling: str) -> Tensor:
+    """(1, 3, H, W), what is seen in the place of hidden pixels: the mean colour, or hardly more than it."""
+    from torch.nn import functional as F
+
+    if filling not in FILLINGS:
+        raise CaptionBotError(f"'{filling}' hides nothing; choose one of {', '.join(FILLINGS)}.")
+    if filling == "mean":
+        return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
+    return F.interpolate(F.adaptive_avg_pool2d(pixels, 4), pixels.shape[-2:], mode="bicubic")
+
+
+def log_probs_where_hidden(
+    captioner: Captioner, pixels: Tensor, filling: Tensor, boxes: Tensor, hidden: Tensor, caption: Caption
+) -> np.ndarray:
+    """(N, T) log-probabilities of the words over N copies of one photo.
+
+    boxes: (P, 4) as fractions of the photo; hidden: (N, P) bool, which of them each copy lacks.
+    """
+    import torch
+
+    height, width = pixels.shape[-2:]
+    y, x = ((torch.arange(n, device=pixels.device) + 0.5) / n for n in (height, width))
+    left, top, right, bottom = boxes.to(pixels.device)[..., None].unbind(1)  # (P, 1) each
+    across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)  # (P, W), (P, H)
+    found = []
+    for part in hidden.to(pixels.device).split(_BATCH):
+        covered = torch.einsum("np,ph,pw->nhw", part.float(), down.float(), across.float()) > 0
+        copies = torch.where(covered.unsqueeze(1), filling, pixels)
+        with torch.inference_mode():
+            found.append(log_probs_of(captioner, captioner.encode_pixels(copies), caption.token_ids))
+    return torch.cat(found).cpu().numpy()
+
+
+def _places(caption: Caption) -> tuple[Tensor, tuple[int, int] | None]:
+    """(P, 4) boxes as fractions of the photo that can be hidden: detected regions, else cells; their grid."""
+    import torch
+
+    from captionbot.encoders import grid_boxes
+
+    if caption.grid is None and len(caption.boxes) > 1:
+        return torch.from_numpy(caption.boxes / np.array([*caption.image_size] * 2, np.float32)), None
+    return grid_boxes(*CELLS)[0], CELLS
+
+
+_Maps = tuple[np.ndarray, np.ndarray, tuple[int, int] | None]  # maps, boxes and grid, as in `WordMaps`
+
+
+def _occlusion(captioner: Captioner, pixels: Tensor, caption: Caption, filling: Tensor) -> _Maps:
+    """The nats that every word loses where one place is hidden.
+
+    Of a region as large as the photo they are set to 0, since hiding everything says nothing about where.
+    """
+    import torch
+
+    boxes, grid = _places(caption)
+    hidden = torch.cat([torch.zeros(1, len(boxes), dtype=torch.bool), torch.eye(len(boxes)).bool()])
+    log_probs = log_probs_where_hidden(captioner, pixels, filling, boxes, hidden, caption)
+    whole = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) > 0.95).numpy()
+    maps = np.where(whole, 0, (log_probs[0] - log_probs[1:]).T)
+    return maps, boxes_to_image(boxes.numpy(), caption.image_size), grid
+
+
+def _gradient(captioner: Captioner, pixels: Tensor, caption: Caption, filling: Tensor) -> _Maps:
+    """Grad-CAM on the places of the encoder; of one that has a single place, on the cells of the photo.
+
+    There it is the gradient by the pixels times what hiding would change in them, averaged over a cell:
+    the first order of an occlusion map, without what is below 0.
+    """
+    import torch
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    if len(caption.boxes) > 1:
+        features = captioner.encode_pixels(pixels)
+        # A copy for each word, so that one backward pass gives every word its own gradient.
+        words = len(caption.token_ids)
+        values = features.values.float().repeat(words, 1, 1).requires_grad_()
+        mask = None if features.mask is None else features.mask.repeat(words, 1)
+        copies = Features(values, features.boxes[:1], mask=mask)
+        (gradient,) = torch.autograd.grad(
+            log_probs_of(captioner, copies, caption.token_ids).diagonal().sum(), values
+        )
+        weights = gradient.mean(1, keepdim=True)  # (T, 1, C), equation 1
+        maps = (weights * values.detach()).sum(-1).relu()  # (T, P), equation 2
+        return maps.cpu().numpy(), caption.boxes, caption.grid
+    asked = pixels.clone().requires_grad_()
+    with captioner.autocast():
+        features = captioner.encoder(asked)
+    log_probs = log_probs_of(captioner, features, caption.token_ids)[0]
+    gradient = torch.cat(
+        [torch.autograd.grad(log_prob, asked, retain_graph=True)[0] for log_prob in log_probs]
+    )
+    boxes, _ = _places(caption)
+    maps = adaptive_avg_pool2d((gradient * (pixels - filling)).sum(1), CELLS).flatten(1).relu()
+    return maps.cpu().numpy(), boxes_to_image(boxes.numpy(), caption.image_size), CELLS
