@@ -22,14 +22,16 @@ from captionbot.types import Features
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch has no oneDNN here")
 
-DTYPES = [
-    torch.float32,
-    torch.bfloat16,
+HALVES = [
     pytest.param(
-        torch.float16,
-        marks=pytest.mark.skipif(not arithmetic._knows_float16(), reason="this CPU does not know float16"),
-    ),
+        dtype, marks=pytest.mark.skipif(not arithmetic.knows(dtype), reason=f"this CPU does not know {name}")
+    )
+    for name, dtype in arithmetic.HALVES.items()
 ]
+DTYPES = [torch.float32, *HALVES]
+needs_bfloat16 = pytest.mark.skipif(
+    not arithmetic.knows(torch.bfloat16), reason="this CPU does not know bfloat16"
+)
 ERRORS = {torch.float32: 1e-5, torch.bfloat16: 0.03, torch.float16: 0.004}  # of a CNN's features
 SMALL = {"vocabulary_size": 23, "feature_size": 12}
 OTHERS = [  # beside every kind as it comes
@@ -215,7 +217,7 @@ def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
     assert error < ERRORS[dtype]
 
 
-@pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != torch.float32])
+@pytest.mark.parametrize("dtype", HALVES)
 def test_the_bias_of_a_packed_convolution_is_not_rounded_away(dtype):
     layer = nn.Conv2d(1, 1, 1).requires_grad_(False)
     layer.weight.fill_(1)
@@ -232,9 +234,9 @@ def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
 
 
 def test_precisions(monkeypatch):
-    assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     assert arithmetic.choose("float32").encoder is None
-    monkeypatch.setattr(arithmetic, "_knows_float16", lambda: True)
+    monkeypatch.setattr(arithmetic, "knows", lambda dtype: True)
+    assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     for half in (torch.float16, torch.bfloat16):
         monkeypatch.setattr(arithmetic, "half", lambda half=half: half)
         monkeypatch.setattr(arithmetic, "_gains", lambda half: (2.0, 1.5))
@@ -244,15 +246,16 @@ def test_precisions(monkeypatch):
         for pay in (True, False):
             monkeypatch.setattr(arithmetic, "slices_pay", lambda pay=pay: pay)
             assert arithmetic.choose("auto") == arithmetic.Arithmetic(None, torch.float32 if pay else None)
-    monkeypatch.setattr(arithmetic, "_knows_float16", lambda: False)
+    monkeypatch.setattr(arithmetic, "knows", lambda dtype: False)
     monkeypatch.setattr(arithmetic, "half", lambda: None)
-    for precision in ("float16", "half"):
+    for precision in ("float16", "bfloat16", "half"):
         with pytest.raises(
             CaptionBotError, match=f"multiply in {precision} precision; choose auto or float32"
         ):
             arithmetic.choose(precision)
 
 
+@needs_bfloat16
 def test_who_chooses_the_precision(monkeypatch, tmp_path):
     path = build_tiny_captioner(tmp_path)
     monkeypatch.delenv(arithmetic.VARIABLE, raising=False)
@@ -283,6 +286,7 @@ def test_what_the_cpu_cannot_is_no_matter_to_other_devices(monkeypatch, tmp_path
     assert captioner._encode is captioner.encoder
 
 
+@needs_bfloat16
 def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
     encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
     half = packed_cnn.PackedEncoder(encoder, torch.bfloat16)
@@ -297,6 +301,7 @@ def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
         assert torch.equal(half(pixels).values, expected)
 
 
+@needs_bfloat16
 def test_one_photo_and_many_have_layouts_of_their_own(tmp_path):
     encoder = Captioner.from_pretrained(build_tiny_captioner(tmp_path), "cpu", "float32").encoder
     half, threads = packed_cnn.PackedEncoder(encoder, torch.bfloat16), torch.get_num_threads()
@@ -313,6 +318,7 @@ def test_one_photo_and_many_have_layouts_of_their_own(tmp_path):
     assert sorted(half.packed) == [0, 1, 2]
 
 
+@needs_bfloat16
 def test_captioners_of_all_precisions_caption(tmp_path):
     card = build_tiny_captioner(tmp_path)
     torch.manual_seed(0)

@@ -63,7 +63,7 @@ def choose(precision: str) -> Arithmetic:
         return Arithmetic()
     dtype = HALVES.get(precision, half())
     if precision in HALVES or precision == "half":
-        if dtype is None or (dtype == torch.float16 and not _knows_float16()):
+        if dtype is None or not knows(dtype):
             raise CaptionBotError(
                 f"This CPU does not multiply in {precision} precision; choose auto or float32."
             )
@@ -93,15 +93,17 @@ def half() -> torch.dtype | None:
     float16 before bfloat16: it rounds eight times as finely and is as fast. Its largest number is 65,504,
     which a CNN's features seldom reach; `packed_cnn.PackedEncoder` looks after that.
     """
-    if _knows_float16():
+    if knows(torch.float16):
         return torch.float16
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.12 and later
     return torch.bfloat16 if capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") else None
 
 
-def _knows_float16() -> bool:
+def knows(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies in a half precision on this CPU: bfloat16 needs AVX-512, or more."""
+    asked = {torch.float16: "_is_mkldnn_fp16_supported", torch.bfloat16: "_is_mkldnn_bf16_supported"}[dtype]
     try:
-        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+        return bool(getattr(torch.ops.mkldnn, asked)())
     except (AttributeError, RuntimeError):
         return False
 
