@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+__version__ = "0.2.0"
+
 _old_names.install("captionbot", _old_names.CAPTIONBOT)
 
 __all__ = ["Caption", "CaptionBotError", "Captioned", "Captioner", "SearchOptions", "load_image", "load_url"]

@@ -1,13 +1,19 @@
-"""`python -m captionbot`: see `captionbot.cli.main`."""
+"""The commands `captionbot` and `python -m captionbot`: see `captionbot.cli.main`."""
 
 import os
 import sys
+from typing import NoReturn
 
 from captionbot.cli.commands import INTERRUPTED
 from captionbot.cli.main import main
 
-if __name__ == "__main__":
+
+def run() -> NoReturn:
     code = main()
     if code == INTERRUPTED:
         os._exit(code)  # threads may be at work yet, which torch answers with an abort as Python ends
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -100,6 +101,32 @@ def test_requirements_admit_what_is_installed(requirement):
     assert requirement.specifier.contains(installed.partition("+")[0], prereleases=True)
 
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def extras(*names: str) -> list[Requirement]:
+    """What the extras of an installation need, but for other extras of this package."""
+    listed = [Requirement(line) for name in names for line in PROJECT["optional-dependencies"][name]]
+    return [requirement for requirement in listed if requirement.name != PROJECT["name"]]
+
+
+@pytest.mark.parametrize(
+    ("file", "needed"),
+    [
+        (
+            "requirements.txt",
+            [
+                *map(Requirement, PROJECT["dependencies"]),
+                *extras("streamlit", "gradio", "detect", "transformers"),
+            ],
+        ),
+        ("training/requirements.txt", extras("train")),
+    ],
+)
+def test_requirements_for_hosts_are_those_of_the_package(file, needed):
+    assert sorted(map(str, requirements(file))) == sorted(map(str, needed))
+
+
 @pytest.fixture(scope="module")
 def front_matter() -> dict[str, object]:
     """The block of YAML that makes the repository a Hugging Face Space."""
@@ -117,10 +144,8 @@ def test_the_space_runs_the_gradio_page(front_matter):
 
 
 def test_the_space_s_python_is_one_that_the_project_supports(front_matter):
-    project = (ROOT / "pyproject.toml").read_text()
-    supported = re.search(r'requires-python = "(.+)"', project)
-    assert supported
-    assert SpecifierSet(supported[1]).contains(str(front_matter["python_version"]))
+    supported = SpecifierSet(PROJECT["requires-python"])
+    assert supported.contains(str(front_matter["python_version"]))
 
 
 def test_files_that_the_front_matter_names_exist(front_matter):

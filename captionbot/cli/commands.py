@@ -18,6 +18,11 @@ P = ParamSpec("P")
 INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 
 
+def program() -> str:
+    """How this program was called: by the command that an installation brings, or as a module."""
+    return "captionbot" if Path(sys.argv[0]).stem == "captionbot" else "python -m captionbot"
+
+
 class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 

@@ -32,7 +32,7 @@ from captionbot.bulk.records import (
     write_jsonl,
     written,
 )
-from captionbot.cli.commands import Parser, complain, exit_code, on_one_line, robust
+from captionbot.cli.commands import Parser, complain, exit_code, on_one_line, program, robust
 from captionbot.errors import CaptionBotError
 from captionbot.images.archives import is_archive, is_file
 from captionbot.progress import progress
@@ -83,7 +83,7 @@ def _complain(message: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="python -m captionbot", description="Caption photos, and see why, word by word.")
+    parser = Parser(prog=program(), description="Caption photos, and see why, word by word.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:

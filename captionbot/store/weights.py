@@ -15,11 +15,13 @@ from captionbot.fields import check_fields
 from captionbot.images.archives import is_file, is_folder
 from captionbot.store.downloads import DELAYS, Progress, download_file, recorded_sha256
 
-_SHIPPED = Path(__file__).resolve().parents[2] / "weights"
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "_weights"  # of a wheel, which has the default captioner alone: see hatch_build.py
+_SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "weights"
 
 
 def weights_folder() -> Path:
-    """The folder of the weights that ship; CAPTIONBOT_WEIGHTS names another."""
+    """The folder of the weights that ship, of a checkout or a wheel; CAPTIONBOT_WEIGHTS names another."""
     return Path(os.environ.get("CAPTIONBOT_WEIGHTS") or _SHIPPED)
 
 
@@ -178,12 +180,12 @@ class WeightFile:
 
 
 def weight_files(name: str | None = None) -> list[WeightFile]:
-    """The files of the table, or those of one name; CaptionBotError with the names where it has none."""
+    """The files of the table, or those of one name; CaptionBotError for a name that it does not have."""
     table = _table()
     files = [entry for entry in table if name in (None, entry.name)]
-    if not files:
+    if name is not None and not files:
         names = dict.fromkeys(entry.name for entry in table)
-        raise CaptionBotError(f"Nothing called {name!r} can be downloaded: give one of {_listed(names)}.")
+        raise CaptionBotError(f"Unknown download {name!r}. Available: {', '.join(names) or 'none'}.")
     return files
 
 

@@ -226,10 +226,16 @@ def test_the_published_size_and_hash_are_held_against_the_file(folder: Path, tmp
 
 def test_unknown_downloads_list_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CAPTIONBOT_WEIGHTS", raising=False)
-    with pytest.raises(
-        CaptionBotError, match=r"'gone' can be downloaded: give one of captionbot-v2-flickr30k, "
-    ):
+    with pytest.raises(CaptionBotError, match=r"Unknown download 'gone'\. Available: captionbot-v2"):
         download("gone")
+
+
+def test_without_a_table_nothing_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    assert weight_files() == []
+    with pytest.raises(CaptionBotError, match=r"Unknown download 'gone'\. Available: none"):
+        weight_files("gone")
 
 
 @pytest.mark.parametrize("table", ["[1]", "null", "5", '[{"name": "a"}]', "[" * 99_999, "[SIZE]"])
