@@ -26,7 +26,7 @@ from benchmarks.timing import Row
 from captionbot import CaptionBotError
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS, README = ROOT / "benchmarks" / "results.json", ROOT / "README.md"
+RESULTS, PAGE = ROOT / "benchmarks" / "results.json", ROOT / "docs" / "benchmarks.md"
 START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
 PARTS = ("search", "gpt2", "photo", "folder", "pixels", "start")
 
@@ -39,20 +39,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help="(default: 3, quick 1)")
     parser.add_argument("--quick", action="store_true", help="small sizes: whether it runs, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
-    parser.add_argument("--readme", type=Path, metavar="FILE", help=f"put the table after its {START}")
+    parser.add_argument("--page", type=Path, metavar="FILE", help=f"put the table after its {START}")
     parser.add_argument(
-        "--publish", action="store_true", help="write benchmarks/results.json and the README's table"
+        "--publish", action="store_true", help="write benchmarks/results.json and the table in docs/benchmarks.md"
     )
     args = parser.parse_args(argv)
     if args.publish and (args.quick or len(args.parts) < len(PARTS)):
         parser.error("--publish is of a whole run, without --quick and --parts")
     if args.rounds is not None and args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}; give 1 or more")
-    for file in filter(None, (args.json, args.readme)):
+    for file in filter(None, (args.json, args.page)):
         if not file.absolute().parent.is_dir():
             parser.error(f"there is no folder {file.parent} for {file.name}; make it first")
     into = args.json or (RESULTS if args.publish else None)
-    page = args.readme or (README if args.publish else None)
+    page = args.page or (PAGE if args.publish else None)
     rounds, quick = args.rounds or (1 if args.quick else 3), args.quick
     parts: dict[str, Callable[[], list[Row]]] = {
         "search": partial(caption.measure, rounds, quick),

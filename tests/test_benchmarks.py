@@ -1,4 +1,4 @@
-"""The benchmarks run, and the README's table is what they wrote. How fast anything is, no test says."""
+"""The benchmarks run, and the table of docs/benchmarks.md is what they wrote. How fast anything is, no test says."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import build_tiny_captioner
 
-from benchmarks.__main__ import END, README, RESULTS, START, main, table
+from benchmarks.__main__ import END, PAGE, RESULTS, START, main, table
 from benchmarks.timing import Row, in_turns, times_as_fast
 from captionbot.pages.samples import sample_photos
 
@@ -34,7 +34,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_quick_run_prints_and_writes_one_table(weights, tmp_path, capsys, parts, names):
     page, numbers = tmp_path / "page.md", tmp_path / "numbers.json"
     page.write_text(f"Before.\n{START}\nold\n{END}\nAfter.\n")
-    assert main(["--quick", "--parts", *parts, "--json", str(numbers), "--readme", str(page)]) == 0
+    assert main(["--quick", "--parts", *parts, "--json", str(numbers), "--page", str(page)]) == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in names)
     found = json.loads(numbers.read_text())
@@ -70,8 +70,8 @@ def test_only_a_whole_run_is_published(capsys):
     assert "a whole run" in capsys.readouterr().err
 
 
-def test_the_readme_s_table_is_the_published_one():
-    page = README.read_text(encoding="utf-8")
+def test_the_table_in_the_docs_is_the_published_one():
+    page = PAGE.read_text(encoding="utf-8")
     assert page.count(START) == page.count(END) == 1
     if not RESULTS.is_file():
         pytest.skip("nothing was published yet: python -m benchmarks --publish")
