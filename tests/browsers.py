@@ -1,13 +1,25 @@
-"""A real browser, for the pages' real servers on the weights that ship."""
+"""A real browser, for the pages' real servers on the weights that ship.
+
+A test module that imports this one is skipped, with the reason, where playwright or the photos are missing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+# isort: split
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from benchmarks.servers import CHROMIUM, ROOT
+from captionbot.pages.samples import sample_photos
+
+if not sample_photos():
+    pytest.skip("needs the photos that gradio carries", allow_module_level=True)
 
 ARTEFACTS = ROOT / "artefacts"  # what the pages looked like; git ignores it, Playwright makes it
 ARGUMENTS = [
