@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help app gradio test test-slow lint format clean
+.PHONY: help app gradio test test-slow fuzz lint format clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: $(VENV)/test.stamp  ## all tests but the slow ones
 
 test-slow: $(VENV)/test.stamp  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/test.stamp  ## 20,000 hostile files, in child processes that are watched
+	PYTHONPATH=tests $(BIN)/python -m fuzz --inputs 20000
 
 lint: $(VENV)/test.stamp  ## style, formatting and types
 	$(BIN)/ruff check

@@ -8,18 +8,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
+from captionbot.files import read_json
 from captionbot.text.tokenizer import detokenize, tokenize
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+T = TypeVar("T")
 PAD, BOS, EOS, UNK = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
 SUBWORDS = {"gpt2": "openai-community/gpt2", "bert": "google-bert/bert-base-uncased"}
 """Kinds of subwords, and the tokenizer of the Hugging Face Hub that each one is by default."""
 
+_MOST_SUBWORDS, _LONGEST_SUBWORD = 2**19, 1000  # GPT-2 has 50,257, of at most 128 characters
+_BERT_UNKNOWN = "[UNK]"
+_BERT_FLAGS = ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
 _BERT_GAP = re.compile(r"^##| ([-'/.,:&]) (?=\w)")  # BERT splits words at punctuation: dog ' s, t - shirt
 _UNSPOKEN = re.compile(r"<\|\w+\|>|\[(?:PAD|UNK|CLS|SEP|MASK|unused\d+)\]")
 
@@ -34,9 +39,8 @@ class Vocabulary:
         if not all(isinstance(token, str) for token in self.tokens):
             raise ValueError("a vocabulary is a list of words")
         if self.tokens[:4] != SPECIAL_TOKENS:
-            raise ValueError(
-                f"a vocabulary starts with {' '.join(SPECIAL_TOKENS)}, not {' '.join(self.tokens[:4])}"
-            )
+            begun = shortened(" ".join(self.tokens[:4]))
+            raise ValueError(f"a vocabulary starts with {' '.join(SPECIAL_TOKENS)}, not {begun}")
         if len(set(self.tokens)) != len(self.tokens):
             raise ValueError("a vocabulary names every token once")
 
@@ -91,7 +95,7 @@ class Vocabulary:
         for word in words:
             if word not in self.ids or self.ids[word] < len(SPECIAL_TOKENS):
                 raise CaptionBotError(
-                    f"This captioner does not know the word '{detokenize([word])}'; "
+                    f"This captioner does not know the word '{shortened(detokenize([word]), 50)}'; "
                     f"try {self._near(word)} instead."
                 )
         return self.encode(words)
@@ -104,8 +108,8 @@ class Vocabulary:
         import difflib
 
         words = self.tokens[len(SPECIAL_TOKENS) :]
-        near = difflib.get_close_matches(word, words, n=3, cutoff=0.6) or words[:3]
-        return " or ".join(f"'{detokenize([word])}'" for word in near)
+        near = difflib.get_close_matches(word[:50], words, n=3, cutoff=0.6) or words[:3]
+        return " or ".join(f"'{shortened(detokenize([word]), 50)}'" for word in near)
 
 
 @dataclass(frozen=True)
@@ -133,21 +137,22 @@ class SubwordVocabulary(Vocabulary):
         """
         if kind not in SUBWORDS:
             raise CaptionBotError(
-                f"'{kind}' is no kind of subwords; choose one of {', '.join(SUBWORDS)}, or a list of words."
+                f"'{shortened(kind)}' is no kind of subwords; choose one of {', '.join(SUBWORDS)}, "
+                "or a list of words."
             )
         source = str(source) or SUBWORDS[kind]
         try:
-            tokenizer = _tokenizer(kind, source)
-        except Exception as error:  # the Rust code behind it raises bare Exceptions
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            found = _subwords(kind, source)
+            tokenizer = found.tokenizer(kind)
+            return cls(
+                (*SPECIAL_TOKENS, *sorted(found.ids, key=found.ids.__getitem__)), kind, source, tokenizer
+            )
+        except Exception as error:  # the Hub and the Rust code behind it raise any
+            reason = shortened((str(error) or type(error).__name__).splitlines()[0]).rstrip(".")
             raise CaptionBotError(
-                f"There is no {kind} tokenizer at '{source}' ({reason}); give its tokenizer.json, "
+                f"There is no {kind} tokenizer at '{shortened(source)}' ({reason}); give its tokenizer.json, "
                 "a folder with its files, or a name on the Hugging Face Hub and a network to fetch it."
             ) from None
-        subwords = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
-        if [i for _, i in subwords] != list(range(len(subwords))):
-            raise CaptionBotError(f"The tokenizer at '{source}' leaves out ids; give one without gaps.")
-        return cls((*SPECIAL_TOKENS, *(subword for subword, _ in subwords)), kind, source, tokenizer)
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as one file, which `load` reads."""
@@ -159,7 +164,7 @@ class SubwordVocabulary(Vocabulary):
         return self.pad_id, self.bos_id, self.unk_id, *unspoken
 
     def encode(self, words: Iterable[str]) -> list[int]:
-        first, unknown = len(SPECIAL_TOKENS), self.tokenizer.token_to_id("[UNK]")
+        first, unknown = len(SPECIAL_TOKENS), self.tokenizer.token_to_id(_BERT_UNKNOWN)
         ids = self.tokenizer.encode(detokenize(words), add_special_tokens=False).ids
         return [self.unk_id if i == unknown else i + first for i in ids]
 
@@ -180,8 +185,11 @@ class SubwordVocabulary(Vocabulary):
     def require(self, words: Iterable[str]) -> list[int]:
         words = list(words)
         for word in words:
-            if self.unk_id in self.encode([word]):
-                raise CaptionBotError(f"This captioner cannot spell '{word}'; give another word.")
+            ids = self.encode([word])
+            if self.unk_id in ids or not ids:
+                raise CaptionBotError(
+                    f"This captioner cannot spell '{shortened(word, 50)}'; give another word."
+                )
         return self.encode(words)
 
     def ban(self, words: Iterable[str]) -> list[int]:
@@ -189,10 +197,10 @@ class SubwordVocabulary(Vocabulary):
         for word in words:
             ids = self.require([word])
             if len(ids) > 1:
-                pieces = ", ".join(f"'{piece}'" for piece in self.pieces(ids))
+                pieces = shortened(", ".join(f"'{piece}'" for piece in self.pieces(ids)))
                 raise CaptionBotError(
-                    f"This captioner writes '{word}' in pieces ({pieces}), which other words need too; "
-                    "ban only words that it writes in one piece."
+                    f"This captioner writes '{shortened(word, 50)}' in pieces ({pieces}), which other words "
+                    "need too; ban only words that it writes in one piece."
                 )
             banned += ids
         return banned
@@ -202,27 +210,120 @@ class SubwordVocabulary(Vocabulary):
         return {"kind": self.kind, "source": self.source}
 
 
-def _tokenizer(kind: str, source: str) -> Tokenizer:
-    """The tokenizer of a file, a folder or the Hub, set up to read and write captions."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+@dataclass(frozen=True)
+class _Subwords:
+    """All that is read of a tokenizer's files, which may be a stranger's: the rest is never believed.
 
-    path = Path(source)
-    if path.suffix == ".json" or (path / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(path if path.suffix == ".json" else path / "tokenizer.json"))
-    elif not path.is_dir():
-        tokenizer = Tokenizer.from_pretrained(source)
-    elif kind == "gpt2":
-        tokenizer = Tokenizer(models.BPE.from_file(str(path / "vocab.json"), str(path / "merges.txt")))
-    else:
-        tokenizer = Tokenizer(models.WordPiece.from_file(str(path / "vocab.txt"), unk_token="[UNK]"))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    A `tokenizer.json` can ask its library for lengths, regular expressions and templates that end the whole
+    process, so that none of them gets there: a new tokenizer is made of this.
+
+    ids: of each subword; merges: of byte pairs, in their order; normalizer: flags of BERT's.
+    """
+
+    ids: dict[str, int]
+    merges: list[tuple[str, str]] = field(default_factory=list)
+    normalizer: dict[str, bool | None] | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError where it could not be a tokenizer's."""
+        if len(self.ids) > _MOST_SUBWORDS or len(self.merges) > _MOST_SUBWORDS:
+            raise ValueError(f"it has more than {_MOST_SUBWORDS} subwords")
+        parts = [*self.ids, *(part for pair in self.merges for part in pair)]
+        if not all(isinstance(part, str) and len(part) <= _LONGEST_SUBWORD for part in parts):
+            raise ValueError(f"its subwords must be texts of at most {_LONGEST_SUBWORD} characters")
+        if not all(type(i) is int for i in self.ids.values()):
+            raise ValueError("its ids must be whole numbers")
+        if sorted(self.ids.values()) != list(range(len(self.ids))):
+            raise ValueError("it leaves out ids, or has one twice")
+
+    def tokenizer(self, kind: str) -> Tokenizer:
+        """Set up to read and write captions."""
+        from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+        if kind == "gpt2":  # a caption's first word is the same subword as anywhere else: " a", not "a"
+            tokenizer = Tokenizer(models.BPE(self.ids, self.merges))
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+            tokenizer.decoder = decoders.ByteLevel()
+            return tokenizer
+        if _BERT_UNKNOWN not in self.ids:
+            raise ValueError(f"it has no {_BERT_UNKNOWN}")
+        tokenizer = Tokenizer(models.WordPiece(self.ids, unk_token=_BERT_UNKNOWN))
+        if self.normalizer is not None:
+            tokenizer.normalizer = normalizers.BertNormalizer(**self.normalizer)
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    if kind == "gpt2":  # a caption's first word is the same subword as anywhere else: " a", not "a"
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-        tokenizer.decoder = decoders.ByteLevel()
-    else:
         tokenizer.decoder = decoders.WordPiece(cleanup=False)
-    return tokenizer
+        return tokenizer
+
+
+def _subwords(kind: str, source: str) -> _Subwords:
+    """What a file, a folder or the Hub has; OSError, ValueError or of the Hub's for what is no tokenizer."""
+    path = Path(source)
+    if path.is_dir() and not (path / "tokenizer.json").is_file():
+        return _of_folder(kind, path)
+    if path.is_dir():
+        path = path / "tokenizer.json"
+    elif path.suffix != ".json":
+        from huggingface_hub import hf_hub_download
+
+        path = Path(hf_hub_download(source, "tokenizer.json"))
+    return _of_file(kind, path)
+
+
+def _of_folder(kind: str, folder: Path) -> _Subwords:
+    """vocab.json and merges.txt of GPT-2, or vocab.txt of BERT."""
+    if kind == "bert":
+        lines = _lines(folder / "vocab.txt")
+        return _Subwords({line.rstrip(): i for i, line in enumerate(lines)}, normalizer={"lowercase": True})
+    merges = [line for line in _lines(folder / "merges.txt") if line and not line.startswith("#version")]
+    return _Subwords(_as(dict, read_json(folder / "vocab.json")), [_pair(line) for line in merges])
+
+
+def _of_file(kind: str, path: Path) -> _Subwords:
+    """A `tokenizer.json`."""
+    values = _as(dict, read_json(path))
+    model = _as(dict, values["model"])
+    expected = {"gpt2": "BPE", "bert": "WordPiece"}[kind]
+    if (found := model.get("type", expected)) != expected:
+        raise ValueError(f"its model is {shortened(found, 40)}, where {kind} has {expected}")
+    ids = dict(_as(dict, model["vocab"]))
+    for token in _as(list, values.get("added_tokens") or []):  # most of them stand in the vocabulary too
+        ids.setdefault(_as(str, _as(dict, token)["content"]), token["id"])
+    if kind == "gpt2":
+        return _Subwords(ids, [_pair(merge) for merge in _as(list, model["merges"])])
+    for part in ("normalizer", "pre_tokenizer"):
+        _known(values.get(part), part)
+    normalizer = values.get("normalizer")
+    flags = (
+        None if normalizer is None else {flag: normalizer[flag] for flag in _BERT_FLAGS if flag in normalizer}
+    )
+    if not all(value is None or isinstance(value, bool) for value in (flags or {}).values()):
+        raise ValueError("its normalizer's flags must be true or false")
+    return _Subwords(ids, normalizer=flags)
+
+
+def _known(part: Any, name: str) -> None:
+    """ValueError for a part of BERT's tokenizer that is another than BERT's."""
+    expected = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}[name]
+    if part is not None and (found := _as(dict, part).get("type")) != expected:
+        raise ValueError(f"its {name} is {shortened(found, 40)}, where bert has {expected}")
+
+
+def _pair(merge: Any) -> tuple[str, str]:
+    """A merge, which is written as one text or as two."""
+    first, second = merge.split(" ") if isinstance(merge, str) else _as(list, merge)
+    return _as(str, first), _as(str, second)
+
+
+def _lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").split("\n")  # other ends of lines can be subwords
+    return [line.removesuffix("\r") for line in lines[: None if lines[-1] else -1]]
+
+
+def _as(kind: type[T], value: Any) -> T:
+    """The value itself, ValueError where it is of another kind."""
+    if not isinstance(value, kind):
+        raise ValueError(f"it has {shortened(value, 40)} where a {kind.__name__} belongs")
+    return value
 
 
 def load_vocabulary(spec: Any) -> Vocabulary:

@@ -134,6 +134,63 @@ def test_subwords_that_are_not_there_are_a_sentence(kind, said, tmp_path):
         SubwordVocabulary.load(kind, tmp_path)
 
 
+def tokenizer_json(vocabulary, path, **parts):
+    vocabulary.save(path)
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(values | parts), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"padding": {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": 2**60}},
+        {"truncation": {"max_length": 0, "stride": 2**40, "strategy": "LongestFirst", "direction": "Right"}},
+        {"post_processor": {"type": "BertProcessing", "sep": ["x", 2**40], "cls": ["y", -1]}},
+        {"decoder": {"type": "Strip", "content": "ab", "start": 2**63, "stop": 1}},
+        {"added_tokens": [{"id": 0, "content": "a", "single_word": False, "lstrip": True, "rstrip": True}]},
+    ],
+)
+def test_what_else_a_tokenizer_asks_for_never_reaches_its_library(kind, parts, tmp_path, request):
+    """In the library some of these end the process, which nothing could catch."""
+    vocabulary = request.getfixturevalue(kind)
+    hostile = SubwordVocabulary.load(kind, tokenizer_json(vocabulary, tmp_path / "t.json", **parts))
+    words = ["a", "skateboarder", "doesn't", "run", "in", "the", "dog's", "t-shirt"]
+    assert hostile.tokens == vocabulary.tokens
+    assert hostile.encode(words) == vocabulary.encode(words)
+    assert hostile.text(hostile.encode(words)) == vocabulary.text(vocabulary.encode(words))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (
+            {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}},
+            "BertNormalizer",
+        ),
+        ({"normalizer": {"type": "BertNormalizer", "lowercase": 2**70}}, "true or false"),
+        ({"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "("}}}, "BertPreTokenizer"),
+        ({"model": {"type": "BPE", "vocab": {}, "merges": []}}, "its model is BPE, where bert has WordPiece"),
+        ({"model": {"vocab": {"[UNK]": 2**63}}}, "leaves out ids"),
+        ({"model": {"vocab": {"[UNK]": -1}}}, "leaves out ids"),
+        ({"model": {"vocab": {"[UNK]": 0, "a": 0}}}, "leaves out ids"),
+        ({"model": {"vocab": {"[UNK]": 0.0}}}, "whole numbers"),
+        ({"model": {"vocab": {"[UNK]": 0, "x" * 2000: 1}}}, "at most 1000 characters"),
+        ({"model": {"vocab": {"[UNK]": 0, "\ud800": 1}}}, "no text in UTF-8"),
+        ({"model": {"vocab": {"a": 0}}}, r"has no \[UNK\]"),
+        ({"model": {"vocab": ["a"]}}, "where a dict belongs"),
+        ({"added_tokens": [{"id": 10**9, "content": "x"}]}, "leaves out ids"),
+    ],
+)
+def test_a_tokenizer_that_is_none_is_one_short_sentence(bert, parts, said, tmp_path):
+    path = tokenizer_json(bert, tmp_path / "t.json", **parts)
+    with pytest.raises(CaptionBotError, match=said) as error:
+        SubwordVocabulary.load("bert", path)
+    assert len(str(error.value)) < 600
+    assert len(str(error.value).splitlines()) == 1
+
+
 def test_a_card_without_subwords_is_what_it_was(tmp_path):
     path = build_tiny_captioner(tmp_path)
     assert isinstance(json.loads(path.read_text())["vocabulary"], list)
