@@ -1,11 +1,14 @@
 # `make app` and `make test` are all that a fresh machine with Python 3.11 to 3.13 needs.
 
 PYTHON ?= python3
+# Without a GPU: `make app TORCH_INDEX=ADDRESS` takes PyTorch's CPU build, which needs gigabytes less. ADDRESS is
+# the index that the selector on pytorch.org shows for "CPU"; see docs/deploy.md.
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help app gradio test test-slow fuzz lint format clean
+.PHONY: help app gradio test test-slow fuzz lint format docs clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +39,11 @@ format: $(VENV)/test.stamp  ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/docs.stamp  ## the documentation with the API reference, as pages in site/
+	$(BIN)/mkdocs build --strict
+
 clean:  ## remove the virtual environment and every cache
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/pip:  # the last thing that venv makes, so that half an environment is made anew
@@ -46,9 +52,15 @@ $(BIN)/pip:  # the last thing that venv makes, so that half an environment is ma
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/app.stamp: requirements.txt | $(BIN)/pip
+	$(if $(TORCH_INDEX),PIP_INDEX_URL="$(TORCH_INDEX)" $(BIN)/python -m pip install --disable-pip-version-check \
+		$$(grep -E '^torch(vision)?[<>=]' requirements.txt | tr '\n' ' '))
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
 $(VENV)/test.stamp: tests/requirements.txt training/requirements.txt $(VENV)/app.stamp
 	$(BIN)/python -m pip install --disable-pip-version-check -r tests/requirements.txt
+	touch $@
+
+$(VENV)/docs.stamp: docs/requirements.txt | $(BIN)/pip
+	$(BIN)/python -m pip install --disable-pip-version-check -r docs/requirements.txt
 	touch $@

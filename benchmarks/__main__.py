@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     parser.add_argument("--page", type=Path, metavar="FILE", help=f"put the table after its {START}")
     parser.add_argument(
-        "--publish", action="store_true", help="write benchmarks/results.json and the table in docs/benchmarks.md"
+        "--publish",
+        action="store_true",
+        help="write benchmarks/results.json and the table in docs/benchmarks.md",
     )
     args = parser.parse_args(argv)
     if args.publish and (args.quick or len(args.parts) < len(PARTS)):

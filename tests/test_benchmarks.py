@@ -1,4 +1,4 @@
-"""The benchmarks run, and the table of docs/benchmarks.md is what they wrote. How fast anything is, no test says."""
+"""The benchmarks run, and docs/benchmarks.md has their table. How fast anything is, no test says."""
 
 from __future__ import annotations
 

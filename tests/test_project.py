@@ -15,6 +15,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+import captionbot
+
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 64 * 2**20
 REQUIREMENTS = ("requirements.txt", "training/requirements.txt", "tests/requirements.txt")
@@ -154,8 +156,38 @@ def test_files_that_the_front_matter_names_exist(front_matter):
     assert missing == []
 
 
-@pytest.mark.parametrize("target", ["app", "gradio", "test", "test-slow", "lint", "format", "clean", "help"])
+@pytest.mark.parametrize(
+    "target", ["app", "gradio", "test", "test-slow", "lint", "format", "docs", "clean", "help"]
+)
 def test_make_knows_its_targets(target):
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert f"make {target} " in listed
     subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, check=True)
+
+
+def test_make_app_takes_torch_from_the_index_that_it_is_given():
+    lines = subprocess.run(
+        ["make", "-n", "app", "VENV=nowhere", "TORCH_INDEX=https://example.org/cpu"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    (first, *_) = (line for line in lines if " pip install " in line)
+    assert first.startswith('PIP_INDEX_URL="https://example.org/cpu" ')
+    assert "torch(vision)" in first
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: str(page.relative_to(ROOT / "docs"))
+)
+def test_links_of_the_docs_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_version_is_everywhere_the_same():
+    released = re.search(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert released
+    assert captionbot.__version__ == released[1] == citation["version"]
