@@ -1,14 +1,64 @@
-"""Files that are whole or not there, and JSON that a stranger may have written."""
+"""Files that are whole or not there, and held by one program; JSON that a stranger may have written."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from captionbot.errors import CaptionBotError, shortened
+
 MOST_JSON = 16_000_000  # bytes; as Python's objects they may take fifty times as many
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of network folders, as a rule
+
+
+def utf8(text: str) -> bytes:
+    """The text in UTF-8; halves of characters, as names that are not UTF-8 hold, as JSON's \\udce9."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def hold(descriptor: int, name: Path) -> None:
+    """Keep an open file or folder from other programs that ask so, until it is closed.
+
+    Devices and pipes, which many may write to, are let be, and so is all where a system has no such locks.
+    Raises CaptionBotError where another program holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise CaptionBotError(
+            f"Another run is writing to {shortened(name)}: give another --out, or wait until it has ended."
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+@contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """`hold` of a folder that is there, as long as this lasts."""
+    if os.name == "nt":  # which opens no folder
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        hold(descriptor, folder)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from captionbot.bulk.records import Result, free_name
+from captionbot.bulk.records import Result, as_written, free_name
 from captionbot.errors import CaptionBotError
+from captionbot.files import utf8
 
 if TYPE_CHECKING:  # torch takes a second to import, and `--help` answers before that
     from PIL.Image import Image
@@ -143,5 +144,6 @@ def zip_of_texts(results: Iterable[Result]) -> bytes:
         for name, result in results:
             if not isinstance(result, CaptionBotError):
                 path = PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
-                archive.writestr(free_name(path, taken), "".join(f"{c.text}\n" for c in result.captions))
+                member = as_written(free_name(path, taken))
+                archive.writestr(member, utf8("".join(f"{c.text}\n" for c in result.captions)))
     return buffer.getvalue()

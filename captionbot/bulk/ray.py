@@ -26,7 +26,7 @@ from captionbot.bulk.folder import BATCH, caption_each, load_ahead, try_options
 from captionbot.bulk.records import as_written, records, written
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
-from captionbot.files import aside
+from captionbot.files import aside, held_folder
 from captionbot.images.archives import is_archive, is_folder
 from captionbot.images.load import ImageSource, Preprocessing, find_images
 
@@ -72,43 +72,46 @@ def caption_collection(
     name, wanted = captioner.name, captioner.preprocessing
     del captioner
     shards = _Shards(out, format)
-    done = shards.done(name, resume)
-    archives: list[Item] = []
-    photos: list[Item] = []
-    for item in _items(paths):
-        if is_archive(Path(item[1])):  # what of it is done is seen as it is read
-            archives.append(item)
-        elif not _is_in(item[0], done):
-            photos.append(item)
-    if not archives and not photos:
-        return
-    if model and Path(model).exists():
-        model = str(Path(model).absolute())  # workers have a folder of their own
-    # what the environment says here, since workers have another
-    loading = {
-        "model": model,
-        "precision": os.environ.get(VARIABLE),
-        "compiled": compilation.asked_for(),
-        "options": options,
-    }
-    _connect(ray, address)
-    try:
-        data = _plan(ray, archives, photos, wanted, done, device, batch_size, loading)
+    shards.make()
+    with held_folder(out):
+        done = shards.done(name, resume)
+        archives: list[Item] = []
+        photos: list[Item] = []
+        for item in _items(paths):
+            if is_archive(Path(item[1])):  # what of it is done is seen as it is read
+                archives.append(item)
+            elif not _is_in(item[0], done):
+                photos.append(item)
+        if not archives and not photos:
+            return
+        if model and Path(model).exists():
+            model = str(Path(model).absolute())  # workers have a folder of their own
+        # what the environment says here, since workers have another
+        loading = {
+            "model": model,
+            "precision": os.environ.get(VARIABLE),
+            "compiled": compilation.asked_for(),
+            "options": options,
+        }
+        _connect(ray, address)
         try:
-            for batch in data.iter_batches(batch_size=None):
-                for text in batch["record"]:
-                    record = json.loads(text)
-                    shards.add(record)
-                    yield record
-        except ray.exceptions.RayError as error:
-            why = str(error).strip().splitlines()[-1]
-            raise CaptionBotError(
-                f"Ray gave up ({why}). What was captioned is in {out}: mend that, and go on with --resume."
-            ) from error
+            data = _plan(ray, archives, photos, wanted, done, device, batch_size, loading)
+            try:
+                for batch in data.iter_batches(batch_size=None):
+                    for text in batch["record"]:
+                        record = json.loads(text)
+                        shards.add(record)
+                        yield record
+            except ray.exceptions.RayError as error:
+                why = str(error).strip().splitlines()[-1]
+                raise CaptionBotError(
+                    f"Ray gave up ({why}). What was captioned is in {out}: mend that, and go on with "
+                    "--resume."
+                ) from error
+            finally:
+                shards.close()
         finally:
-            shards.close()
-    finally:
-        ray.shutdown()
+            ray.shutdown()
 
 
 def _ray() -> Any:
@@ -284,12 +287,15 @@ class _Shards:
         self.rows: list[dict[str, Any]] = []
         self.begun = 0.0
 
-    def done(self, model: str, resume: bool) -> np.ndarray:
-        """Keys of the images that are in the folder's shards."""
+    def make(self) -> None:
+        """Make the folder where it is missing."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CaptionBotError(f"{self.folder} cannot be a folder of shards ({error.strerror}).") from None
+
+    def done(self, model: str, resume: bool) -> np.ndarray:
+        """Keys of the images that are in the folder's shards."""
         there = self._there()
         if there and not resume:
             raise CaptionBotError(

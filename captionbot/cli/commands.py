@@ -11,6 +11,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TextIO
 
+from captionbot.backends.user import name_cache_folder
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR
 
@@ -53,6 +54,7 @@ def exit_code(work: Callable[[], int], prefix: str = "") -> int:
     prefix: of that line.
     """
     _prepare_streams()
+    name_cache_folder()
     try:
         return work()
     except CaptionBotError as error:

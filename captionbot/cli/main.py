@@ -34,6 +34,7 @@ from captionbot.bulk.records import (
 )
 from captionbot.cli.commands import Parser, complain, exit_code, on_one_line, program, robust
 from captionbot.errors import CaptionBotError
+from captionbot.files import hold, utf8
 from captionbot.images.archives import is_archive, is_file
 from captionbot.progress import progress
 
@@ -233,22 +234,20 @@ def _caption(args: argparse.Namespace) -> int:
     captioner = _captioner(args)
     if args.out and args.out.is_file() and not args.resume:
         try_options(captioner, _search_options(args))  # before earlier captions are overwritten
-    done, whole = _written(args, captioner.name)
     outcomes: Counter[str] = Counter()
     size = args.batch_size or BATCH[captioner.device.type]
-    images = load_ahead(_left(find_images(args.paths), done.copy()), size, captioner.preprocessing)
-    results = caption_each(captioner, images, size, _search_options(args), workers_for(captioner))
-    results = _counted(results, outcomes)
-    if sys.stderr.isatty() and (args.out or not sys.stdout.isatty()):
-        results = progress(results, count_images(args.paths), done.total())
-    if args.format == "txt-files":
-        _write_files(results, args.paths, args.out or Path("captions"), outcomes)
-    else:
-        with _opened(args.out, whole) as out:
-            if args.format == "csv":
-                write_csv(results, captioner.name, out, csv_columns(args.out) if whole else None)
-            else:
-                _WRITERS[args.format](results, captioner.name, out)
+    with _opened(args, captioner.name) as (out, done, whole):
+        images = load_ahead(_left(find_images(args.paths), done.copy()), size, captioner.preprocessing)
+        results = caption_each(captioner, images, size, _search_options(args), workers_for(captioner))
+        results = _counted(results, outcomes)
+        if sys.stderr.isatty() and (args.out or not sys.stdout.isatty()):
+            results = progress(results, count_images(args.paths), done.total())
+        if args.format == "txt-files":
+            _write_files(results, args.paths, args.out or Path("captions"), outcomes)
+        elif args.format == "csv":
+            write_csv(results, captioner.name, out, csv_columns(args.out) if whole else None)
+        else:
+            _WRITERS[args.format](results, captioner.name, out)
     return 0 if outcomes["captioned"] or (done and not outcomes) else 2
 
 
@@ -309,13 +308,6 @@ def _caption_collection(args: argparse.Namespace) -> int:
             _complain(row["error"])
         outcomes["failed" if "error" in row else "captioned"] += 1
     return 0 if outcomes["captioned"] or (args.resume and not outcomes) else 2
-
-
-def _written(args: argparse.Namespace, model: str) -> tuple[Counter[str], int]:
-    """The images that an earlier run wrote, and the bytes of its whole records."""
-    if not args.resume or not args.out.exists():
-        return Counter(), 0
-    return written(args.out, model, args.format == "csv")
 
 
 def _left(sources: Iterable[ImageSource], done: Counter[str]) -> Iterator[ImageSource]:
@@ -399,16 +391,21 @@ def _below(paths: list[str], name: str) -> PurePosixPath:
 
 
 @contextmanager
-def _opened(path: Path | None, whole: int = 0) -> Iterator[TextIO]:
-    """The file, cut off after its `whole` first bytes, or the screen where there is none."""
-    if path is None:
-        yield sys.stdout
+def _opened(args: argparse.Namespace, model: str) -> Iterator[tuple[TextIO, Counter[str], int]]:
+    """--out, or the screen; the images that an earlier run wrote to it, and the bytes of its whole records.
+
+    What stands behind these is cut off. No other run writes to the file as long as this one does.
+    """
+    if args.out is None or args.format == "txt-files":
+        yield sys.stdout, Counter(), 0
         return
-    if whole:
-        os.truncate(path, whole)
-    with path.open("a" if whole else "w", encoding="utf-8") as file:
+    with args.out.open("a", encoding="utf-8") as file:
+        hold(file.fileno(), args.out)  # before it is read, as another run may be about to end
+        done, whole = written(args.out, model, args.format == "csv") if args.resume else (Counter(), 0)
+        if is_file(args.out):
+            file.truncate(whole)
         robust(file)
-        yield file
+        yield file, done, whole
 
 
 # explain
@@ -450,7 +447,7 @@ def _animation(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes
 
 
 def _json(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
-    return json.dumps(numbers, ensure_ascii=False).encode()
+    return utf8(json.dumps(numbers, ensure_ascii=False))
 
 
 _FIGURES = {".png": _sheet, ".gif": _animation, ".json": _json}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captionbot.backends.user import name_cache_folder
 from captionbot.errors import CaptionBotError
 from captionbot.fields import check_fields
 from captionbot.files import aside
@@ -166,6 +167,7 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     from captionbot.decoders import WordEvidence, build_decoder
     from captionbot.encoders import build_encoder, features_on_meta
 
+    name_cache_folder()
     card = Card.load(path)
     _check(card, path)
     weights = path.with_suffix(".safetensors")

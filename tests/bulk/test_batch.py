@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import weakref
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,11 @@ from PIL import Image
 from tiny import build_tiny_captioner
 
 from captionbot import CaptionBotError, Captioner
-from captionbot.bulk.folder import caption_each, load_ahead
+from captionbot.bulk.folder import caption_each, load_ahead, zip_of_texts
 from captionbot.bulk.records import Result, written
 from captionbot.images.load import ImageSource, Preprocessing, count_images, find_images, squash
 from captionbot.progress import line, progress
+from captionbot.types import Captioned
 
 ROOT = Path(__file__).parents[2]
 WANTED = Preprocessing((64, 64), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -300,3 +302,9 @@ def test_another_file_is_not_gone_on_with(tmp_path, name, data):
     with pytest.raises(CaptionBotError, match="not a file to go on with"):
         written(path, "tiny", as_csv=name.endswith("csv"))
     assert path.read_bytes() == data
+
+
+def test_texts_of_photos_whose_names_are_not_utf8_are_packed():
+    packed = zip_of_texts([(os.fsdecode(b"photos.tar/caf\xe9.jpg"), Captioned((), None))])
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.namelist() == ["photos.tar/caf\\udce9.txt"]

@@ -25,6 +25,7 @@ from tiny import build_tiny_captioner
 from captionbot import Captioner
 from captionbot.cli.main import _below, main
 from captionbot.decoders import WordEvidence
+from captionbot.files import hold
 from captionbot.images import load as images
 from captionbot.search.reranker import ALONE
 from captionbot.store import card as cards
@@ -333,6 +334,23 @@ def test_out_holds_what_the_screen_would_show(run, photos, tmp_path, name):
     assert (tmp_path / name).read_text(encoding="utf-8") == shown
 
 
+@pytest.mark.parametrize("flags", [(), ("--resume",)])
+def test_two_runs_do_not_write_to_one_file(run, photos, tmp_path, flags):
+    out = tmp_path / "captions.jsonl"
+    arguments = ("caption", photos / "blue.png", "--format", "jsonl", "--out", out)
+    assert run(*arguments).code == 0
+    before = out.read_bytes()
+    with out.open("a") as other:
+        hold(other.fileno(), out)
+        assert run(*arguments, *flags) == Run(
+            2,
+            "",
+            f"captionbot: Another run is writing to {out}: give another --out, or wait until it has ended.\n",
+        )
+    assert out.read_bytes() == before
+    assert run(*arguments, *flags).code == 0
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
 def test_captions_are_those_of_the_captioner_whatever_the_batch(run, shared, weights, batch_size):
     paths = sorted((shared / "data" / "photos").glob("*.jpg"))[:5]
@@ -435,6 +453,16 @@ def test_explain_gives_the_numbers(run, photos, tmp_path):
     for word in caption["words"]:
         assert len(word["alphas"]) == len(caption["boxes"]) == 16
         assert sum(word["alphas"]) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_photo_whose_name_is_not_utf8_is_explained(run, photos, tmp_path):
+    photo = photos / os.fsdecode(b"caf\xe9.png")
+    try:
+        shutil.copy(photos / "blue.png", photo)
+    except OSError:
+        pytest.skip("needs a file system that takes any bytes for a name")
+    assert run("explain", photo, "--out", tmp_path / "words.json").code == 0
+    assert json.loads((tmp_path / "words.json").read_bytes())["image"] == str(photo)
 
 
 def test_models_lists_what_ships_and_the_captioners_that_download(run):

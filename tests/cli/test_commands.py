@@ -1,12 +1,18 @@
 """What all command lines share: one line for what went wrong, and the exit code."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tiny import build_tiny_captioner
 
 from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -53,3 +59,26 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["captionbot", *(f"training.{name}" for name in ("data", "train", "evaluate", "compare", "export"))],
+)
+def test_commands_start_where_docstrings_are_stripped(module):
+    command = [sys.executable, "-OO", "-m", module, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_captioner_loads_for_a_user_without_a_name(tmp_path):
+    as_nobody = ["unshare", "-U", "--map-user=12345"]
+    if not shutil.which("unshare") or subprocess.run([*as_nobody, "true"], capture_output=True).returncode:
+        pytest.skip("needs unshare, and the right to make a user namespace")
+    card = build_tiny_captioner(tmp_path)
+    load = f"from captionbot import Captioner; Captioner.from_pretrained({str(card)!r}); import torch._dynamo"
+    unknown = ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME", "TORCHINDUCTOR_CACHE_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in unknown}
+    command = [*as_nobody, sys.executable, "-c", load]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

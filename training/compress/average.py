@@ -34,8 +34,7 @@ from training.run.validation import Captions, Perplexity
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.average", description=summary)
+    parser = Parser("python -m training.average", description="Average captioners' weights.")
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs, or cards")
     parser.add_argument("--out", type=Path, required=True, help="folder of the averaged captioner")
     parser.add_argument("--config", help="that says what to validate on (default: the first run's own)")

@@ -50,8 +50,7 @@ SCORES = (
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.export", description=summary)
+    parser = Parser("python -m training.export", description="Make a trained run ready to ship.")
     parser.add_argument("run", help="folder of a run, or the card of a captioner")
     parser.add_argument("--name", required=True, help="of the captioner that ships")
     parser.add_argument("--out", type=Path, default=None, help="folder (default: weights/)")

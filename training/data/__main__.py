@@ -30,8 +30,7 @@ _BAR = 40  # characters of the longest bar
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.data", description=summary)
+    parser = Parser("python -m training.data", description="Look after data sets.")
     commands = parser.add_subparsers(required=True)
     sub = commands.add_parser("check", help="find what is wrong with a data set")
     sub.add_argument("path", type=Path, help="its folder, or its file of captions")

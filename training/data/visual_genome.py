@@ -128,8 +128,10 @@ def _frame(rows: Iterable[tuple[Any, ...]], columns: Sequence[str], path: Path, 
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.data.visual_genome", description=summary)
+    parser = Parser(
+        "python -m training.data.visual_genome",
+        description="Visual Genome (arXiv 1602.07332) as dataframes, and as boxes for a detector.",
+    )
     parser.add_argument("folder", type=Path, help="with the JSON files of Visual Genome")
     parser.add_argument(
         "--vocabulary", type=Path, required=True, help="folder of objects_vocab.txt, attributes_vocab.txt"

@@ -359,8 +359,7 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.detector", description=summary)
+    parser = Parser("python -m training.detector", description="A small detector from teachers' boxes.")
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("label", help="write the boxes of teacher detectors on photos")
     sub.add_argument("--data", required=True, help="folder with photos and captions, for the splits")

@@ -30,8 +30,10 @@ from training.run.config import check_least
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.compare", description=summary)
+    parser = Parser(
+        "python -m training.compare",
+        description="Is one captioner really better than another, or was it luck? A paired test.",
+    )
     parser.add_argument("first", type=Path, help="captions, or results.json beside its predictions.json")
     parser.add_argument("second", type=Path, help="the same of the other captioner")
     add_annotation_flags(parser)

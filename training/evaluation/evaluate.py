@@ -39,8 +39,10 @@ PER_IMAGE = "per_image.jsonl"
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.evaluate", description=summary)
+    parser = Parser(
+        "python -m training.evaluate",
+        description="Score a captioner, or captions from anywhere, against what people wrote.",
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="captioner by name, folder or card (default: the one that ships)")
     what.add_argument("--predictions", type=Path, help="file of captions, instead of a captioner")

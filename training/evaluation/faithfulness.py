@@ -30,8 +30,10 @@ from training.run.config import check_least
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.faithfulness", description=summary)
+    parser = Parser(
+        "python -m training.faithfulness",
+        description="For which words is the heatmap true? Tested over many photos, by part of speech.",
+    )
     parser.add_argument("--images", type=Path, required=True, help="folder or tar of photos")
     parser.add_argument("--captioner", help="name, folder or card (default: the one that ships)")
     parser.add_argument("--limit", type=int, default=0, help="only the first so many photos")

@@ -29,8 +29,10 @@ from training.run.config import check_least
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.gallery", description=summary)
+    parser = Parser(
+        "python -m training.gallery",
+        description="What captioners say of the photos of a split, and how good each caption is.",
+    )
     add_common_flags(parser, "--annotations")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
     parser.add_argument("--beam-size", type=int, default=5)

@@ -50,8 +50,10 @@ _METRICS = [name for name in SCORES if name not in ("split", "images", "beam_siz
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.leaderboard", description=summary)
+    parser = Parser(
+        "python -m training.leaderboard",
+        description="Every captioner over the photos of a split, in one table: scores, sizes and speed.",
+    )
     add_common_flags(parser, "--data")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
     parser.add_argument("--out", type=Path, help="file (default: leaderboard.json among the weights)")

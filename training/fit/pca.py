@@ -31,9 +31,8 @@ from training.run.splits import photos_of, read_splits
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
     defaults = TrainingConfig()
-    parser = Parser("python -m training.pca", description=summary)
+    parser = Parser("python -m training.pca", description="Fit the PCA of an encoder.")
     parser.add_argument(
         "--encoder",
         required=True,

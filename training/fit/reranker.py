@@ -59,9 +59,8 @@ EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 12, 256, 2e-3, 1e-3
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
     defaults = TrainingConfig()
-    parser = Parser("python -m training.evidence", description=summary)
+    parser = Parser("python -m training.evidence", description="Fit a captioner's word evidence.")
     parser.add_argument("captioner", help="folder of a run, name or card of a captioner")
     parser.add_argument("--out", type=Path, required=True, help="folder of the captioner with word evidence")
     parser.add_argument(

@@ -47,8 +47,7 @@ DECAY = 0.02  # of the squared weights of a tag
 
 @command
 def main(arguments: Sequence[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.tags", description=summary)
+    parser = Parser("python -m training.tags", description="Put tags in front of a GPT-2 captioner.")
     parser.add_argument("--config", required=True, help="name in training/configs, or YAML file")
     parser.add_argument("--out", type=Path, required=True, help="folder for the captioner with tags")
     parser.add_argument("--words", type=int, default=300, help="tags to know (default: %(default)s)")

@@ -39,8 +39,9 @@ MODELS = {
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.overfit", description=summary)
+    parser = Parser(
+        "python -m training.overfit", description="Learn a few captions by heart, and draw how it went."
+    )
     parser.add_argument("--model", choices=MODELS, default="rnn")
     parser.add_argument("--num-samples", type=int, default=300, help="captions to learn, one a photo")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/overfit-MODEL)")

@@ -52,8 +52,7 @@ KEPT = "kept"
 
 @command
 def main(arguments: list[str] | None = None) -> int:
-    summary, *_ = (__doc__ or "").splitlines()
-    parser = Parser("python -m training.train", description=summary)
+    parser = Parser("python -m training.train", description="Train a captioner.")
     parser.add_argument(
         "--config", default="show-attend-tell-flickr8k", help="name in training/configs, or YAML file"
     )

@@ -23,6 +23,7 @@ from captionbot.draw import render, report
 from captionbot.draw.render import fit, percent, plain, sentence, word_overlay
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain.maps import Faithfulness, attention_map
+from captionbot.files import utf8
 from captionbot.pages import lessons as learn
 from captionbot.pages import results
 from captionbot.pages.gradio import work
@@ -251,7 +252,7 @@ def batch_files(found: Sequence[Result], model: str) -> list[str]:
     for ending, write in (("csv", write_csv), ("jsonl", write_jsonl)):
         out = io.StringIO()
         write(found, work.public(model), out)
-        written.append((f"captions.{ending}", out.getvalue().encode()))
+        written.append((f"captions.{ending}", utf8(out.getvalue())))
     return keep([*written, ("captions.zip", zip_of_texts(found))])
 
 
@@ -335,10 +336,10 @@ def share_files(view: View) -> list[str]:
     stem = Path(view.name).stem or "photo"
     return keep(
         [
-            (f"{stem}.html", page.encode()),
+            (f"{stem}.html", utf8(page)),
             (f"{stem}.png", render.png(render.contact_sheet(view.photo, view.looked))),
             (f"{stem}.gif", render.gif(render.animation(view.photo, view.looked))),
-            (f"{stem}.json", json.dumps(with_alphas, ensure_ascii=False).encode()),
+            (f"{stem}.json", utf8(json.dumps(with_alphas, ensure_ascii=False))),
         ]
     )
 
