@@ -360,7 +360,7 @@ def test_the_nearest_rivals_stand_beside_a_word(page: AppTest) -> None:
     words(page).set_value(0)
     [rivals] = [block.proto.body for block in run(page).get("html") if 'role="list"' in block.proto.body]
     assert rivals.count('role="listitem"') == 5
-    assert f"Rivals of {said(page)[0]}" in rivals
+    assert f"Alternatives to {said(page)[0]}" in rivals
 
 
 def test_words_are_stepped_through(page: AppTest) -> None:
@@ -437,13 +437,13 @@ def test_hiding_a_part_of_the_photo_asks_again(page: AppTest) -> None:
 
 def test_what_a_word_looked_at_can_be_hidden(page: AppTest) -> None:
     open_view(page, "Ask the picture")
-    choice(page, "What").set_value("What a word looked at")
+    choice(page, "What").set_value("What a word rests on")
     assert any("places hold half of what" in note.value for note in run(page).caption)
     assert len(sides(page)) == 2
 
 
 def test_a_verdict_on_the_heatmap(page: AppTest) -> None:
-    open_view(page, "Is it true?")
+    open_view(page, "Faithfulness")
     [verdict] = [*page.success, *page.warning]
     assert "This word" in verdict.value
     assert "in 19 tries" in verdict.value
@@ -462,7 +462,7 @@ def test_verdicts_over_many_photos_stand_beside_the_one(
     sha256 = json.loads((tmp_path / "tiny.json").read_text())["sha256"]
     found = [{"name": "tiny", "sha256": sha256, "photos": 3, "parts": parts}]
     (tmp_path / "faithfulness.json").write_text(json.dumps(found))
-    [expander] = [e for e in open_view(page, "Is it true?").expander if "part of speech" in e.label]
+    [expander] = [e for e in open_view(page, "Faithfulness").expander if "part of speech" in e.label]
     assert expander.label == "Over 3 photos, by part of speech"
     [table] = expander.dataframe
     assert list(table.value["Heatmap true"]) == [25, 40]
@@ -500,7 +500,7 @@ def test_a_link_restores_the_settings(page: AppTest) -> None:
 
 MANY = """
 from captionbot.pages.streamlit import batch
-from captionbot.pages.streamlit.work import Settings
+from captionbot.pages.work import Settings
 from captionbot.search.options import SearchOptions
 batch.show(Settings("tiny", SearchOptions(beam_size=2, max_length=6)))
 """
@@ -589,7 +589,7 @@ def test_results_without_or_with_a_broken_gallery(gallery: Path, monkeypatch: py
     monkeypatch.delenv("CAPTIONBOT_VAL")
     page = run(AppTest.from_string(GALLERY, default_timeout=300))
     assert not page.warning
-    assert any("training.evaluation.gallery" in block.value for block in page.markdown)
+    assert any("training.gallery" in block.value for block in page.markdown)
 
 
 def own(page: AppTest, name: str, data: bytes) -> AppTest:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-import numpy as np
 import streamlit as st
 
-from captionbot.draw import render
-from captionbot.draw.render import plain, sentence
+from captionbot.draw.files import data_url
+from captionbot.draw.overlays import fit
 from captionbot.errors import CaptionBotError
-from captionbot.explain import counterfactuals as explore
-from captionbot.pages.streamlit import work
-from captionbot.pages.streamlit.view import View, choose_one_word, side_by_side, within
+from captionbot.pages.presenters import ask as says
+from captionbot.pages.presenters import words
+from captionbot.pages.presenters.seen import Seen
+from captionbot.pages.streamlit.view import choose_one_word, side_by_side, within
 from captionbot.pages.streamlit.view import show as picture
-from captionbot.pages.streamlit.work import Box
+from captionbot.pages.work import Box
+from captionbot.text.display import plain
 
-RECTANGLE, LOOKED = "A rectangle", "What a word looked at"
 DRAG = st.components.v2.component(
     "drag_rectangle",
     html='<div class="frame"><img draggable="false"><div class="box"></div></div>',
@@ -66,34 +64,26 @@ DRAG = st.components.v2.component(
 )
 
 
-def show(view: View) -> None:
+def show(seen: Seen) -> None:
+    ways, modes = [says.RECTANGLE, says.LOOKED], [says.HIDE, says.ONLY]
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        way = st.segmented_control(
-            "What", [RECTANGLE, LOOKED], default=RECTANGLE, required=True, key="ask way"
-        )
-        mode = st.segmented_control(
-            "Do what with it", ["Hide it", "Show only it"], default="Hide it", required=True, key="ask mode"
-        )
-        others = mode == "Show only it"
+        way = st.segmented_control(says.WHAT, ways, default=ways[0], required=True, key="ask way")
+        mode = st.segmented_control(says.DO, modes, default=modes[0], required=True, key="ask mode")
     left, right = st.columns(2, gap="medium")
     with left:
-        boxes = (rectangle(view),) if way == RECTANGLE else word_boxes(view)
-    asked = replace(view.asked, boxes=boxes, others=others)
+        boxes = (rectangle(seen),) if way == says.RECTANGLE else word_boxes(seen)
     try:
-        after = work.caption(asked).captions[0]
+        hidden = says.present(seen, boxes, mode == says.ONLY)
     except CaptionBotError as error:
         st.warning(plain(str(error)))
         return
     with right:
-        mask = work.cover(view.shown.size, boxes, others)
-        hidden = explore.hide(view.shown, mask)
-        picture(hidden, f"What the model was shown: {sentence(after.text)}", within(hidden))
-        st.caption(f"{render.percent(float(np.asarray(mask).mean()) / 255)} of the photo is hidden.")
-    before = work.caption(view.asked).captions[0]
-    side_by_side(before, after, ("The whole photo", "With that hidden" if not others else "Only that"))
+        picture(hidden.picture.image, hidden.picture.text, within(hidden.picture.image))
+        st.caption(hidden.share)
+    side_by_side(hidden.sides)
 
 
-def rectangle(view: View) -> Box:
+def rectangle(seen: Seen) -> Box:
     """Fractions of the photo, dragged or set by two sliders that the keyboard reaches."""
 
     def adopt() -> None:
@@ -101,36 +91,29 @@ def rectangle(view: View) -> Box:
         st.session_state["across"], st.session_state["down"] = (left, right), (top, bottom)
 
     frame = st.container()
-    across = st.slider("From left to right, %", 0, 100, (30, 70), key="across")
-    down = st.slider("From top to bottom, %", 0, 100, (30, 70), key="down")
+    across, down = (
+        st.slider(label, 0, 100, (30, 70), key=key)
+        for label, key in zip(says.SPANS, ("across", "down"), strict=True)
+    )
     box = across[0], down[0], across[1], down[1]
     with frame:
         DRAG(
             key="drag",
             data={
-                "photo": render.data_url(render.fit(view.shown, 720)),
+                "photo": data_url(fit(seen.shown, 720)),
                 "box": box,
-                "width": within(view.shown),
-                "alt": f"{sentence(view.caption.text)} Drag a rectangle over it, or use the sliders below.",
+                "width": within(seen.shown),
+                "alt": says.drag(seen),
             },
             on_box_change=adopt,
         )
     return box[0] / 100, box[1] / 100, box[2] / 100, box[3] / 100
 
 
-def word_boxes(view: View) -> tuple[Box, ...]:
+def word_boxes(seen: Seen) -> tuple[Box, ...]:
     """The places that together hold half of a word's attention."""
-    caption = view.looked
-    t = choose_one_word(view, "Word", "asked word")
-    places = explore.looked_at(caption, t)
-    picture(
-        render.word_overlay(view.shown, caption, t, view.look),
-        view.where(t),
-        within(view.shown),
-    )
-    st.caption(
-        f"{len(places)} of {len(caption.boxes)} places hold half of what “{plain(caption.words[t].text)}” "
-        "rests on, by this heatmap."
-    )
-    scale = np.array([*caption.image_size] * 2)
-    return tuple(tuple(box) for box in (caption.boxes[places] / scale).tolist())
+    t = choose_one_word(seen, says.WORD, "asked word")
+    boxes, note = says.rests_on(seen, t)
+    picture(words.heatmap(seen, t).image, seen.where(t), within(seen.shown))
+    st.caption(plain(note))
+    return boxes

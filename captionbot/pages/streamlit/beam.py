@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from captionbot.draw.render import plain, sentence
-from captionbot.pages.streamlit import learn, work
-from captionbot.pages.streamlit.view import View
+from captionbot.pages.presenters import beam as says
+from captionbot.pages.presenters import learn
+from captionbot.pages.presenters.seen import Seen
+from captionbot.pages.streamlit.view import lesson
+from captionbot.text.display import plain
 
 # A click says in words what a mouse is told by resting: phones have no mouse.
 TREE = st.components.v2.component(
     "beam_tree",
     html='<div class="all"><div class="tree" tabindex="0"></div><p class="note" aria-live="polite"></p>'
-    '<button type="button">Whole screen</button></div>',
+    '<button type="button"></button></div>',
     css="""
     .all { background: var(--st-background-color); color: var(--st-text-color); font-family: var(--st-font); }
     .tree { overflow: auto; padding-bottom: 0.5rem; }
@@ -31,12 +33,13 @@ TREE = st.components.v2.component(
         if (tree.dataset.drawn !== data.svg) {
             tree.innerHTML = data.svg;
             tree.dataset.drawn = data.svg;
-            note.textContent = data.hint;
+            note.textContent = "";
         }
         tree.onclick = (event) => {
             const box = event.target.closest("g");
             if (box) note.textContent = box.querySelector("title").textContent;
         };
+        button.textContent = data.whole;
         button.hidden = !document.fullscreenEnabled;
         button.onclick = () =>
             document.fullscreenElement ? document.exitFullscreen() : all.requestFullscreen();
@@ -45,40 +48,20 @@ TREE = st.components.v2.component(
 )
 
 
-def show(view: View) -> None:
-    if view.asked.settings.options.sample:
-        st.info("Words are being drawn by chance: turn Sampling off to see the beam search.")
+def show(seen: Seen) -> None:
+    if seen.options.sample:
+        st.info(says.SAMPLING)
         return
-    cut = st.toggle(
-        "Also what was cut at once",
-        key="cut",
-        help="Words that never made it into the beam.",
-        bind="query-params",
-    )
-    TREE(
-        key="tree",
-        data={"svg": work.beam_svg(view.asked, cut), "hint": "Click a word to read what became of it."},
-    )
-    hypotheses = view.captioned.search.hypotheses[0]
-    vocabulary = work.load_captioner(view.asked.settings.model).vocabulary
+    st.caption(f"{says.INTRODUCTION} {says.HINT}")
+    cut = st.toggle(says.CUT, key="cut", help=says.CUT_HELP, bind="query-params")
+    TREE(key="tree", data={"svg": says.tree(seen, cut), "whole": says.WHOLE_SCREEN})
+    finished = says.finished(seen)
+    columns = zip(*([plain(text) for text in row] for row in finished.written), strict=True)
     st.table(  # which wraps long sentences: their ends are what tells them apart
-        {
-            "Sentence": [plain(sentence(vocabulary.text(h.token_ids))) for h in hypotheses],
-            "Words": [len(h.token_ids) for h in hypotheses],
-            "Score": [f"{h.score:.3f}" for h in hypotheses],
-            "Log-probability": [f"{h.log_prob:.2f}" for h in hypotheses],
-            "Word evidence": [f"{h.evidence:+.2f}" for h in hypotheses],
-            "Lost because": [
-                "it won" if rank == 0 else f"its score is {hypotheses[0].score - h.score:.2f} lower"
-                for rank, h in enumerate(hypotheses)
-            ],
-        },
+        dict(zip(finished.titles, map(list, columns), strict=True)),
         border="horizontal",
         hide_index=True,
-        alt=f"The {len(hypotheses)} sentences that the search finished, best first.",
+        alt=finished.text,
     )
-    st.caption(
-        "Score: log-probability and word evidence, divided by the length to the power of the length penalty. "
-        "Word evidence: what the photo as a whole says for the words, apart from the sentence."
-    )
-    learn.beam(view)
+    st.caption(says.NOTE)
+    lesson(learn.beam(seen))

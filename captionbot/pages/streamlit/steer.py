@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 import streamlit as st
 
-from captionbot.draw.render import percent, plain
 from captionbot.errors import CaptionBotError
-from captionbot.explain.counterfactuals import END, LENGTHS, of_length
-from captionbot.pages.streamlit import work
-from captionbot.pages.streamlit.view import View, choose_one_word, side_by_side
-from captionbot.text.tokenizer import tokenize
-from captionbot.types import Word
-
-USUAL = LENGTHS[1]
+from captionbot.pages.presenters import steer as says
+from captionbot.pages.presenters.seen import Seen
+from captionbot.pages.streamlit.view import choose_one_word, side_by_side
+from captionbot.text.display import plain
 
 
-def show(view: View) -> None:
-    caption = view.caption
+def show(seen: Seen) -> None:
     left, right = st.columns([1, 2], gap="medium", vertical_alignment="bottom")
     with left:
-        t = choose_one_word(view, "Change from this word on", "steered word")
-    key = f"{caption.text} {t}"
+        t = choose_one_word(seen, says.FROM, "steered word")
+    key, word = f"{seen.caption.text} {t}", plain(seen.words[t])
     with right:
-        rivals = [word for word in work.rivals(view.asked, caption.token_ids)[t] if t or word.text != END]
+        rivals = says.rivals(seen, t)
         rival = st.pills(
-            f"Instead of “{plain(view.words[t])}” say",
+            says.instead_of(word),
             range(len(rivals)),
-            format_func=[_choice(word) for word in rivals].__getitem__,
+            format_func=[plain(label) for _, label in rivals].__getitem__,
             wrap=True,
             key=f"rival {key}",
         )
-    typed = st.text_input(
-        "Or type words of your own", key=f"typed {key}", placeholder="running through the snow"
-    ).strip()
+    typed = st.text_input(says.TYPED, key=f"typed {key}", placeholder=says.TYPED_EXAMPLE)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
-        banned = st.toggle(f"Never say “{plain(view.words[t])}”", key=f"ban {key}")
+        banned = st.toggle(says.never(word), key=f"ban {key}")
         length = st.segmented_control(
-            "Length",
-            LENGTHS,
-            default=USUAL,
+            says.LENGTH,
+            says.LENGTHS,
+            default=says.USUAL,
             required=True,
             format_func=str.capitalize,
             label_visibility="collapsed",
             key=f"length {key}",
         )
-    instead = tokenize(typed) if typed else [] if rival is None else [rivals[rival].text]
-    if not (instead or banned or length != USUAL):
-        st.caption(
-            "Choose a word, ban one, or ask for another length: the sentence is finished again from there."
-        )
-        return
-    words = (*view.words[:t], *instead) if instead else ()
-    options = of_length(view.asked.settings.options, length, len(view.words), len(words))
-    asked = replace(view.asked, settings=replace(view.asked.settings, options=options))
-    bans = (*view.asked.settings.banned_words, *([view.words[t]] if banned else []))
+    chosen = None if rival is None else rivals[rival][0]
     try:
-        steered = work.steer(asked, words, bans)
+        sides = says.present(seen, t, typed=typed, rival=chosen, banned=banned, length=length)
     except CaptionBotError as error:
         st.warning(plain(str(error)), icon=":material/spellcheck:")
         return
-    side_by_side(caption, steered.captions[0], ("The model's own", "Steered"))
-
-
-def _choice(rival: Word) -> str:
-    return f"{'stop here' if rival.text == END else plain(rival.text)} · {percent(math.exp(rival.log_prob))}"
+    if sides is None:
+        st.caption(says.HINT)
+    else:
+        side_by_side(sides)

@@ -4,75 +4,61 @@ from __future__ import annotations
 
 import streamlit as st
 
-from captionbot.draw import render
-from captionbot.draw.render import plain
 from captionbot.errors import CaptionBotError
-from captionbot.explain.maps import Faithfulness
-from captionbot.pages import resident as pages
-from captionbot.pages.lessons import HEATMAP_TEST
-from captionbot.pages.results import heatmaps_true
-from captionbot.pages.streamlit import learn, work
-from captionbot.pages.streamlit.view import View, choose_one_word, within
+from captionbot.pages.presenters import truth as says
+from captionbot.pages.presenters.learn import HEATMAP_TEST
+from captionbot.pages.presenters.seen import WHOLE, Picture, Seen
+from captionbot.pages.presenters.truth import Tested
+from captionbot.pages.streamlit.view import choose_one_word, lesson, table, within
 from captionbot.pages.streamlit.view import show as picture
+from captionbot.text.display import plain
 
 
-def show(view: View) -> None:
-    caption = view.caption
-    t = choose_one_word(view, "Word", "tested word")
+def show(seen: Seen) -> None:
+    st.caption(says.INTRODUCTION)
+    t = choose_one_word(seen, says.WORD, "tested word")
     try:
-        (tested,) = work.faithfulness(view.photo, view.asked.settings.model, caption, (t,))
-        occlusion = work.occlusion(view.photo, view.asked.settings.model, caption)
+        tested = says.present(seen, t)
     except CaptionBotError as error:
         st.warning(plain(str(error)))
         return
-    verdict(tested)
+    verdict = st.success if tested.holds else st.warning
+    icon = ":material/check_circle:" if tested.holds else ":material/help:"
+    verdict(f"**{tested.verdict}** {tested.reason}", icon=icon)
     left, right = st.columns(2, gap="medium")
-    word = caption.words[t].text
     with left:
-        st.markdown("##### Where it looked")
-        if view.attends:
-            drawn = render.word_overlay(view.shown, caption, t, view.look)
-            picture(drawn, view.where(t), within(drawn))
-        else:
-            st.caption("This captioner sees the photo as a whole.")
+        heatmap(says.ATTENTION, tested.attention)
     with right:
-        st.markdown("##### What it misses when hidden")
-        drawn = render.word_overlay(view.shown, occlusion, t, view.look)
-        picture(drawn, f"Where hiding a piece makes “{word}” less likely.", within(drawn))
-    st.markdown(f"##### How likely “{plain(word)}” stays")
+        heatmap(says.OCCLUSION, tested.occlusion)
+    st.markdown(f"##### {plain(tested.stays)}")
     curves(tested)
-    every_word(view)
-    many_photos(view)
-    learn.show(HEATMAP_TEST)
+    every_word(seen)
+    many_photos(seen)
+    lesson(HEATMAP_TEST)
 
 
-def verdict(tested: Faithfulness) -> None:
-    if tested.holds:
-        st.success(f"**{tested.verdict}** {tested.reason}", icon=":material/check_circle:")
+def heatmap(title: str, drawn: Picture | None) -> None:
+    st.markdown(f"##### {title}")
+    if drawn is None:
+        st.caption(WHOLE)
     else:
-        st.warning(f"**{tested.verdict}** {tested.reason}", icon=":material/help:")
+        picture(drawn.image, drawn.text, within(drawn.image))
 
 
-def curves(tested: Faithfulness) -> None:
+def curves(tested: Tested) -> None:
     """The word's log-probability as ever more of the photo is hidden or shown."""
-    lines = [
-        {"share": 100 * float(share), "log-probability": float(value), "what": name}
-        for name, (shares, values) in tested.curves.items()
-        for share, value in zip(shares, values, strict=True)
-    ]
-    colours = pages.colours(tested.curves)
-    st.html(f"<small>{pages.legend(colours)}</small>")
+    st.html(f"<small>{tested.legend}</small>")
     st.vega_lite_chart(
         {
-            "data": {"values": lines},
+            "data": {"values": tested.curves},
             "mark": {"type": "line", "point": True},
             "encoding": {
-                "x": {"field": "share", "type": "quantitative", "title": "Share of the photo, %"},
-                "y": {"field": "log-probability", "type": "quantitative", "title": "Log-probability"},
+                "x": {"field": says.SHARE, "type": "quantitative", "title": says.SHARE},
+                "y": {"field": says.LOG_PROB, "type": "quantitative", "title": says.LOG_PROB},
                 "color": {
-                    "field": "what",
+                    "field": says.CURVE,
                     "type": "nominal",
-                    "scale": {"domain": list(colours), "range": list(colours.values())},
+                    "scale": {"domain": list(tested.colours), "range": list(tested.colours.values())},
                     "legend": None,
                 },
             },
@@ -81,50 +67,19 @@ def curves(tested: Faithfulness) -> None:
     )
 
 
-def every_word(view: View) -> None:
-    key = f"all words of {view.photo.key} {view.caption.text}"
-    if st.button("Test every word", key="test all", help="Takes a few seconds."):
+def every_word(seen: Seen) -> None:
+    key = f"all words of {seen.photo.key} {seen.caption.text}"
+    if st.button(says.TEST_ALL, key="test all", help=says.TEST_ALL_HELP):
         st.session_state[key] = True
-    if not st.session_state.get(key):
-        return
-    caption = view.caption
-    found = work.faithfulness(
-        view.photo, view.asked.settings.model, caption, tuple(range(len(caption.words)))
-    )
-    st.caption(f"The heatmap holds for {sum(word.holds for word in found)} of {len(found)} words.")
-    st.dataframe(
-        {
-            "Word": [word.word for word in found],
-            "Rests on its heatmap": [word.holds for word in found],
-            "Lost, nats": [word.effect for word in found],
-            "Must be above": [word.threshold for word in found],
-        },
-        hide_index=True,
-        column_config={
-            name: st.column_config.NumberColumn(format="%.2f") for name in ("Lost, nats", "Must be above")
-        },
-        alt="For every word whether it rests on what its heatmap shows.",
-    )
+    if st.session_state.get(key):
+        tested = says.every_word(seen)
+        st.caption(tested.text)
+        table(tested)
 
 
-def many_photos(view: View) -> None:
-    """What `training.evaluation.faithfulness` found, where it was run."""
-    found = heatmaps_true(view.asked.settings.model)
-    if found is None:
-        return
-    photos, shares = found
-    with st.expander(f"Over {photos} photos, by part of speech", icon=":material/photo_library:"):
-        st.dataframe(
-            {
-                "Part of speech": [share.part for share in shares],
-                "Words": [share.words for share in shares],
-                "Heatmap true": [100 * share.share for share in shares],
-                "95 % interval": ["{:.0%} to {:.0%}".format(*share.interval) for share in shares],
-            },
-            hide_index=True,
-            column_config={
-                "Heatmap true": st.column_config.ProgressColumn(format="%.0f %%", min_value=0, max_value=100)
-            },
-            alt="For which share of words the heatmap is true, by part of speech.",
-        )
-        st.caption("Chance alone gets 5 %. Parts of speech are told apart by lists and rules.")
+def many_photos(seen: Seen) -> None:
+    measured = says.parts_of_speech(seen)
+    if measured is not None:
+        with st.expander(measured.text, icon=":material/photo_library:"):
+            table(measured)
+            st.caption(says.PARTS_NOTE)

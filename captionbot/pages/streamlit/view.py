@@ -1,76 +1,17 @@
-"""What every view is shown, and the few ways in which all of them show it."""
+"""The few ways in which all views show what presenters say."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 import streamlit as st
 from PIL import Image
 
-from captionbot.draw import render
-from captionbot.draw.render import Look, plain
-from captionbot.explain import counterfactuals as explore
-from captionbot.pages.resident import sharpest
-from captionbot.pages.streamlit import work
-from captionbot.pages.streamlit.work import Asked, Photo
-from captionbot.types import Caption, Captioned
-
-CONFIDENCE_HELP = (
-    "How sure the model is of its wording: the geometric mean of the probabilities of the words. "
-    "It is not the chance that the caption is true."
-)
-
-
-@dataclass(frozen=True)
-class View:
-    """A photo with its captions, and what of them was chosen.
-
-    shown: the photo at display size.
-    rank: the place of the chosen caption, 0 the best.
-    t: the chosen word, None where there is none.
-    """
-
-    asked: Asked
-    shown: Image.Image
-    captioned: Captioned
-    rank: int
-    t: int | None
-    look: Look
-
-    @property
-    def caption(self) -> Caption:
-        return self.captioned.captions[self.rank]
-
-    @cached_property
-    def attends(self) -> bool:
-        """Whether the captioner tells places of the photo apart by itself."""
-        decoder = work.load_captioner(self.asked.settings.model).decoder
-        return decoder.attends and len(self.caption.boxes) > 1
-
-    @property
-    def looked(self) -> Caption:
-        """The caption whose alphas are drawn: its own, or the occlusion maps of one without attention."""
-        if self.attends:
-            return self.caption
-        return work.occlusion(self.photo, self.asked.settings.model, self.caption)
-
-    def where(self, t: int) -> str:
-        """What the drawing of word t shows."""
-        word = self.caption.words[t].text
-        if self.attends:
-            return f"Where the model looked for “{word}”."
-        return f"Where hiding a piece makes “{word}” less likely."
-
-    @property
-    def photo(self) -> Photo:
-        return self.asked.photo
-
-    @property
-    def words(self) -> list[str]:
-        return [word.text for word in self.caption.words]
+from captionbot.pages.lessons import Lesson
+from captionbot.pages.presenters.seen import SAME, Column, Seen, Side, Sides, Table
+from captionbot.pages.presenters.share import File
+from captionbot.text.display import plain
 
 
 def show(picture: Image.Image | bytes | str, alt: str, width: Any) -> None:
@@ -90,37 +31,85 @@ def labels(texts: Sequence[str]) -> list[str]:
     return [plain(text) + "\u2060" * list(texts[:index]).count(text) for index, text in enumerate(texts)]
 
 
-def choose_one_word(view: View, label: str, key: str) -> int:
-    """A word of the caption, by default the one that is chosen above, else `sharpest`."""
-    words = labels(view.words)
+def choose_one_word(seen: Seen, label: str, key: str) -> int:
+    """A word of the caption, by default the one that is chosen above."""
+    words = labels(seen.words)
     return st.selectbox(
         label,
         range(len(words)),
-        index=sharpest(view.caption) if view.t is None else view.t,
+        index=seen.word,
         format_func=words.__getitem__,
-        key=f"{key} of {view.caption.text} {view.t}",
+        key=f"{key} of {seen.caption.text} {seen.t}",
     )
 
 
-def side_by_side(before: Caption, after: Caption, titles: tuple[str, str]) -> None:
-    """Two captions with the words marked in which they differ."""
-    change = explore.compare(*([word.text for word in caption.words] for caption in (before, after)))
-    flags = change.before, change.after
-    for column, title, caption, changed in zip(st.columns(2), titles, (before, after), flags, strict=True):
+def side_by_side(sides: Sides) -> None:
+    for column, side in zip(st.columns(2), (sides.before, sides.after), strict=True):
         with column, st.container(border=True):
-            st.caption(title)
-            st.markdown(f"##### {marked(caption, changed)}")
-            st.caption(
-                f"Confidence {render.percent(caption.confidence)} · log-probability {caption.log_prob:.1f}"
-            )
-    if not change:
-        st.caption("Nothing changed: the model says the same.")
+            st.caption(side.title)
+            st.markdown(f"##### {marked(side)}")
+            st.caption(side.measures)
+    if not sides.changed:
+        st.caption(SAME)
 
 
-def marked(caption: Caption, changed: Sequence[bool]) -> str:
+def marked(side: Side) -> str:
     """The sentence in Markdown, its changed words on a coloured ground."""
-    words = [plain(word.text) for word in caption.words]
-    words[0] = words[0][:1].upper() + words[0][1:]
-    return " ".join(
-        f":violet-background[**{word}**]" if flag else word for word, flag in zip(words, changed, strict=True)
+    words = [(plain(word), changed) for word, changed in side.words]
+    words[0] = words[0][0][:1].upper() + words[0][0][1:], words[0][1]
+    return " ".join(f":violet-background[**{word}**]" if changed else word for word, changed in words)
+
+
+def downloads(files: Sequence[File], **options: Any) -> None:
+    """Files that are made once they are asked for."""
+    for file in files:
+        st.download_button(
+            file.label,
+            file.make,
+            file.name,
+            file.mime,
+            icon=":material/download:",
+            on_click="ignore",
+            key=f"download {file.mime}",
+            **options,
+        )
+
+
+def table(table: Table, pinned: bool = False, **options: Any) -> None:
+    """A table of values, which can be sorted and searched. pinned: its first column stays in sight."""
+    titles = labels(table.titles)
+    st.dataframe(
+        {
+            title: [100 * row[i] if column.share and row[i] is not None else row[i] for row in table.rows]
+            for i, (title, column) in enumerate(zip(titles, table.columns, strict=True))
+        },
+        hide_index=True,
+        column_config={
+            title: _config(column, pinned and not i)
+            for i, (title, column) in enumerate(zip(titles, table.columns, strict=True))
+        },
+        alt=table.text,
+        **options,
     )
+
+
+def _config(column: Column, pinned: bool) -> Any:
+    if column.picture:
+        return st.column_config.ImageColumn(width="small")
+    if not column.share and column.digits is None:
+        return st.column_config.Column(pinned=pinned or None)
+    form = f"%.{column.digits or 0}f{' %%' if column.share else ''}"
+    if column.bar is None:
+        return st.column_config.NumberColumn(format=form)
+    top = 100 * column.bar if column.share else column.bar
+    return st.column_config.ProgressColumn(format=form, min_value=0, max_value=top, width="small")
+
+
+def lesson(lesson: Lesson | None) -> None:
+    """An explanation, where there is one."""
+    if lesson is not None:
+        with st.expander(lesson.title, icon=":material/school:"):
+            st.markdown(lesson.text)
+            st.latex(lesson.maths)
+            if lesson.source:
+                st.caption(lesson.source)

@@ -1,0 +1,17 @@
+"""The page itself: what it is for, where photos come from, what is done with them."""
+
+from __future__ import annotations
+
+TITLE = "CaptionBot"
+EXPLORE = "Explore"
+INTRODUCTION = "Drop in a photo. CaptionBot says what it sees, and shows where it looked for every word."
+SOURCES = ("Upload", "Camera", "Link", "Samples")
+SOURCE = "Photo from"
+PHOTO, SAMPLE, TAKE = "Photo", "Sample", "Take a photo"
+ADDRESS, ADDRESS_EXAMPLE, FETCH = "Address of a photo", "https://…", "Fetch"
+NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
+MISTAKES = (
+    "Captions can be wrong, and a confidence is how sure the model is of its wording, not the chance that it "
+    "is right."
+)
+NOT_STORED = "Your photos are not stored."

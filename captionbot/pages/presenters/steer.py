@@ -1,0 +1,62 @@
+"""Change a word, and the model finishes the sentence again from there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from captionbot.explain.counterfactuals import END, LENGTHS, of_length
+from captionbot.pages.presenters.seen import Seen, Sides, probability, side_by_side
+from captionbot.text.display import percent
+from captionbot.text.tokenizer import tokenize
+from captionbot.types import Word
+
+TITLE = "Steer"
+FROM = "Change from this word on"
+TYPED, TYPED_EXAMPLE = "Or type words of your own", "running through the snow"
+LENGTH = "Length"
+USUAL = LENGTHS[1]
+BUTTON = "Finish the sentence again"
+HINT = "Choose a word, ban one, or ask for another length: the sentence is finished again from there."
+TITLES = ("Original", "Edited")
+
+
+def instead_of(word: str) -> str:
+    return f"Instead of “{word}” say"
+
+
+def never(word: str) -> str:
+    return f"Never say “{word}”"
+
+
+def rivals(seen: Seen, t: int) -> list[tuple[str, str]]:
+    """What could stand in the place of word t, with labels. No sentence ends before a first word."""
+    return [(rival.text, _label(rival)) for rival in seen.rivals[t] if t or rival.text != END]
+
+
+def _label(rival: Word) -> str:
+    return f"{'stop here' if rival.text == END else rival.text} · {percent(probability(rival))}"
+
+
+def present(
+    seen: Seen,
+    t: int,
+    *,
+    typed: str = "",
+    rival: str | None = None,
+    banned: bool = False,
+    length: str = USUAL,
+) -> Sides | None:
+    """The sentence finished again from word t; None where nothing was asked for.
+
+    typed: words in its place, which go before a rival.
+    Raises CaptionBotError for words that the captioner does not know.
+    """
+    instead = tokenize(typed) or ([rival] if rival else [])
+    if not (instead or banned or length != USUAL):
+        return None
+    begun = (*seen.words[:t], *instead) if instead else ()
+    options = of_length(seen.options, length, len(seen.words), len(begun))
+    asked = replace(seen.asked, settings=replace(seen.asked.settings, options=options))
+    never_said: Sequence[str] = [seen.words[t]] if banned else ()
+    return side_by_side(TITLES, seen.caption, seen.work.steer(asked, begun, tuple(never_said)))

@@ -1,0 +1,256 @@
+"""What pages ask of captioners, and how the models are run for it, whichever toolkit shows the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+
+from captionbot.draw import beam_tree
+from captionbot.draw.overlays import DISPLAY, fit
+from captionbot.explain import counterfactuals as explore
+from captionbot.explain.attribution import WordMaps, word_maps
+from captionbot.explain.faithfulness import Faithfulness, faithfulness
+from captionbot.images.load import load_image
+from captionbot.pages.resident import captioners, resident
+from captionbot.search.options import SearchOptions
+from captionbot.store.card import Card
+from captionbot.store.weights import find_card
+from captionbot.types import Caption, Captioned, Features, Search, Size, Word
+
+if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
+    from captionbot.captioner import Captioner
+    from captionbot.text.vocabulary import Vocabulary
+
+Box = tuple[float, float, float, float]
+
+
+class Photo(Protocol):
+    """A photo by its name, wherever it is kept. key: what caches know it by."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    def decode(self, at_least: int | None = None) -> Image.Image:
+        """The upright RGB image, as `load_image` returns it; CaptionBotError where it is none."""
+
+
+@dataclass(frozen=True)
+class PhotoFile:
+    """A photo as it came: its name and the bytes of its file."""
+
+    name: str
+    data: bytes
+
+    @cached_property
+    def key(self) -> str:
+        return f"{self.name} {hashlib.sha256(self.data).hexdigest()}"
+
+    def decode(self, at_least: int | None = None) -> Image.Image:
+        file = io.BytesIO(self.data)
+        file.name = self.name
+        return load_image(file, at_least)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A photo that is an image already."""
+
+    name: str
+    image: Image.Image
+
+    @property
+    def key(self) -> str:
+        return f"{self.name} {hashlib.sha256(self.image.tobytes()).hexdigest()}"
+
+    def decode(self, at_least: int | None = None) -> Image.Image:
+        return self.image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which captioner, how it searches, how sentences begin, what they avoid."""
+
+    model: str
+    options: SearchOptions
+    prefix: str = ""
+    banned_words: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to a captioner: a photo, the settings, and what of the photo is hidden.
+
+    boxes: (xyxy as fractions of the photo) painted over, or all that is left where `others`.
+    places: of a region captioner, taken away.
+    """
+
+    photo: Photo
+    settings: Settings
+    boxes: tuple[Box, ...] = ()
+    others: bool = False
+    places: tuple[int, ...] = ()
+
+
+class Evidence(NamedTuple):
+    """What the words of one caption rest on.
+
+    maps: its attention, or what it misses where a piece of the photo is hidden.
+    looked: the caption with these as its alphas, so that every drawing shows them.
+    rivals, gates: as `counterfactuals.rivals` and `counterfactuals.gates` return them.
+    """
+
+    maps: WordMaps
+    looked: Caption
+    rivals: tuple[tuple[Word, ...], ...]
+    gates: np.ndarray | None
+
+    @property
+    def attends(self) -> bool:
+        """Whether the maps are the captioner's own attention."""
+        return self.maps.method == "attention"
+
+
+class Work:
+    """Runs captioners for a page. The page says how they are found by their names, in the first methods.
+
+    A page may keep what the methods return, for their arguments tell all questions apart, or have them run
+    elsewhere: the first argument is, or has, the captioner's name.
+    """
+
+    def captioners(self) -> dict[str, str]:
+        """What a visitor can choose from: titles by name, the default first."""
+        return captioners()
+
+    def captioner(self, model: str) -> Captioner:
+        return resident(model)
+
+    def card(self, model: str) -> Card:
+        return Card.load(find_card(model))
+
+    def public(self, model: str) -> str:
+        """The name as files and links may tell it."""
+        return model
+
+    def title(self, model: str) -> str:
+        """What people are shown for a captioner's name."""
+        return self.captioners().get(model) or self.public(model)
+
+    def usual(self, model: str) -> SearchOptions:
+        """The search options that a captioner was chosen with."""
+        return SearchOptions(**self.card(model).search)
+
+    def vocabulary(self, model: str) -> Vocabulary:
+        return self.captioner(model).vocabulary
+
+    def encode(
+        self, model: str, photo: Photo, boxes: tuple[Box, ...] = (), others: bool = False
+    ) -> tuple[Features, Size]:
+        """Features of a photo, parts of it hidden, and its size in pixels."""
+        image = photo.decode()
+        size = Size(*image.size)
+        return self.captioner(model).encode([hidden(image, boxes, others) if boxes else image]), size
+
+    def features(self, asked: Asked) -> tuple[Features, Size]:
+        features, size = self.encode(asked.settings.model, asked.photo, asked.boxes, asked.others)
+        return explore.without_places(features, asked.places) if asked.places else features, size
+
+    def caption(self, asked: Asked) -> Captioned:
+        return self._caption(asked, *self.features(asked))
+
+    def _caption(self, asked: Asked, features: Features, size: Size) -> Captioned:
+        settings = asked.settings
+        (captioned,) = self.captioner(settings.model).caption_features(
+            features, [size], settings.options, prefix=settings.prefix, banned_words=settings.banned_words
+        )
+        return captioned
+
+    def look(self, asked: Asked) -> tuple[Captioned, Evidence]:
+        """The captions of a photo, and what the best of them rests on."""
+        features, size = self.features(asked)
+        captioned = self._caption(asked, features, size)
+        return captioned, self._evidence(asked, captioned.captions[0], "auto", features)
+
+    def evidence(self, asked: Asked, caption: Caption, method: str = "auto") -> Evidence:
+        """What the words of a caption rest on, by one of `attribution.METHODS`."""
+        return self._evidence(asked, caption, method, self.features(asked)[0])
+
+    def _evidence(self, asked: Asked, caption: Caption, method: str, features: Features) -> Evidence:
+        captioner = self.captioner(asked.settings.model)
+        maps = self.maps(asked.settings.model, asked.photo, caption, method)
+        question = captioner, features, caption.token_ids
+        return Evidence(maps, maps.on(caption), explore.rivals(*question), explore.gates(*question))
+
+    def maps(self, model: str, photo: Photo, caption: Caption, method: str = "auto") -> WordMaps:
+        return word_maps(self.captioner(model), photo.decode(), caption, method)
+
+    def rivals(self, asked: Asked, token_ids: tuple[int, ...]) -> tuple[tuple[Word, ...], ...]:
+        return explore.rivals(self.captioner(asked.settings.model), self.features(asked)[0], token_ids)
+
+    def gates(self, asked: Asked, token_ids: tuple[int, ...]) -> np.ndarray | None:
+        return explore.gates(self.captioner(asked.settings.model), self.features(asked)[0], token_ids)
+
+    def steer(self, asked: Asked, words: tuple[str, ...], banned_words: tuple[str, ...] = ()) -> Caption:
+        """The best caption that begins with some words and avoids others."""
+        features, size = self.features(asked)
+        options = replace(asked.settings.options, num_return=1)
+        captioner = self.captioner(asked.settings.model)
+        banned = (*asked.settings.banned_words, *banned_words)
+        return explore.steer(captioner, features, size, options, words, banned_words=banned).captions[0]
+
+    def test(
+        self,
+        model: str,
+        photo: Photo,
+        caption: Caption,
+        words: tuple[int, ...],
+        maps: WordMaps | None = None,
+    ) -> tuple[Faithfulness, ...]:
+        """Whether words of a caption rest on what their maps show; None: as `maps` draws them."""
+        return faithfulness(self.captioner(model), photo.decode(), caption, words, maps=maps)
+
+    def timed(self, asked: Asked) -> tuple[Captioned, float]:
+        """Captions that are worked out anew, and the seconds from the photo's bytes to them.
+
+        The captioner is loaded before the clock starts.
+        """
+        captioner = self.captioner(asked.settings.model)
+        started = time.perf_counter()
+        (captioned,) = captioner.caption([asked.photo.decode()], asked.settings.options)
+        return captioned, time.perf_counter() - started
+
+    def beam_svg(self, model: str, search: Search, cut: bool) -> str:
+        """The tree of a search; cut: also what was pruned as soon as it was weighed."""
+        vocabulary = self.vocabulary(model)
+        return beam_tree.draw(search, lambda i: vocabulary.pieces([i])[0], vocabulary.eos_id, cut=cut)
+
+
+def display(photo: Photo) -> Image.Image:
+    """The photo at the size in which pages show it."""
+    return fit(photo.decode(at_least=DISPLAY), DISPLAY)
+
+
+def cover(size: tuple[int, int], boxes: Sequence[Sequence[float]], others: bool) -> Image.Image:
+    """`counterfactuals.cover` for boxes as fractions of the photo."""
+    return explore.cover(size, (np.array(boxes) * np.array([*size] * 2)).tolist(), others=others)
+
+
+def hidden(image: Image.Image, boxes: Sequence[Sequence[float]], others: bool) -> Image.Image:
+    """The image with boxes (xyxy as fractions) painted over, or with everything else."""
+    return explore.hide(image, cover(image.size, boxes, others))
+
+
+def boxes_looked_at(caption: Caption, t: int) -> tuple[Box, ...]:
+    """Fractions of the photo: the places that together hold half of what word t rests on."""
+    places = explore.looked_at(caption, t)
+    return tuple(tuple(box) for box in (caption.boxes[places] / np.array([*caption.image_size] * 2)).tolist())
