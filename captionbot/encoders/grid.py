@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
 
 _BUILD_OPTIONS: dict[str, dict[str, bool]] = {
@@ -90,15 +90,11 @@ def grid_boxes(rows: int, columns: int) -> Tensor:
 
 def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphModule:
     """torchvision's CNN without the layers behind the chosen one: a graph from pixels to feature map."""
-    import torchvision.models as models
-
     try:
-        cnn = models.get_model(
-            config.architecture, weights=None, **_BUILD_OPTIONS.get(config.architecture, {})
-        )
+        cnn = _untrained(config.architecture)
     except ValueError:
         raise CaptionBotError(
-            f"'{config.architecture}' is not a CNN of torchvision; choose one of "
+            f"'{shortened(config.architecture)}' is not a CNN of torchvision; choose one of "
             "torchvision.models.list_models(), for example resnet50, mobilenet_v2 or inception_v3."
         ) from None
     lost = [] if state_dict is None else _load(cnn, state_dict)
@@ -107,7 +103,7 @@ def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphMo
     if not inside:
         layers = ", ".join(name for name, _ in cnn.named_children())
         raise CaptionBotError(
-            f"{config.architecture} has no layer '{config.layer}'; "
+            f"{config.architecture} has no layer '{shortened(config.layer)}'; "
             f"choose one of {layers}, or a layer inside one."
         )
     (output,) = (node for node in module.graph.nodes if node.op == "output")
@@ -121,6 +117,17 @@ def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphMo
             f"({needed[0]} first); give the weights of this very architecture."
         )
     return module
+
+
+def _untrained(architecture: str) -> nn.Module:
+    import torchvision.models as models
+
+    options = _BUILD_OPTIONS.get(architecture, {})
+    try:
+        return models.get_model(architecture, weights=None, **options)
+    except NotImplementedError:  # RegNets work out their widths in tensors, which "meta" cannot
+        with torch.device("cpu"):
+            return models.get_model(architecture, weights=None, **options).to("meta")
 
 
 def _load(cnn: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:

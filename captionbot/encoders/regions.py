@@ -121,8 +121,8 @@ class Detector(nn.Module):
         anchors = Anchors.from_config(self.net.config).boxes  # (A, 4) yxyx in pixels of its own input
         self.register_buffer("anchors", anchors, persistent=False)
         mean, std = config.get("mean", _MEAN), config.get("std", _STD)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, device="cpu").view(3, 1, 1), persistent=False)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) in 0..1 -> what the network reads, at its size."""
@@ -187,8 +187,8 @@ class RegionEncoder(nn.Module):
             own = {k.removeprefix(part): t.float() for k, t in ours.items() if k.startswith(part)}
             if own:
                 _load(module, own, config)
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std, device="cpu").view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> RegionEncoder:
         super().train(mode)

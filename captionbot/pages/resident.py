@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before t
 
 _held: dict[Hashable, Captioner] = {}
 _lock = Lock()
+_uploading = Lock()  # one upload is unpacked and checked at a time: each may fill some 200 MB
 
 
 def captioners() -> dict[str, str]:
@@ -64,14 +65,17 @@ def resident(name: str | None = None) -> Captioner:
 
 
 def resident_upload(files: Sequence[tuple[str, bytes]]) -> Captioner:
-    """`resident` of the files that a visitor uploaded, as `uploads.load_captioner` takes them."""
+    """`resident` of the files that a visitor uploaded, as `uploads.load_captioner` takes them.
 
-    def load() -> Captioner:
-        from captionbot.pages.uploads import load_captioner
+    What they ask for is checked before the captioner in memory makes room: others go on with it meanwhile.
+    """
+    from captionbot.pages.uploads import checked, load_checked
 
-        return load_captioner(files)
-
-    return _only(upload_key(files), load)
+    key = upload_key(files)
+    if held := _held.get(key):
+        return held
+    with _uploading, checked(files) as card:
+        return _only(key, lambda: load_checked(card))
 
 
 def upload_key(files: Sequence[tuple[str, bytes]]) -> str:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.backends.user import name_cache_folder
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import check_fields
-from captionbot.files import aside
+from captionbot.files import aside, read_json
 from captionbot.search.options import SearchOptions
+from captionbot.store.tensors import BLOCK, SCALE, shapes_in
 from captionbot.text.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from captionbot.decoders import Decoder
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
-_SCALE = ".scale"
-BLOCK = 64  # numbers of a convolution that share a scale in int8: a large one coarsens all others
 FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
 _TITLES = {  # by the kind of decoder
     "gpt2-prefix": "GPT-2 prefix",
@@ -82,7 +81,7 @@ class Card:
     def load(cls, path: Path) -> Card:
         """Read a card; CaptionBotError where the file is none."""
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             known = {f.name for f in dataclasses.fields(cls)}
             vocabulary = values["vocabulary"]
             if isinstance(vocabulary, dict):
@@ -95,7 +94,7 @@ class Card:
             return card
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CaptionBotError(
-                f"{path} is not the card of a captioner ({type(error).__name__}: {error}); "
+                f"{shortened(path)} is not the card of a captioner ({_reason(error)}); "
                 "give a JSON card that was written beside its safetensors."
             ) from None
 
@@ -162,6 +161,24 @@ def save_part(path: Path, module: nn.Module, storage: str) -> None:
 
 def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     """Card, encoder and decoder in evaluation mode on the CPU. CaptionBotError for weights that don't fit."""
+    card, encoder, decoder = skeleton(path)
+    with _sentence(path):
+        _, tensors = _read(path.with_suffix(".safetensors"), card.sha256)
+        if card.shared:
+            _, held = _read(path.with_name(card.shared["file"]), card.shared["sha256"])
+            tensors |= {card.shared["part"] + name: tensor for name, tensor in held.items()}
+        if broken := next((name for name, tensor in tensors.items() if not tensor.sum().isfinite()), None):
+            raise ValueError(f"{shortened(broken, 100)} is not finite, as after a training that diverged")
+        encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
+        _load_tied(decoder, _part(tensors, "decoder."))
+    return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
+
+
+def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
+    """Card, encoder and decoder without their weights, which are on "meta": nothing of their size is made.
+
+    Raises CaptionBotError where they do not fit each other.
+    """
     import torch
 
     from captionbot.decoders import WordEvidence, build_decoder
@@ -170,19 +187,12 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     name_cache_folder()
     card = Card.load(path)
     _check(card, path)
-    weights = path.with_suffix(".safetensors")
-    try:
-        _, tensors = _read(weights, card.sha256)
-        if card.shared:
-            _, held = _read(path.with_name(card.shared["file"]), card.shared["sha256"])
-            tensors |= {card.shared["part"] + name: tensor for name, tensor in held.items()}
-        if broken := next((name for name, tensor in tensors.items() if not tensor.sum().isfinite()), None):
-            raise ValueError(f"{broken} is not finite, as after a training that diverged")
-        with torch.device("meta"):  # no time is lost on random weights
+    with _sentence(path):
+        with torch.device("meta"):
             decoder = build_decoder(**_spec(card.decoder))
             if card.evidence:
                 decoder.evidence = WordEvidence(decoder.config.feature_size, **card.evidence)
-        encoder = build_encoder(**_spec(card.encoder))
+            encoder = build_encoder(**_spec(card.encoder))
         check_fields(encoder.config)
         check_fields(decoder.config)
         if decoder.config.dropout > 1:
@@ -192,17 +202,21 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
         if given != taken:
             raise ValueError(f"its encoder gives {given} numbers a place, its decoder takes {taken}")
         decoder.start(features)  # which takes no more places than it was made for
-        encoder.load_state_dict(_part(tensors, "encoder."), assign=True)
-        _load_tied(decoder, _part(tensors, "decoder."))
+    return card, encoder, decoder
+
+
+@contextmanager
+def _sentence(path: Path) -> Iterator[None]:
+    """Networks of a damaged configuration fail in any way: one sentence for all of them."""
+    try:
+        yield
     except CaptionBotError:
         raise
-    except Exception as error:  # networks of a damaged configuration fail in any way
-        lines = (str(error) or type(error).__name__).splitlines()[:2]  # the first may be a mere heading
-        reason = " ".join(line.strip() for line in lines).rstrip(".")
+    except Exception as error:
         raise CaptionBotError(
-            f"The captioner {path} cannot be loaded ({reason}); fetch its card and its weights again."
+            f"The captioner {shortened(path)} cannot be loaded ({_reason(error)}); fetch its card and its "
+            "weights again."
         ) from None
-    return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
 
 
 def _check(card: Card, path: Path) -> None:
@@ -220,11 +234,19 @@ def _check(card: Card, path: Path) -> None:
             if words != known:
                 raise ValueError(f"its vocabulary has {words} words, its decoder {known}")
         if card.shared and Path(card.shared["file"]).name != card.shared["file"]:
-            raise ValueError(f"the shared file must lie beside it, not at {card.shared['file']}")
-    except (CaptionBotError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"the shared file must lie beside it, not at {shortened(card.shared['file'])}")
+    except (CaptionBotError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise CaptionBotError(
-            f"{path} is a damaged card ({str(error).rstrip('.')}): put a good copy of it there."
+            f"{shortened(path)} is a damaged card ({_reason(error)}): put a good copy of it there."
         ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, in brief: a key that is missing says no more than its name."""
+    lines = str(error).splitlines()[:2]  # the first may be a mere heading
+    said = " ".join(line.strip() for line in lines).rstrip(".")
+    kind = type(error).__name__
+    return shortened(f"{kind}: {said}" if isinstance(error, KeyError) else said or kind)
 
 
 def _tensors(encoder: nn.Module, decoder: nn.Module) -> dict[str, Tensor]:
@@ -247,10 +269,11 @@ def _read(path: Path, sha256: str = "") -> tuple[bytes, dict[str, Tensor]]:
     """A file's bytes and its tensors; CaptionBotError where it is not the file of that hash."""
     from safetensors.torch import load as load_tensors
 
+    shapes_in(path)
     data = path.read_bytes()
     if sha256 and hashlib.sha256(data).hexdigest() != sha256:
         raise CaptionBotError(
-            f"{path} is not the file that its card describes (sha256 differs); fetch it again."
+            f"{shortened(path)} is not the file that its card describes (sha256 differs); fetch it again."
         )
     return data, unpack(load_tensors(data))
 
@@ -282,7 +305,9 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
     import torch
 
     if storage not in STORAGES:
-        raise CaptionBotError(f"'{storage}' is no way to store weights; choose one of {', '.join(STORAGES)}.")
+        raise CaptionBotError(
+            f"'{shortened(storage)}' is no way to store weights; choose one of {', '.join(STORAGES)}."
+        )
     packed: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if not value.is_floating_point():  # ids, which no rounding may change
@@ -294,7 +319,7 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
             rows = tensor.flatten(1)
             whole = (rows / by_number(scale.float(), rows)).round().clamp(-127, 127)
             packed[name] = whole.to(torch.int8).view_as(tensor)
-            packed[name + _SCALE] = scale
+            packed[name + SCALE] = scale
         else:
             packed[name] = tensor if storage == "float32" else tensor.half()
     return packed
@@ -302,12 +327,12 @@ def pack(tensors: Mapping[str, Tensor], storage: str) -> dict[str, Tensor]:
 
 def unpack(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """float32 tensors from stored ones."""
-    held = {name for name in packed if name.endswith(_SCALE) and name.removesuffix(_SCALE) in packed}
+    held = {name for name in packed if name.endswith(SCALE) and name.removesuffix(SCALE) in packed}
 
     def whole(name: str, value: Tensor) -> Tensor:
-        if name + _SCALE in held:
+        if name + SCALE in held:
             rows = value.flatten(1)
-            return (rows * by_number(packed[name + _SCALE].float(), rows)).view_as(value)
+            return (rows * by_number(packed[name + SCALE].float(), rows)).view_as(value)
         return value.float() if value.is_floating_point() else value
 
     return {name: whole(name, value) for name, value in packed.items() if name not in held}
@@ -331,12 +356,6 @@ def scales(tensor: Tensor) -> Tensor:
     if tensor.ndim > 2:
         rows = torch.nn.functional.pad(rows, (0, -rows.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
     return (rows.abs().amax(-1) / 127).clamp(min=1e-7).half()
-
-
-def scale_shapes(shape: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The shapes that scales of a tensor may have: one a block, or one a row."""
-    rows = list(shape[:1])
-    return [*rows, math.ceil(math.prod(shape[1:]) / BLOCK)], rows
 
 
 def by_number(scale: Tensor, rows: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from tiny import DETECTOR, build_tiny_captioner, built
 
 from captionbot import CaptionBotError
 from captionbot.store import card as cards
+from captionbot.store.tensors import BLOCK, scale_shapes
 from captionbot.text.vocabulary import SPECIAL_TOKENS
 
 
@@ -55,11 +56,11 @@ def of_many_sizes(rows, rest):
 def test_int8_rounds_to_half_a_step_of_its_row_or_block():
     torch.manual_seed(0)
     matrix, convolution = torch.Size((300, 330)), torch.Size((128, 64, 3, 3))
-    for shape, storage, size in ((matrix, "int8", 330), (convolution, "int8-all", cards.BLOCK)):
+    for shape, storage, size in ((matrix, "int8", 330), (convolution, "int8-all", BLOCK)):
         weight = of_many_sizes(shape[0], shape[1:])
         packed = cards.pack({"w": weight}, storage)
         assert packed["w"].dtype == torch.int8
-        assert list(packed["w.scale"].shape) in cards.scale_shapes(shape)
+        assert list(packed["w.scale"].shape) in scale_shapes(shape)
         errors = (cards.unpack(packed)["w"] - weight).flatten(1).abs().split(size, 1)
         for error, block in zip(errors, weight.flatten(1).split(size, 1), strict=True):
             assert (error <= block.abs().amax(1, keepdim=True) / 127 / 2 * 1.002 + 1e-7).all()
@@ -77,9 +78,9 @@ def test_files_with_scales_of_rows_or_of_blocks_are_read(blocks):
     whole = torch.randint(-127, 128, (4, 300)).to(torch.int8)
     scale = torch.rand((4,) if blocks is None else (4, blocks))
     weight = cards.unpack({"w": whole, "w.scale": scale})["w"]
-    each = scale.unsqueeze(1) if blocks is None else scale.repeat_interleave(cards.BLOCK, 1)[:, :300]
+    each = scale.unsqueeze(1) if blocks is None else scale.repeat_interleave(BLOCK, 1)[:, :300]
     torch.testing.assert_close(weight, whole * each, rtol=0, atol=0)
-    assert list(scale.shape) in cards.scale_shapes(whole.shape)
+    assert list(scale.shape) in scale_shapes(whole.shape)
 
 
 def test_an_unknown_storage_is_refused(tiny, tmp_path):
@@ -225,7 +226,7 @@ def test_an_encoder_and_a_decoder_that_do_not_fit_are_refused_before_the_first_p
 
 def test_missing_weights(tiny):
     tiny.with_suffix(".safetensors").unlink()
-    with pytest.raises(CaptionBotError, match="cannot be loaded"):
+    with pytest.raises(CaptionBotError, match="cannot be read"):
         cards.load(tiny)
 
 
