@@ -1,4 +1,4 @@
-"""A collection of photos on many machines, by Ray Data (`pip install 'ray[data]'`).
+"""A collection of photos on many machines, by Ray Data (`pip install 'captionbot[ray]'`).
 
 The driver knows the names; tasks load the photos, wherever a core is idle, and squash them to the encoder's
 size; actors, each with a captioner of its own, make records; the driver writes these as shards. Ray does
@@ -122,7 +122,7 @@ def _ray() -> Any:
         import ray.data
     except ImportError:
         raise CaptionBotError(
-            "--engine ray needs Ray, which is not installed: pip install 'ray[data]', or leave it out."
+            "--engine ray needs Ray, which is not installed: pip install 'captionbot[ray]', or leave it out."
         ) from None
     return ray
 

@@ -9,13 +9,14 @@ import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TextIO
+from typing import NoReturn, ParamSpec, TextIO, TypeAlias
 
 from captionbot.backends.user import name_cache_folder
 from captionbot.errors import CaptionBotError
 from captionbot.progress import CLEAR
 
 P = ParamSpec("P")
+PREFIX = "captionbot: "  # of what `captionbot` complains about
 INTERRUPTED = 130  # what a shell gives a command that Ctrl-C ended
 
 
@@ -31,9 +32,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows what is allowed\n")
 
 
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], text: str
+) -> argparse.ArgumentParser:
+    """The parser of one command; `text` is its line in `--help`."""
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    return parser
+
+
 def complain(message: str, prefix: str = "") -> None:
     clear = CLEAR if sys.stderr.isatty() else ""  # where a line of progress may stand
     print(f"{clear}{prefix}{on_one_line(' '.join(message.split()))}", file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """A complaint of `captionbot`, which goes on."""
+    complain(message, PREFIX)
 
 
 def on_one_line(text: str) -> str:

@@ -17,6 +17,7 @@ from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, State
 from captionbot.decoders.cache import Cache, tokens_to_see
 from captionbot.errors import CaptionBotError
+from captionbot.extras import require
 from captionbot.text.vocabulary import SPECIAL_TOKENS
 from captionbot.types import Features
 
@@ -331,6 +332,7 @@ def load_gpt2(decoder: GPT2PrefixDecoder, name: str, blocks: bool = True) -> Non
     blocks: False takes the embedding alone.
     Raises CaptionBotError where it cannot be had, or is of another size.
     """
+    require("transformers", "transformers", "A pretrained GPT-2")
     from transformers import GPT2Model
 
     config = decoder.config

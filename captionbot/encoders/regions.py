@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from captionbot.encoders.grid import GridConfig, GridEncoder
 from captionbot.errors import CaptionBotError
+from captionbot.extras import require
 from captionbot.types import Features
 
 COCO_CLASSES = (
@@ -88,6 +89,7 @@ class Detector(nn.Module):
 
     def __init__(self, name: str, options: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> None:
         super().__init__()
+        require("effdet", "detect", "A captioner of detected boxes")
         from effdet import create_model_from_config, get_efficientdet_config
         from effdet.anchors import Anchors
         from effdet.config.model_config import efficientdet_model_param_dict

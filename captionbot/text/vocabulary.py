@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.extras import require
 from captionbot.files import read_json
 from captionbot.text.tokenizer import detokenize, tokenize
 
@@ -238,6 +239,7 @@ class _Subwords:
 
     def tokenizer(self, kind: str) -> Tokenizer:
         """Set up to read and write captions."""
+        require("tokenizers", "transformers", "A captioner with subwords")
         from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
         if kind == "gpt2":  # a caption's first word is the same subword as anywhere else: " a", not "a"
@@ -263,6 +265,7 @@ def _subwords(kind: str, source: str) -> _Subwords:
     if path.is_dir():
         path = path / "tokenizer.json"
     elif path.suffix != ".json":
+        require("huggingface_hub", "transformers", "A tokenizer of the Hugging Face Hub")
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(source, "tokenizer.json"))

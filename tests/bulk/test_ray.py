@@ -17,7 +17,7 @@ from tiny import build_tiny_captioner
 
 from captionbot import CaptionBotError
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'ray[data]'")
+pytest.importorskip("ray", reason="needs Ray: pip install 'captionbot[ray]'")
 pytestmark = pytest.mark.slow
 
 

@@ -23,7 +23,8 @@ from PIL import Image
 from tiny import build_tiny_captioner
 
 from captionbot import Captioner
-from captionbot.cli.main import _below, main
+from captionbot.cli.caption import _below
+from captionbot.cli.main import main
 from captionbot.decoders import WordEvidence
 from captionbot.files import hold
 from captionbot.images import load as images
