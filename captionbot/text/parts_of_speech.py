@@ -67,6 +67,7 @@ _NOUNS = _words(
     stairs"""
 )
 _PLURALS = _words("people children men women kids police")
+_CLOSING = _PREPOSITIONS | _OTHERS | _DETERMINERS
 
 
 def parts_of_speech(words: Sequence[str]) -> tuple[str, ...]:
@@ -84,7 +85,7 @@ def parts_of_speech(words: Sequence[str]) -> tuple[str, ...]:
 
 def _part(word: str, before: str, part_before: str, after: str) -> str:
     named = part_before in ("determiner", "adjective")  # what follows is named or described
-    closing = not after or after in _PREPOSITIONS | _OTHERS | _DETERMINERS
+    closing = not after or after in _CLOSING
     if word in ("her", "that", "all", "both") and (closing or (word == "that" and part_before == "noun")):
         return "other"
     if word == "to" and _stem(after) == after in _VERBS:

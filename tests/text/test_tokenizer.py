@@ -21,6 +21,7 @@ from captionbot.text.tokenizer import detokenize, tokenize
         ("An AT&T sign &amp; a flag", "an at&t sign & a flag"),
         ("Wow!! Really? Yes...no -- ok;", "wow !! really yes no ok"),
         ("ein Mädchen läuft, мальчик бежит", "ein mädchen läuft мальчик бежит"),
+        ("see dogs.example.com, a-.b and x-.net.", "see dogs.example.com a b and x-.net"),
         ("rock 'n' roll in the '90s", "rock 'n' roll in the '90s"),
         ("", ""),
         (" .,;:-'\"` \n", ""),
@@ -52,6 +53,51 @@ def test_words_come_back_from_text_made_of_them(flickr8k_captions):
         words = tokenize(caption)
         assert tokenize(" ".join(words)) == words
         assert tokenize(detokenize(words)) == words
+
+
+MARKED = (
+    "कुत्ता पानी में है",  # Hindi
+    "पति-पत्नी और कु.त्ता",
+    "নদী পার",  # Bengali
+    "நாய் ஓடுகிறது",  # Tamil
+    "స్త్రీ తెలుగు",  # Telugu
+    "สุนัขวิ่ง ง่าย",  # Thai
+    "الكَلْبُ يَجري",  # Arabic with vowels
+    "שָׁלוֹם עוֹלָם",  # Hebrew with points
+    "cafe\u0301's au lait, e\u0301t\u00e9/hiver, Tie\u0302\u0301ng Vie\u0302\u0323t",  # decomposed
+    "क्\u200dष می\u200cخواهم a\u200bdog a\u2060b \ufeffhello a\u200e b\u200f \u202aabc\u202c",  # unseen
+    "a dog \u2764\ufe0f, 1\ufe0f\u20e3 one, 👨\u200d👩\u200d👧 👍🏽 🇫🇷 😀",
+    "5 m² of кто-то, été/hiver and #été",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (MARKED[0], MARKED[0].split()),
+        (
+            MARKED[8],
+            ["café", "'s", "au", "lait", "été", "/", "hiver", "tiếng", "việt"],
+        ),
+        (MARKED[9], ["क्", "ष", "می", "خواهم", "a", "dog", "a", "b", "hello", "a", "b", "abc"]),
+        (MARKED[10], ["a", "dog", "\u2764", "1", "one"]),
+        ("မြန်မာ ខ្មែរ ಕನ್ನಡ", ["မြန်မာ", "ខ្មែរ", "ಕನ್ನಡ"]),  # whose marks Java's tokenizer leaves out
+    ],
+)
+def test_marks_belong_to_their_letters_and_what_nobody_sees_is_no_word(text, words):
+    assert tokenize(text) == words
+    assert tokenize(detokenize(words)) == words
+
+
+def test_words_with_marks_are_those_of_the_java_tokenizer(capfd):
+    if shutil.which("java") is None:
+        pytest.skip("needs Java to run the tokenizer of coco-caption")
+    java = pytest.importorskip("pycocoevalcap.tokenizer.ptbtokenizer").PTBTokenizer()
+    theirs = java.tokenize({i: [{"caption": text}] for i, text in enumerate(MARKED)})
+    capfd.readouterr()
+    assert {text: tokenize(text) for text in MARKED} == {
+        t: theirs[i][0].split() for i, t in enumerate(MARKED)
+    }
 
 
 def test_agreement_with_the_java_tokenizer_on_real_captions(flickr8k_captions, coco_captions, capfd):
