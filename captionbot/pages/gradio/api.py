@@ -13,9 +13,12 @@ from PIL import Image
 from captionbot import CaptionBotError
 from captionbot.bulk.records import caption_fields, error_record, record, records
 from captionbot.draw import beam_tree
+from captionbot.errors import shortened
 from captionbot.explain import counterfactuals as explore
 from captionbot.pages.gradio import work
-from captionbot.pages.gradio.work import DEFAULT, FIRST_COMPARED, MODELS, told
+from captionbot.pages.gradio.door import Upload, told
+from captionbot.pages.gradio.work import DEFAULT, FIRST_COMPARED, MODELS
+from captionbot.pages.turns import turn
 from captionbot.search.beam import tree
 from captionbot.types import Caption
 
@@ -40,7 +43,7 @@ def caption(
         banned: words that no caption has, separated by spaces or commas.
         model: the captioner's name.
     """
-    with told():
+    with told(), turn():
         options = replace(work.usual(model), beam_size=beam_size, num_return=num_return)
         try:
             photo = read(image)
@@ -68,7 +71,7 @@ def explain(
         beam_size: how many sentences are kept in play.
         test: also test whether each word rests on what its heatmap shows: "holds", "effect" and "threshold".
     """
-    with told():
+    with told(), turn():
         photo = read(image)
         captioned, evidence = work.look(model, photo, replace(work.usual(model), beam_size=beam_size), "", "")
         said = captioned.captions[0]
@@ -98,7 +101,7 @@ def beam(
         beam_size: how many sentences are kept in play.
         cut: draw also the words that were cut as soon as they were weighed.
     """
-    with told():
+    with told(), turn():
         options = replace(work.usual(model), beam_size=beam_size)
         captioned, _ = work.look(model, read(image), options, "", "")
         vocabulary, search = work.vocabulary_of(model), captioned.search
@@ -142,7 +145,7 @@ def steer(
         length: how long it is to be, against the first caption.
         model: the captioner's name.
     """
-    with told():
+    with told(), turn():
         photo, options, words = read(image), replace(work.usual(model), num_return=1), begin.split()
         before = work.ask(model, photo, options)
         wanted = explore.of_length(options, length, len(before.words), len(words))
@@ -167,7 +170,7 @@ def ask(
         show_only: hide everything else instead.
         model: the captioner's name.
     """
-    with told():
+    with told(), turn():
         if sum(given is not None for given in (box, word, places)) != 1:
             raise CaptionBotError("Say what to hide by one of box, word and places.")
         photo, options = read(image), replace(work.usual(model), num_return=1)
@@ -188,10 +191,10 @@ def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[st
     """
     with told():
         names = work.compared(models or MODELS[:FIRST_COMPARED])
-        photo = read(image)
         found = []
         for model in names:
-            captioned, seconds = work.timed(model, photo)
+            with turn():
+                captioned, seconds = work.timed(model, read(image))
             found.append(record(name_of(image), model, captioned) | {"seconds": round(seconds, 3)})
         return found
 
@@ -210,7 +213,7 @@ def batch(
     """
     with told():
         options = replace(work.usual(model), num_return=num_return)
-        paths = [cast(dict[str, Any], file)["path"] for file in files]
+        paths = [fields(file).path for file in files]
         results = [result for result, _ in work.caption_files(model, paths, options, prefix, banned)]
         return list(records(results, model))
 
@@ -219,23 +222,24 @@ ENDPOINTS = (caption, explain, beam, steer, ask, compare, batch)
 
 
 def read(file: gr.FileData) -> Image.Image:
-    return work.read_upload(fields(file)["path"])
+    return work.read_upload(fields(file).path)
 
 
 def name_of(file: gr.FileData) -> str:
-    return fields(file).get("orig_name") or "photo"
+    return fields(file).name
 
 
-def fields(file: gr.FileData) -> dict[str, Any]:
-    """Gradio shows the type to clients, and passes the plain dictionary."""
-    return cast(dict[str, Any], file)
+def fields(file: gr.FileData) -> Upload:
+    """Gradio shows the type to clients; what a client sends comes through the door as an upload."""
+    return cast(Upload, file)
 
 
 def checked(box: list[float]) -> list[float]:
     if len(box) == 4 and 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1:
         return box
     raise CaptionBotError(
-        f"{box} is no box: give left, top, right and bottom as fractions of the photo, from 0 to 1."
+        f"{shortened(box)} is no box: give left, top, right and bottom as fractions of the photo, from 0 "
+        "to 1."
     )
 
 
@@ -243,7 +247,7 @@ def looked_at(caption: Caption, t: int) -> list[list[float]]:
     if 0 <= t < len(caption.words):
         return work.boxes_looked_at(caption, t)
     raise CaptionBotError(
-        f"There is no word {t} in “{caption.text}”: choose one of 0 to {len(caption.words) - 1}."
+        f"There is no word {shortened(t)} in “{caption.text}”: choose one of 0 to {len(caption.words) - 1}."
     )
 
 

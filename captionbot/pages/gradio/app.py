@@ -21,26 +21,40 @@ from captionbot.pages.gradio import (
 
 # isort: split
 import gradio as gr
+from starlette.middleware import Middleware
 
 from captionbot.draw.render import fit, plain
 from captionbot.errors import CaptionBotError
-from captionbot.images.load import load_url
 from captionbot.pages.gradio import api, results
 from captionbot.pages.gradio.ask import Ask
 from captionbot.pages.gradio.batch import Batch
 from captionbot.pages.gradio.beam import Beam
 from captionbot.pages.gradio.compare import Compare
+from captionbot.pages.gradio.door import Page, aside, told, warn
 from captionbot.pages.gradio.draw import View
 from captionbot.pages.gradio.regions import Regions
+from captionbot.pages.gradio.requests import Requests
 from captionbot.pages.gradio.settings import Settings, adopt
 from captionbot.pages.gradio.share import Share
 from captionbot.pages.gradio.steer import Steer
 from captionbot.pages.gradio.truth import Truth
-from captionbot.pages.gradio.view import BUSY, PRIVATE, QUIET, Shown, hidden, original, present
+from captionbot.pages.gradio.view import (
+    BUSY,
+    FETCHING,
+    LONG,
+    PRIVATE,
+    PROGRAMS,
+    QUIET,
+    Shown,
+    chosen,
+    hidden,
+    original,
+    present,
+)
 from captionbot.pages.gradio.words import EveryWord, Heroes
-from captionbot.pages.gradio.work import told
 from captionbot.pages.resident import sharpest
 from captionbot.pages.samples import sample_photos
+from captionbot.pages.turns import turn
 from captionbot.pages.uploads import MAX_MEGABYTES
 
 CACHE_SECONDS = 600
@@ -102,6 +116,8 @@ LAUNCH: dict[str, Any] = {
     "_frontend": False,
     "footer_links": ["api"],
     "state_session_capacity": 200,
+    "enable_monitoring": False,
+    "app_kwargs": {"middleware": [Middleware(Requests)]},
 }
 
 # The events that more than one view follows. Each returns a value for every component that it changes.
@@ -110,13 +126,11 @@ LAUNCH: dict[str, Any] = {
 def on_open(request: gr.Request) -> Shown:
     """What the address of the page says: the captioner, its settings, and a photo that others can see too."""
     asked = dict(request.query_params)
-    # Gradio takes an empty one for no dictionary.
-    shown = {link: asked.get("url", ""), **settings.from_address(asked)}
+    shown = settings.from_address(asked)
     if asked.get("photo") in SAMPLES:
-        shown[photo] = str(SAMPLES[asked["photo"]])
-    elif "url" in asked:
-        shown[photo] = on_link(asked["url"])
-    return shown
+        return {link: "", photo: str(SAMPLES[asked["photo"]]), **shown}
+    # Gradio takes an empty dictionary for none.
+    return {link: asked.get("url", ""), **shown}
 
 
 def on_address(values: Shown) -> str:
@@ -130,16 +144,18 @@ def on_address(values: Shown) -> str:
     return f"?{urlencode(said)}"
 
 
-def on_link(url: str) -> Any:
+async def on_link(url: str) -> Any:
     """The photo at an address; the one before stays where there is none."""
+    if not url.strip():
+        return gr.skip()
     try:
-        return fit(load_url(url.strip()))
+        return await aside(work.photo_at, url.strip())
     except CaptionBotError as error:
-        gr.Warning(str(error))
+        warn(str(error))
         return gr.skip()
 
 
-def on_own(uploaded: list[str] | None, before: str) -> Shown:
+def on_own(uploaded: list[dict[str, Any]] | None, before: str) -> Shown:
     """A captioner that a visitor uploads, chosen at once and among those to compare."""
     own = adopt(uploaded, before)
     return {**settings.show_own(own), **compare.show_own(own)}
@@ -149,8 +165,8 @@ def on_photo(values: Shown) -> Shown:
     """Caption the photo and show the best caption; an empty page where the photo was taken away."""
     if values[photo] is None:
         return show_nothing(NO_PHOTO)
-    with told():
-        file, before = values[photo], values[view]
+    file, before = values[photo], values[view]
+    with told(), turn():
         asked = settings.chosen(values)
         if before and before.asked == (file["path"], *asked):
             return {view: before}  # a link's photo comes twice: with the page, and as it changes
@@ -172,17 +188,20 @@ def on_photo(values: Shown) -> Shown:
 
 
 def on_caption(seen: View | None, event: gr.SelectData) -> Shown:
-    seen = present(seen)._replace(rank=event.index[0])
-    found = work.evidence(seen.model, original(seen), seen.caption)
+    seen = present(seen)
+    seen = seen._replace(rank=chosen(event.index[0] if event.index else None, seen.captioned.captions))
+    with turn():
+        found = work.evidence(seen.model, original(seen), seen.caption)
     return show_caption(seen._replace(evidence=found, missed=None))
 
 
 def on_word(seen: View | None, event: gr.SelectData) -> Shown:
-    return show_word(present(seen)._replace(t=event.index))
+    return on_chosen(present(seen), event.index)
 
 
 def on_chosen(seen: View | None, t: int) -> Shown:
-    return show_word(present(seen)._replace(t=t))
+    seen = present(seen)
+    return show_word(seen._replace(t=chosen(t, seen.caption.words)))
 
 
 def on_rival(seen: View | None, event: gr.SelectData) -> Shown:
@@ -229,7 +248,7 @@ def show_word(seen: View) -> Shown:
     }
 
 
-with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CACHE_SECONDS)) as demo:
+with Page(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CACHE_SECONDS)) as demo:
     gr.Markdown(INTRODUCTION)
     view = gr.State(time_to_live=CACHE_SECONDS)
     compared = gr.State(time_to_live=CACHE_SECONDS)
@@ -295,7 +314,9 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         **PRIVATE,
         **BUSY,
     }
-    demo.load(on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(**caption_photo)
+    demo.load(on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(
+        on_link, link, photo, **QUIET, **FETCHING
+    ).then(**caption_photo)
     asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
     gr.on(asked_for, **caption_photo)
     gr.on(
@@ -308,10 +329,11 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         on_own,
         [settings.own_files, own_captioner],
         [*settings.own_outputs, compare.models],
+        preprocess=False,
         **PRIVATE,
         **BUSY,
     ).success(**caption_photo)
-    link.submit(on_link, link, photo, **PRIVATE)
+    link.submit(on_link, link, photo, **PRIVATE, **FETCHING)
     photo.input(lambda: "", None, link, **QUIET)  # the photo is no longer that of the address
     every_word.table.select(on_caption, view, caption_outputs, **QUIET, **BUSY)
     gr.on([heroes.words.select, every_word.gallery.select], on_word, view, word_outputs, **QUIET)
@@ -321,6 +343,7 @@ with gr.Blocks(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CA
         None, share.address, share.address, js="(query) => location.origin + location.pathname + query"
     )
     for endpoint in api.ENDPOINTS:
-        gr.api(endpoint, api_name=endpoint.__name__, **BUSY)
+        kind = LONG if endpoint is api.batch else PROGRAMS
+        gr.api(endpoint, api_name=endpoint.__name__, **kind)
 
-demo.queue(max_size=32)
+demo.queue(max_size=64, default_concurrency_limit=4)

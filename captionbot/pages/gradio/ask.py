@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
+from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components.base import server
+from gradio.components.image_editor import AcceptBlobs
 from PIL import Image, ImageChops, ImageOps
 
 from captionbot import CaptionBotError
 from captionbot.draw.render import fit
 from captionbot.explain import counterfactuals as explore
 from captionbot.pages.gradio import api, work
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.draw import View
+from captionbot.pages.gradio.settings import fitting
 from captionbot.pages.gradio.view import (
     BUSY,
     BUTTONS,
@@ -24,8 +31,12 @@ from captionbot.pages.gradio.view import (
     original,
     present,
 )
-from captionbot.pages.gradio.work import told
+from captionbot.pages.limits import checked_text
+from captionbot.pages.turns import turn
 
+MOST_LAYERS = 4
+MOST_PAINTED = 8  # visitors' paintings that are kept until they are asked for
+MAX_PAINTED_PIXELS = 8_000_000
 PAINTED, RECTANGLE, LOOKED = "What I paint over", "A rectangle", "What the chosen word rests on"
 
 
@@ -62,6 +73,8 @@ class Ask:
                     format=PICTURES,
                     buttons=BUTTONS,
                 )
+        self.blobs: OrderedDict[str, list[bytes]] = OrderedDict()
+        self.painting.accept_blobs = self.keep_blob
         self.said = SideBySide("The whole photo", "With that hidden")
         self.photo_outputs = [self.painting, self.picture]
         self.ways.change(on_way, self.ways, [drawing, self.painting, rectangle], **QUIET)
@@ -69,6 +82,7 @@ class Ask:
             self.on_ask,
             {view, self.ways, self.only, self.painting, *self.edges},
             [*self.said.outputs, self.picture],
+            preprocess=False,
             **PRIVATE,
             **BUSY,
         )
@@ -76,17 +90,41 @@ class Ask:
     def on_ask(self, values: Shown) -> Shown:
         """Hide a part of the photo, caption it again, and mark what changed."""
         seen = present(values[self.view])
-        asked, way, others = original(seen), values[self.ways], values[self.only]
-        with told():
+        way, others = values[self.ways], values[self.only]
+        with told(), turn():
+            asked = original(seen)
             if way == PAINTED:
-                asked = explore.hide(asked, painted(values[self.painting], asked.size, others))
+                layers = self.layers(values[self.painting])
+                asked = explore.hide(asked, painted({"layers": layers}, asked.size, others))
             elif way == RECTANGLE:
-                box = [values[edge] / 100 for edge in self.edges]
+                box = [fitting(edge, values[edge]) / 100 for edge in self.edges]
                 asked = work.hidden(asked, [api.checked(box)], others)
             else:
                 asked = work.hidden(asked, work.boxes_looked_at(seen.looked, seen.t), others)
             after = work.ask(seen.model, asked, seen.options, seen.prefix, seen.banned)
         return {self.picture: fit(asked), **self.said.show(seen.captioned.captions[0], after)}
+
+    # The browser sends what is painted by a way of its own, which in Gradio's hands knows no limits.
+    @server
+    def keep_blob(self, data: AcceptBlobs) -> None:
+        """Keeps a layer until it is asked for: the last few, by ids that browsers make up."""
+        given = getattr(data, "data", None)
+        if not isinstance(given, dict) or not data.files or given.get("type") != "layer":
+            return
+        layers = self.blobs.setdefault(checked_text(str(given.get("id"))), [])
+        if len(layers) < MOST_LAYERS:
+            layers.append(data.files[0][1])
+        while len(self.blobs) > MOST_PAINTED:
+            self.blobs.popitem(last=False)
+
+    def layers(self, painted: dict[str, Any] | None) -> list[Image.Image]:
+        """What was painted, as images with an alpha channel."""
+        given = painted or {}
+        files = [layer for layer in given.get("layers") or [] if layer][:MOST_LAYERS]
+        data = self.blobs.pop(given.get("id") or "", None) or [
+            Path(file["path"]).read_bytes() for file in files
+        ]
+        return [opened(layer) for layer in data]
 
     def show_photo(self, seen: View, image: Image.Image) -> Shown:
         """image: the photo at its own size."""
@@ -94,6 +132,17 @@ class Ask:
             self.picture: None,
             self.painting: {"background": fit(image, 720), "layers": [], "composite": None},
         }
+
+
+def opened(layer: bytes) -> Image.Image:
+    """A layer that a browser painted."""
+    try:
+        with Image.open(io.BytesIO(layer), formats=["PNG", "WEBP"]) as image:
+            if image.width * image.height <= MAX_PAINTED_PIXELS:
+                return image.convert("RGBA")
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise CaptionBotError("What is painted cannot be read: paint it again.") from error
+    raise CaptionBotError("What is painted is larger than any page paints: paint it again.")
 
 
 def on_way(way: str) -> list[Any]:

@@ -8,9 +8,10 @@ import gradio as gr
 
 from captionbot import CaptionBotError
 from captionbot.pages.gradio import draw, work
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.settings import Settings
-from captionbot.pages.gradio.view import BUSY, PRIVATE, Shown
-from captionbot.pages.gradio.work import told
+from captionbot.pages.gradio.view import LONG, PRIVATE, Shown
+from captionbot.pages.limits import PHOTOS_AT_ONCE
 
 
 class Batch:
@@ -41,7 +42,7 @@ class Batch:
             [self.note, self.table, self.written],
             preprocess=False,
             **PRIVATE,
-            **BUSY,
+            **LONG,
         )
 
     def on_batch(self, values: Shown) -> Iterator[Shown]:
@@ -56,7 +57,7 @@ class Batch:
             for result, thumbnail in work.caption_files(model, paths, options, prefix, banned):
                 results.append(result)
                 rows.append(draw.batch_row(result, thumbnail))
-                if len(rows) % work.AT_ONCE == 0:
+                if len(rows) % PHOTOS_AT_ONCE == 0:
                     yield {
                         self.note: f"{len(rows)} photos so far…",
                         self.table: gr.update(visible=True, value=rows),

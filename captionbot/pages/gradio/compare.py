@@ -10,10 +10,12 @@ from PIL import Image
 
 from captionbot.draw.render import percent, sentence, word_overlay
 from captionbot.pages.gradio import work
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.draw import View
 from captionbot.pages.gradio.view import BUSY, PICTURES, PRIVATE, QUIET, STALE, Shown, original, present
-from captionbot.pages.gradio.work import FIRST_COMPARED, MODELS, MOST_COMPARED, told
+from captionbot.pages.gradio.work import FIRST_COMPARED, MODELS, MOST_COMPARED
 from captionbot.pages.resident import shared_words
+from captionbot.pages.turns import turn
 from captionbot.types import Caption
 
 
@@ -64,18 +66,19 @@ class Compare:
     def on_compare(self, seen: View | None, models: list[str]) -> Iterator[Shown]:
         """One captioner after the other, each shown as soon as it has spoken."""
         seen = present(seen)
-        image = original(seen)
         rows: list[list[Any]] = []
         found: list[tuple[str, Caption, str]] = []
         with told():
             for name in work.compared(models):
-                captioned, seconds = work.timed(name, image)
+                with turn():
+                    captioned, seconds = work.timed(name, original(seen))
                 best = captioned.captions[0]
                 rows.append(
                     [work.title(name), sentence(best.text), percent(best.confidence), f"{seconds:.2f}"]
                 )
                 yield {self.table: gr.update(visible=True, value=rows)}
-                evidence = work.evidence(name, image, best)
+                with turn():
+                    evidence = work.evidence(name, original(seen), best)
                 found.append((work.title(name), evidence.looked, evidence.label))
         shared = shared_words([[word.text for word in caption.words] for _, caption, _ in found])
         yield {

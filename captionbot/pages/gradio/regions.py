@@ -7,9 +7,10 @@ import gradio as gr
 import numpy as np
 
 from captionbot.pages.gradio import draw, work
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.draw import View
 from captionbot.pages.gradio.view import BUSY, PICTURES, PRIVATE, Shown, SideBySide, hidden, original, present
-from captionbot.pages.gradio.work import told
+from captionbot.pages.turns import turn
 
 
 class Regions:
@@ -57,7 +58,7 @@ class Regions:
         gone = [p for p in range(len(scores)) if p >= most or p not in kept or scores[p] < least]
         said = caption
         if gone:
-            with told():
+            with told(), turn():
                 said = work.ask(seen.model, original(seen), seen.options, seen.prefix, seen.banned, gone)
         return {
             self.picture: draw.boxed(seen.photo, said),

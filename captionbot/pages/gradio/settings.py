@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from captionbot import CaptionBotError, SearchOptions
+from captionbot.errors import displayable, shortened
 from captionbot.pages.gradio import work
+from captionbot.pages.gradio.door import told, warn
 from captionbot.pages.gradio.view import Shown
-from captionbot.pages.gradio.work import DEFAULT, MODELS, told
+from captionbot.pages.gradio.work import DEFAULT, MODELS
+from captionbot.pages.limits import checked_text
 from captionbot.pages.uploads import MAX_MEGABYTES
+from captionbot.text.display import plain
 
 BEAM_OPTIONS = ("beam_size",)
 SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "seed")
@@ -85,13 +90,16 @@ class Settings:
 
     def chosen(self, values: Shown) -> tuple[str, SearchOptions, str, str]:
         """The captioner, its search, what captions start with, and words to avoid."""
-        given = {name: values[control] for name, control in self.options.items()}
+        model, prefix, banned = (
+            fitting(control, values[control]) for control in (self.model, self.prefix, self.banned)
+        )
+        given = {name: fitting(control, values[control]) for name, control in self.options.items()}
         names = COMMON_OPTIONS + (SAMPLING_OPTIONS if given["sample"] else BEAM_OPTIONS)
         captions = given["captions"] if given["sample"] else min(given["captions"], given["beam_size"])
         options = SearchOptions(
             sample=given["sample"], num_return=captions, **{name: given[name] for name in names}
         )
-        return values[self.model], options, values[self.prefix], values[self.banned]
+        return model, options, prefix, banned
 
     def on_model(self, model: str) -> Shown:
         """The captioner's own search settings."""
@@ -105,7 +113,8 @@ class Settings:
             self.own: own,
             self.own_files: None,
             self.model: gr.update(choices=work.choices(own), value=own),
-            self.own_note: f"“{work.title(own)}” is at work. It is kept for this visit alone.",
+            self.own_note: f"“{plain(displayable(work.title(own)))}” is at work. It is kept for this visit "
+            "alone.",
             **self.on_model(own),
         }
 
@@ -117,9 +126,11 @@ class Settings:
         for name, control in self.controls.items():
             if name in asked:
                 try:
-                    shown[control] = given(control, asked[name])
+                    shown[control] = from_text(control, asked[name])
                 except (ValueError, KeyError, CaptionBotError):
-                    gr.Warning(f"The link has {name}={asked[name][:40]}, which cannot be: it is left out.")
+                    warn(
+                        f"The link has {name}={shortened(asked[name], 40)}, which cannot be: it is left out."
+                    )
         return shown
 
     def to_address(self, values: Shown) -> dict[str, Any]:
@@ -134,7 +145,7 @@ class Settings:
         return said
 
 
-def given(control: Any, text: str) -> Any:
+def from_text(control: Any, text: str) -> Any:
     """The value of a setting in an address; an error where the control could not have it."""
     if isinstance(control, gr.Checkbox):
         return {"True": True, "False": False}[text]
@@ -142,19 +153,40 @@ def given(control: Any, text: str) -> Any:
         if text not in MODELS:
             raise ValueError
         return text
-    if not isinstance(control, gr.Slider | gr.Number):
-        return text
-    number = int(text) if control.step == 1 or isinstance(control, gr.Number) else float(text)
-    if isinstance(control, gr.Slider) and not control.minimum <= number <= control.maximum:
-        raise ValueError
-    return number
+    if isinstance(control, gr.Slider | gr.Number):
+        return fitting(control, float(text))
+    return fitting(control, text)
 
 
-def adopt(uploaded: list[str] | None, before: str) -> str:
+def fitting(control: Any, value: Any) -> Any:
+    """The same value; CaptionBotError where the control could not have it, whatever a client sends."""
+    if isinstance(control, gr.Checkbox):
+        fits = isinstance(value, bool)
+    elif isinstance(control, gr.Slider | gr.Number):
+        whole = control.step == 1 or isinstance(control, gr.Number)
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = fits and (not whole or value == int(value))
+        if fits and whole:
+            value = int(value)
+        if isinstance(control, gr.Slider):
+            fits = fits and control.minimum <= value <= control.maximum
+    else:
+        value = "" if value is None else value
+        fits = isinstance(value, str)
+        if fits:
+            checked_text(value, f"“{control.label}”")
+    if not fits:
+        raise CaptionBotError(f"“{control.label}” cannot be {shortened(value)}: choose what the page offers.")
+    return value
+
+
+def adopt(uploaded: list[dict[str, Any]] | None, before: str) -> str:
     """The name of a captioner that a visitor uploads; its files leave the disk."""
-    paths = [Path(path) for path in uploaded or []]
+    paths = [Path(file["path"]) for file in uploaded or []]
     try:
         with told():
+            if sum(path.stat().st_size for path in paths) > MAX_MEGABYTES * 1_000_000:
+                raise CaptionBotError(f"These files are larger than {MAX_MEGABYTES} MB together.")
             return work.adopt([(path.name, path.read_bytes()) for path in paths], before)
     finally:
         for path in paths:

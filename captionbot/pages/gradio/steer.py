@@ -10,9 +10,10 @@ from captionbot import SearchOptions
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain.counterfactuals import LENGTHS
 from captionbot.pages.gradio import work
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.draw import View
 from captionbot.pages.gradio.view import BUSY, PRIVATE, Shown, SideBySide, original, present
-from captionbot.pages.gradio.work import told
+from captionbot.pages.turns import turn
 from captionbot.text.tokenizer import tokenize
 
 
@@ -49,7 +50,7 @@ class Steer:
         return self.steered(seen, seen.options, [*said, rival], [])
 
     def steered(self, seen: View, options: SearchOptions, begun: list[str], never: list[str]) -> Shown:
-        with told():
+        with told(), turn():
             after = work.steer(
                 seen.model, original(seen), replace(options, num_return=1), begun, [seen.banned, *never]
             )

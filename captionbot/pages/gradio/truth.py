@@ -7,10 +7,11 @@ import gradio as gr
 from captionbot.draw.render import word_overlay
 from captionbot.pages import resident as pages
 from captionbot.pages.gradio import draw, work
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.draw import View
 from captionbot.pages.gradio.view import BUSY, PICTURES, PRIVATE, Shown, original, present
-from captionbot.pages.gradio.work import told
 from captionbot.pages.lessons import HEATMAP_TEST
+from captionbot.pages.turns import turn
 
 
 class Truth:
@@ -70,8 +71,9 @@ class Truth:
     def on_test(self, seen: View | None) -> Shown:
         """Whether the chosen word rests on its heatmap; what it misses is worked out once a caption."""
         seen = present(seen)
-        image, caption = original(seen), seen.caption
-        with told():
+        caption = seen.caption
+        with told(), turn():
+            image = original(seen)
             (tested,) = work.test(seen.model, image, caption, seen.evidence.maps, [seen.t])
             if seen.missed is None and seen.evidence.attends:
                 seen = seen._replace(missed=work.evidence(seen.model, image, caption, "occlusion"))
@@ -91,7 +93,7 @@ class Truth:
 
     def on_test_all(self, seen: View | None) -> Shown:
         seen = present(seen)
-        with told():
+        with told(), turn():
             words = range(len(seen.caption.words))
             tested = work.test(seen.model, original(seen), seen.caption, seen.evidence.maps, words)
         holds = sum(word.holds for word in tested)

@@ -8,6 +8,7 @@ together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
@@ -26,10 +27,12 @@ STALE = "There is no photo here, or this page was left alone for too long: capti
 # How events are handled.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
-BUSY: dict[str, Any] = {
-    "concurrency_limit": 1,
-    "concurrency_id": "captioner",
-}  # the model uses every core as it is
+# So many of them wait for their turn at the captioner (`captionbot.pages.turns`), which goes round; the
+# others wait in the queue of their own kind. Programs and long jobs do not stand in the visitors' way.
+BUSY: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "captioner"}
+PROGRAMS: dict[str, Any] = {"concurrency_limit": 16, "concurrency_id": "programs"}  # some fetch photos
+LONG: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "batch"}
+FETCHING: dict[str, Any] = {"concurrency_limit": None}
 
 
 class SideBySide:
@@ -60,6 +63,13 @@ class SideBySide:
 def hidden(*components: Any) -> Shown:
     """What belongs to another caption is out of sight."""
     return {component: gr.update(visible=False) for component in components}
+
+
+def chosen(place: Any, among: Sequence[Any]) -> int:
+    """A place in a list that a client says was clicked."""
+    if isinstance(place, int) and not isinstance(place, bool) and 0 <= place < len(among):
+        return place
+    raise gr.Error(STALE, print_exception=False)
 
 
 def present(seen: View | None) -> View:

@@ -6,9 +6,7 @@ import io
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial, wraps
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,19 +15,25 @@ try:
 except ImportError:
     spaces = None
 
-import gradio as gr
 import numpy as np
 from PIL import Image
 
 from captionbot import CaptionBotError, Captioned, Captioner, SearchOptions
-from captionbot.bulk.folder import caption_each, load_ahead
+from captionbot.bulk.folder import caption_each
 from captionbot.bulk.records import Result
-from captionbot.draw import beam_tree, render
+from captionbot.draw import beam_tree
+from captionbot.draw.overlays import fit
+from captionbot.errors import shortened
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain import maps as explain
 from captionbot.explain.maps import Faithfulness, WordMaps
-from captionbot.images.load import ImageSource, find_images, load_image
+from captionbot.images.load import ImageSource, Preprocessing, find_images, load_image
+from captionbot.pages.batches import caption_photos
+from captionbot.pages.fetching import fetch_photo
+from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE
 from captionbot.pages.resident import captioners, resident, resident_upload
+from captionbot.pages.turns import decoding, turn
+from captionbot.pages.uploads import MAX_MEGABYTES
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card
 from captionbot.text.vocabulary import load_vocabulary
@@ -39,10 +43,8 @@ TITLES = captioners()
 MODELS = [*TITLES]
 DEFAULT = find_card().stem
 MOST_COMPARED, FIRST_COMPARED = 4, 3
-MOST_OWN = 3  # captioners that visitors uploaded, of all sessions together: each may fill 200 MB
-MAX_PHOTO_MEGABYTES = 20
+MOST_OWN = 3  # captioners that visitors uploaded, of all sessions together
 _YOURS = " (yours) "
-AT_ONCE = 8  # photos of a batch: enough for one batched search, few enough that progress shows
 THUMBNAIL = 96  # pixels
 
 
@@ -81,18 +83,19 @@ _own: dict[str, Own] = {}  # by a name that only its session knows, the oldest f
 
 
 def on_gpu(function: Any) -> Any:
-    """Lends the GPU of a ZeroGPU Space to a function of a captioner's name; elsewhere the function as it is.
+    """A function of a captioner's name, that waits for its turn and is lent the GPU of a ZeroGPU Space.
 
     ZeroGPU runs it in a copy of this process that is thrown away, so the captioner is woken here, before.
     """
-    if spaces is None:
-        return function
-    lent = spaces.GPU(function)
+    lent = spaces.GPU(function) if spaces is not None else None
 
     @wraps(function)
     def call(model: str, *args: Any, **options: Any) -> Any:
-        captioner(model)
-        return lent(model, *args, **options)
+        with turn():
+            if lent is None:
+                return function(model, *args, **options)
+            captioner(model)
+            return lent(model, *args, **options)
 
     return call
 
@@ -109,8 +112,10 @@ def known(model: str) -> str:
     if model in MODELS or model in _own:
         return model
     if _YOURS in model:
-        raise CaptionBotError(f"Your captioner '{public(model)}' was let go after a while: upload it again.")
-    raise CaptionBotError(f"There is no captioner '{model}'; choose one of {', '.join(MODELS)}.")
+        raise CaptionBotError(
+            f"Your captioner '{shortened(public(model))}' was let go after a while: upload it again."
+        )
+    raise CaptionBotError(f"There is no captioner '{shortened(model)}'; choose one of {', '.join(MODELS)}.")
 
 
 def public(model: str) -> str:
@@ -137,13 +142,18 @@ def adopt(files: Sequence[tuple[str, bytes]], before: str = "") -> str:
     before: the session's last upload, which makes room.
     Raises CaptionBotError as `uploads.load_captioner` does.
     """
-    card = resident_upload(files).card
+    with turn():
+        card = resident_upload(files).card
     let_go(before)
     name = f"{card.name}{_YOURS}{secrets.token_hex(8)}"
     _own[name] = Own(tuple(files), card)
-    while len(_own) > MOST_OWN:
+    while len(_own) > MOST_OWN or (len(_own) > 1 and _own_bytes() > MAX_MEGABYTES * 1_000_000):
         let_go(next(iter(_own)))
     return name
+
+
+def _own_bytes() -> int:
+    return sum(len(data) for own in _own.values() for _, data in own.files)
 
 
 def let_go(own: str) -> None:
@@ -167,21 +177,15 @@ def usual(model: str) -> SearchOptions:
 
 
 def vocabulary_of(model: str) -> Any:
-    return captioner(model).vocabulary if model in _own else _shipped_vocabulary(known(model))
+    if model not in _own:
+        return _shipped_vocabulary(known(model))
+    with turn():
+        return captioner(model).vocabulary
 
 
 @lru_cache(maxsize=8)
 def _shipped_vocabulary(model: str) -> Any:
     return load_vocabulary(_shipped_card(model).vocabulary)
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Mistakes that a person can mend become the page's own messages."""
-    try:
-        yield
-    except CaptionBotError as error:
-        raise gr.Error(str(error), print_exception=False) from error
 
 
 def read_upload(path: str, name: str = "This photo") -> Image.Image:
@@ -193,7 +197,16 @@ def read_upload(path: str, name: str = "This photo") -> Image.Image:
         raise CaptionBotError(f"{name} is larger than {MAX_PHOTO_MEGABYTES} MB: make it smaller.")
     file = io.BytesIO(Path(path).read_bytes())
     file.name = name
-    return load_image(file)
+    with decoding.turn():
+        return fit(load_image(file), MAX_SIDE)
+
+
+def photo_at(url: str) -> Image.Image:
+    """The photo at an address, at display size."""
+    file = io.BytesIO(fetch_photo(url))
+    file.name = shortened(url)
+    with decoding.turn():
+        return fit(load_image(file))
 
 
 @on_gpu
@@ -296,20 +309,16 @@ def caption_files(
 
     Each comes with a small picture as a data URL, "" of a bad one.
     """
-    images = load_ahead(sources(paths), AT_ONCE)
+    wanted = Preprocessing.from_json(card_of(model).preprocessing)
     asked = {"options": options, "prefix": prefix, "banned_words": [banned]}
-    while some := list(islice(images, AT_ONCE)):
-        results = caption_some(model, some, asked)
-        for result, (_, image) in zip(results, some, strict=True):
-            if isinstance(image, CaptionBotError):
-                yield result, ""
-            else:
-                yield result, render.data_url(render.fit(image, THUMBNAIL))
+    yield from caption_photos(
+        sources(paths), wanted, lambda some: caption_some(model, some, asked), THUMBNAIL
+    )
 
 
 @on_gpu
 def caption_some(model: str, images: Sequence[Any], asked: dict[str, Any]) -> list[Result]:
-    return list(caption_each(captioner(model), images, AT_ONCE, asked))
+    return list(caption_each(captioner(model), images, len(images), asked))
 
 
 def sources(paths: Sequence[str]) -> Iterator[ImageSource]:
@@ -320,9 +329,9 @@ def sources(paths: Sequence[str]) -> Iterator[ImageSource]:
             yield ImageSource(source.name.removeprefix(folder), partial(_load, source, folder))
 
 
-def _load(source: ImageSource, folder: str) -> Image.Image:
+def _load(source: ImageSource, folder: str, at_least: int | None = None) -> Image.Image:
     try:
-        return source.load()
+        return source.load(at_least)
     except CaptionBotError as error:
         raise CaptionBotError(str(error).replace(folder, "")) from error
 
