@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import time
 import venv
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from urllib.request import urlopen
 from zipfile import ZipFile
 
 import pytest
 from packaging.requirements import Requirement
 
+import captionbot
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card
 from tests.golden.regenerate import CAPTIONS, FOLDER
@@ -146,6 +150,7 @@ def test_it_lists_its_captioner_and_what_downloads(run: Run) -> None:
 def test_it_calls_itself_as_it_was_called(run: Run, program: str, arguments: tuple[str, ...]) -> None:
     said = run(program, *arguments, "--help").stdout
     assert said.startswith(f"usage: {' '.join([program, *arguments])} [-h]")
+    assert run(program, *arguments, "--version").stdout == f"captionbot {captionbot.__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -162,3 +167,41 @@ def test_a_missing_extra_is_named_in_one_line(run: Run, arguments: tuple[str, ..
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert f"pip install 'captionbot[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path", "page"), [((), "_stcore/health", "ok"), (("--gradio",), "", "CaptionBot")]
+)
+def test_app_starts_the_pages_from_another_folder(
+    wheel: Path, tmp_path: Path, arguments: tuple[str, ...], path: str, page: str
+) -> None:
+    """Beside the packages of this environment, in which the pages can run."""
+    with ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "captionbot", "app", f"--port={port}", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        said = _answer(f"http://127.0.0.1:{port}/{path}", server)
+    finally:
+        server.terminate()
+        complaints = server.communicate(timeout=60)[1]
+    assert page in said, complaints.decode()
+
+
+def _answer(url: str, server: subprocess.Popen[bytes]) -> str:
+    deadline = time.monotonic() + 300
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            with urlopen(url, timeout=10) as answer:
+                return str(answer.read().decode())
+        except OSError:
+            time.sleep(0.2)
+    return ""
