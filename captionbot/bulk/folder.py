@@ -11,6 +11,7 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
@@ -33,6 +34,7 @@ Out = TypeVar("Out")
 
 BATCH = {"cpu": 16, "cuda": 128, "mps": 16}  # photos at once by device, unless one asks for another number
 LOADERS = 2  # threads that decode photos while the model works: more would only take its cores
+HELD = 150_000_000  # bytes of photos' files that wait to be decoded, of archives
 WORKERS = 4  # threads at most that caption batches side by side; each holds one batch in memory
 
 
@@ -42,11 +44,12 @@ def load_ahead(
     """Load images in order, up to `ahead` of them before they are asked for, while the model works.
 
     wanted: an encoder's; images come squashed to its size already, so that a large photo is held for a
-        moment only and a JPEG is decoded near the size that is needed. The boxes of their captions are
-        then in pixels of the small image.
+        moment only and is decoded near the size that is needed. The boxes of their captions are then in
+        pixels of the small image.
     """
     with ThreadPoolExecutor(loaders) as pool:
-        yield from _in_order(pool, partial(_loaded, wanted=wanted), sources, ahead)
+        load = partial(_loaded, wanted=wanted)
+        yield from _in_order(pool, load, sources, ahead, lambda source: source.held)
 
 
 def _loaded(source: ImageSource, wanted: Preprocessing | None) -> Loaded:
@@ -54,6 +57,18 @@ def _loaded(source: ImageSource, wanted: Preprocessing | None) -> Loaded:
         return source.name, source.load() if wanted is None else small(source, wanted)
     except CaptionBotError as error:
         return source.name, error
+
+
+def watched(sources: Iterable[ImageSource], see: Callable[[int, Image], None]) -> Iterator[ImageSource]:
+    """The sources, each image shown to `see` with its number, from 0, as it is loaded and before it is squashed."""
+
+    def load(source: ImageSource, number: int, *size: int | None) -> Image:
+        image = source.load(*size)
+        see(number, image)
+        return image
+
+    for number, source in enumerate(sources):
+        yield replace(source, load=partial(load, source, number))
 
 
 def small(source: ImageSource, wanted: Preprocessing) -> Image:
@@ -120,20 +135,27 @@ def _caption_batch(captioner: Captioner, options: dict[str, Any], batch: list[Lo
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[In], Out], items: Iterable[In], ahead: int
+    pool: ThreadPoolExecutor,
+    work: Callable[[In], Out],
+    items: Iterable[In],
+    ahead: int,
+    held: Callable[[In], int] = lambda item: 0,
 ) -> Iterator[Out]:
-    """What `work` makes of each item, in their order; `ahead` are under way beside the one waited for."""
-    under_way: deque[Future[Out]] = deque()
+    """What `work` makes of each item, in their order; `ahead` are under way beside the one waited for.
+
+    held: bytes that an item holds until it is worked on; where they are many, fewer are under way.
+    """
+    under_way: deque[tuple[Future[Out], int]] = deque()
     try:
         for item in items:
-            under_way.append(pool.submit(work, item))
+            under_way.append((pool.submit(work, item), held(item)))
             del item  # it may be a whole batch of images
-            if len(under_way) > ahead:
-                yield under_way.popleft().result()
+            while len(under_way) > ahead or sum(size for done, size in under_way if not done.done()) > HELD:
+                yield under_way.popleft()[0].result()
         while under_way:
-            yield under_way.popleft().result()
+            yield under_way.popleft()[0].result()
     finally:
-        for future in under_way:
+        for future, _ in under_way:
             future.cancel()
 
 

@@ -16,10 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.archives import Member, is_archive, is_folder, members
+from captionbot.images.decode import Wanted, decode, reason, upright
+from captionbot.images.formats import image_extensions, is_hidden, is_photo, max_pixels
 from captionbot.images.urls import Address, fetch, is_public
 
 if TYPE_CHECKING:
@@ -28,59 +30,41 @@ if TYPE_CHECKING:
 
 ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
 
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = max_pixels(None)
+MAX_FILE_BYTES = 1_000_000_000
 # Pillow warns from 89 megapixels on, which here are allowed. Not silenced while a photo is read alone, as
 # `warnings.catch_warnings` holds for all threads.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_TURNS = {  # how to undo each of the EXIF orientations
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# EPS runs Ghostscript on what a stranger sent; the others are named by Pillow but cannot be drawn.
-_REFUSED_FORMATS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+_ADDRESS = re.compile(r"\w+://|data:", re.IGNORECASE)
 
 
-@cache
-def _formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read, the common ones first."""
-    Image.init()
-    return tuple(name for name in Image.ID if name not in _REFUSED_FORMATS)
-
-
-@cache
-def image_extensions() -> frozenset[str]:
-    """The endings of file names, in lower case with their dot, that a folder or archive is searched for."""
-    known = Image.registered_extensions()
-    return frozenset(extension for extension, name in known.items() if name in _formats())
-
-
-def load_image(source: ImageLike, at_least: int | None = None) -> Image.Image:
+def load_image(
+    source: ImageLike, at_least: int | None = None, at_most: int | None = None
+) -> Image.Image:
     """An upright RGB image; transparency becomes white, an animation its first frame.
 
     source: a path, an http or https address, the bytes of a file, an open file, or an image.
-    at_least: JPEG files may come smaller than they are, both sides at least this many pixels: several
-        times as fast where an encoder shrinks them anyway.
-    Raises CaptionBotError for what is missing, unreadable, damaged, no image, or above 100 megapixels.
+    at_least: the image may come smaller than it is, by a whole factor, both sides at least this many
+        pixels: faster, and with less memory, where an encoder shrinks it anyway.
+    at_most: both sides at most this many pixels, shrunk by a whole factor where they have more.
+    Raises CaptionBotError for what is missing, unreadable, damaged, no image, or too large: above 100
+    megapixels, or fewer of formats that take much memory to decode.
     """
     if isinstance(source, Image.Image):
-        return _guarded(lambda: _rgb(_checked(source, "the image")), "the image")
+        return upright(source, Wanted(at_least, at_most))
     if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), "the image", at_least)
-    if isinstance(source, str) and re.match(r"\w+://", source.strip()):
-        return load_url(source.strip(), at_least=at_least)
+        return decode(bytes(source), "the image", Wanted(at_least, at_most))
+    if isinstance(source, str) and _ADDRESS.match(source.strip()):
+        return load_url(source.strip(), at_least=at_least, at_most=at_most)
     if isinstance(source, str) and not source:  # to `Path` it is the present folder
         raise CaptionBotError("The path is empty: give the path of an image.")
     if isinstance(source, str | PathLike):
-        return _load_file(Path(source), at_least)
+        return _load_file(Path(source), at_least, at_most)
     if callable(getattr(source, "read", None)):
-        return _decode(source, str(getattr(source, "name", "the file")), at_least)
+        name = shortened(getattr(source, "name", "the file"))
+        return decode(_read(source, name), name, Wanted(at_least, at_most))
     raise CaptionBotError(
         f"An image cannot be made from {type(source).__name__}: "
         "give a path, an address, the bytes of a file, an open file or a PIL image."
@@ -99,138 +83,78 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def load_url(
-    url: str, allow: Callable[[Address], bool] = is_public, at_least: int | None = None
+    url: str,
+    allow: Callable[[Address], bool] = is_public,
+    at_least: int | None = None,
+    at_most: int | None = None,
 ) -> Image.Image:
     """The image at an http or https address on the public internet, as of `load_image`.
 
     allow: which addresses may be connected to; pages never pass one.
     """
-    return _decode(io.BytesIO(fetch(url, allow=allow)), url, at_least)
+    return decode(fetch(url, allow=allow), shortened(url), Wanted(at_least, at_most))
 
 
-def _load_file(path: Path, at_least: int | None = None) -> Image.Image:
+def _load_file(path: Path, at_least: int | None = None, at_most: int | None = None) -> Image.Image:
+    name = shortened(path)
     try:
         if path.is_dir():
-            raise CaptionBotError(f"{path} is a folder: give an image file in it.")
+            raise CaptionBotError(f"{name} is a folder: give an image file in it.")
         if path.exists() and not path.is_file():
-            raise CaptionBotError(f"{path} is a pipe or a device: give an image file.")
+            raise CaptionBotError(f"{name} is a pipe or a device: give an image file.")
         with path.open("rb") as file:
-            return _decode(file, str(path), at_least)
+            data = _read(file, name)
     except FileNotFoundError:
-        raise CaptionBotError(f"{path} does not exist: give the path of an image.") from None
+        raise CaptionBotError(f"{name} does not exist: give the path of an image.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        raise CaptionBotError(f"{path} cannot be read ({error}): give the path of an image.") from error
-
-
-def _decode(file: BinaryIO, name: str, at_least: int | None = None) -> Image.Image:
-    def decode() -> Image.Image:
-        with Image.open(file, formats=_formats()) as image:
-            _checked(image, name)
-            if at_least:
-                image.draft(None, (at_least, at_least))
-            return _rgb(image)
-
-    return _guarded(decode, name)
-
-
-def _guarded(decode: Callable[[], Image.Image], name: str) -> Image.Image:
-    """What `decode` returns, its failures turned into sentences."""
-    try:
-        return decode()
-    except CaptionBotError:
-        raise
-    except UnidentifiedImageError as error:
         raise CaptionBotError(
-            f"{name} is empty or not an image that can be read: give a JPEG, PNG, WebP, GIF or TIFF file."
+            f"{name} cannot be read ({reason(error)}): give the path of an image."
         ) from error
-    except Image.DecompressionBombError as error:  # Pillow's own limit, above ours, seen as it opens a file
-        raise _too_large(name) from error
-    except Exception as error:  # decoders of damaged files raise nearly anything
-        raise CaptionBotError(f"{name} is a damaged image ({error}): save or download it again.") from error
+    return decode(data, name, Wanted(at_least, at_most))
 
 
-def _too_large(name: str) -> CaptionBotError:
-    return CaptionBotError(
-        f"{name} has more than {MAX_PIXELS // 1_000_000} megapixels, the most that is read: make it smaller."
-    )
-
-
-def _checked(image: Image.Image, name: str) -> Image.Image:
-    """The same image, once its size is known to be fit for decoding."""
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name)
-    if not image.width * image.height:
-        raise CaptionBotError(f"{name} has no pixels: give an image of at least 1 x 1.")
-    return image
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    image.load()  # here, so that damage is not mistaken for a bad EXIF block below
-    image = _upright(image)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
-    rgb = _on_white(image) if image.has_transparency_data else image.convert("RGB")
-    rgb.info = {}  # its EXIF block would have it turned once more at the next loading
-    return rgb
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF block says.
-
-    `ImageOps.exif_transpose` also writes that block anew, which fails, turn and all, where any entry
-    in it is malformed.
-    """
+def _read(file: BinaryIO, name: str) -> bytes:
+    """A file's bytes from its start, even where it was read before."""
+    with suppress(AttributeError, io.UnsupportedOperation):
+        file.seek(0)
     try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a block that cannot be read at all is no reason to refuse a good photo
-        turn = None
-    return image if turn is None else image.transpose(turn)
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    layer = image.convert("RGBA")
-    canvas = Image.new("RGB", image.size, "white")
-    canvas.paste(layer, mask=layer.getchannel("A"))
-    return canvas
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits, 32 bits or floats as 8 bits. Pillow's `convert` clips at 255: photos turn white.
-
-    The range is the smallest of 0..1, 0..255 and 0..65535 that holds all values, else that of the values.
-    """
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    if image.mode.startswith("I;16"):
-        low, high = 0, 65535
-    elif low >= 0 and high <= 65535:
-        low, high = 0, next(top for top in (1, 255, 65535) if high <= top)
-    scale = 255 / (high - low) if high > low else 0.0
-    return Image.fromarray(np.rint((values - low) * scale).astype(np.uint8))
+        data = file.read(MAX_FILE_BYTES + 1)
+    except UnicodeDecodeError:
+        data = ""
+    if not isinstance(data, bytes):
+        raise CaptionBotError(f"{name} was opened as text: open it in binary mode, 'rb'.")
+    if len(data) > MAX_FILE_BYTES:
+        raise CaptionBotError(
+            f"{name} is larger than {MAX_FILE_BYTES // 1_000_000} MB, the most that is read: make it smaller."
+        )
+    return data
 
 
 @dataclass(frozen=True)
 class ImageSource:
     """One image that a person named: what it is called, and how it is loaded.
 
-    load: the upright RGB image, or with `load(at_least)` perhaps a smaller one, as of `load_image`; raises
-        CaptionBotError where there is none.
+    load: the upright RGB image, with `load(at_least, at_most)` perhaps a smaller one, as of `load_image`;
+        raises CaptionBotError where there is none.
+    held: bytes of its file that are in memory already.
     """
 
     name: str
     load: Callable[..., Image.Image]
+    held: int = 0
 
 
 def find_images(paths: Iterable[str | PathLike[str]]) -> Iterator[ImageSource]:
     """The images of files, folders, .zip and .tar archives and addresses, in order, one at a time.
 
-    Folders are searched to the bottom and sorted; hidden files are skipped. Members of archives are
-    read into memory as their turn comes, never written to disk, so let go of each source after use.
-    Nothing is raised here: a path that is missing, empty or damaged is a source whose `load` says so.
+    Folders are searched to the bottom and sorted; hidden files and folders of thumbnails are skipped. Photos
+    of a kind that cannot be read, as HEIC or camera raw, are among them: their `load` says so. Members of
+    archives are read into memory as their turn comes, never written to disk, so let go of each source after
+    use. Nothing is raised here: a path that is missing, empty or damaged is a source whose `load` says so.
     """
     for path in paths:
         name = str(path)
-        if not name or re.match(r"\w+://", name):
+        if not name or _ADDRESS.match(name):
             yield ImageSource(name, partial(load_image, name))
         elif is_folder(Path(name)):
             yield from _or_failure(_in_folder(Path(name)), name)
@@ -251,13 +175,13 @@ def count_images(paths: Iterable[str | PathLike[str]]) -> int | None:
             if path.suffix.lower() != ".zip":
                 return None
             with suppress(CaptionBotError):
-                found = sum(map(_is_photo, members(path)))
+                found = sum(map(_is_wanted, members(path)))
         total += found or 1  # what holds none is one that failed
     return total
 
 
 def _failure(name: str, sentence: str) -> ImageSource:
-    def load(at_least: int | None = None) -> Image.Image:
+    def load(at_least: int | None = None, at_most: int | None = None) -> Image.Image:
         raise CaptionBotError(sentence)
 
     return ImageSource(name, load)
@@ -267,31 +191,25 @@ def _or_failure(found: Iterator[ImageSource], name: str) -> Iterator[ImageSource
     """All that was found, and a failure where that is nothing."""
     first = next(found, None)
     if first is None:
-        yield _failure(name, f"{name} holds no images: give a folder or archive of photos.")
+        yield _failure(name, f"{shortened(name)} holds no images: give a folder or archive of photos.")
         return
     yield first
     yield from found
 
 
-def _is_hidden(part: str) -> bool:
-    return (part.startswith(".") and part != "..") or part == "__MACOSX"  # copies that macOS adds to a .zip
-
-
-def _is_image_name(path: PurePosixPath | Path) -> bool:
-    return path.suffix.lower() in image_extensions()
-
-
 def _in_folder(folder: Path) -> Iterator[ImageSource]:
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not _is_hidden(entry.name))
+        entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
     except OSError as error:
-        yield _failure(str(folder), f"{folder} cannot be read ({error.strerror}): check its permissions.")
+        yield _failure(
+            str(folder), f"{shortened(folder)} cannot be read ({error.strerror}): check its permissions."
+        )
         return
     for entry in entries:
         if is_folder(entry):
             if not entry.is_symlink():  # a link may lead back up
                 yield from _in_folder(entry)
-        elif _is_image_name(entry):
+        elif is_photo(entry):
             yield ImageSource(str(entry), partial(_load_file, entry))
 
 
@@ -299,15 +217,15 @@ def images_in_archive(archive: Path) -> Iterator[ImageSource]:
     """The images of one archive in its order, as of `find_images`."""
     try:
         for member in members(archive):
-            if _is_photo(member):
+            if _is_wanted(member):
                 yield _unpacked(member)
     except CaptionBotError as error:
         yield _failure(str(archive), str(error))
 
 
-def _is_photo(member: Member) -> bool:
+def _is_wanted(member: Member) -> bool:
     path = PurePosixPath(member.name)
-    return not any(map(_is_hidden, path.parts)) and _is_image_name(path)
+    return not any(map(is_hidden, path.parts)) and is_photo(path)
 
 
 def _unpacked(member: Member) -> ImageSource:
@@ -316,7 +234,11 @@ def _unpacked(member: Member) -> ImageSource:
         data = member.read()
     except CaptionBotError as error:
         return _failure(name, str(error))
-    return ImageSource(name, lambda at_least=None: _decode(io.BytesIO(data), name, at_least))
+
+    def load(at_least: int | None = None, at_most: int | None = None) -> Image.Image:
+        return decode(data, shortened(name), Wanted(at_least, at_most))
+
+    return ImageSource(name, load, len(data))
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import cache
@@ -22,7 +24,7 @@ from threading import Thread
 from typing import Any, NamedTuple
 from urllib.parse import quote, urljoin, urlsplit
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 
 Address = IPv4Address | IPv6Address
 
@@ -32,9 +34,12 @@ _PORTS = {"http": 80, "https": 443}
 _HEADERS = {
     "User-Agent": "captionbot",
     "Accept": "image/*",
-    "Accept-Encoding": "identity",  # nothing is unpacked, so nothing can unpack to more than max_bytes
+    "Accept-Encoding": "identity",
     "Connection": "close",
 }
+_ZLIB = {"gzip", "x-gzip", "deflate"}
+_NOT_UNPACKED = {"br", "compress", "dcb", "dcz", "x-compress", "zstd"}
+_BINARY = re.compile(rb"[\0-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # what text has none of (WHATWG's MIME sniffing)
 _QUOTED = "!#$%&'()*+,/:;=?@[]~"  # what an address may hold as it is, so that nothing is quoted twice
 _UNICAST = ip_network("2000::/3")  # all of IPv6 that is handed out to the public internet
 _NAT64 = ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits, RFC 6052
@@ -76,10 +81,10 @@ def fetch(
     timeout: seconds for all of it: names, connections, redirects and the body.
     allow: which addresses may be connected to; pages never pass one.
     Raises CaptionBotError for other schemes, addresses that are not allowed, anything but a
-    complete answer of at most max_bytes in time, and for text where an image should be.
+    complete answer of at most max_bytes, unpacked, in time, and for text where an image should be.
     """
     deadline = time.monotonic() + timeout
-    hop = url
+    hop, named = url, shortened(url.strip())
     try:
         for _ in range(MAX_REDIRECTS + 1):
             target = _parse(hop)
@@ -87,27 +92,27 @@ def fetch(
                 response = _request(target, link, deadline)
                 location = response.headers.get("Location")
                 if response.status not in _REDIRECTS or not location:
-                    return _body(response, url, max_bytes)
+                    return _body(response, named, max_bytes)
             hop = urljoin(hop, location)
     except TimeoutError as error:
         raise CaptionBotError(
-            f"{url} took more than {timeout:g} seconds: try again, or download the image and give the file."
+            f"{named} took more than {timeout:g} seconds: try again, or download the image and give the file."
         ) from error
     except ssl.SSLCertVerificationError as error:
         raise CaptionBotError(
-            f"{url} has no valid certificate ({error.verify_message}): give an address that can be trusted."
+            f"{named} has no valid certificate ({shortened(error.verify_message)}): give an address that can be trusted."
         ) from error
     except OSError as error:
         raise CaptionBotError(
-            f"{url} could not be loaded ({error}): "
+            f"{named} could not be loaded ({shortened(error)}): "
             "check the address and the network, or download the image and give the file."
         ) from error
     except (http.client.HTTPException, ValueError) as error:  # whose texts are the server's: not repeated
         raise CaptionBotError(
-            f"{url} sent an answer that is no HTTP or breaks off: download the image and give the file."
+            f"{named} sent an answer that is no HTTP or breaks off: download the image and give the file."
         ) from error
     raise CaptionBotError(
-        f"{url} redirects more than {MAX_REDIRECTS} times: give the address of the image itself."
+        f"{named} redirects more than {MAX_REDIRECTS} times: give the address of the image itself."
     )
 
 
@@ -128,8 +133,13 @@ def _parse(url: str) -> _Target:
         port = parts.port
     except ValueError:  # an open bracket, a port of letters, a host with an empty or endless label
         host, port = "", None
+    if url.lstrip()[:5].lower() == "data:":
+        raise CaptionBotError(
+            f"{shortened(url.strip(), 40)} is not an address of an image but the image itself: save it as a file "
+            "and give that."
+        )
     if not host or parts.scheme not in _PORTS:
-        raise CaptionBotError(f"{url} is not an address of an image: give one like https://host/photo.jpg.")
+        raise CaptionBotError(f"{shortened(url)} is not an address of an image: give one like https://host/photo.jpg.")
     netloc = f"[{host}]" if ":" in host else host
     query = f"?{quote(parts.query, safe=_QUOTED)}" if parts.query else ""
     return _Target(
@@ -178,7 +188,7 @@ def _connect(target: _Target, deadline: float, allow: Callable[[Address], bool])
     # Numbers in decimal, octal or hex have become plain addresses by now, so one check sees them all.
     if not all(allow(ip_address(address[0])) for *_, address in found):
         raise CaptionBotError(
-            f"{target.host} is not on the public internet, and addresses of private networks are not loaded: "
+            f"{shortened(target.host)} is not on the public internet, and addresses of private networks are not loaded: "
             "download the image and give the file."
         )
     failure = OSError("no address")
@@ -230,24 +240,58 @@ def _request(target: _Target, link: socket.socket, deadline: float) -> http.clie
     return connection.getresponse()
 
 
-def _body(response: http.client.HTTPResponse, url: str, max_bytes: int) -> bytes:
+def _body(response: http.client.HTTPResponse, named: str, max_bytes: int) -> bytes:
     if response.status != http.client.OK:
         raise CaptionBotError(
-            f"{url} answered {response.status} {http.client.responses.get(response.status, '')}: "
+            f"{named} answered {response.status} {http.client.responses.get(response.status, '')}: "
             "check that it opens in a browser."
-        )
-    if response.headers.get("Content-Type", "").lstrip().lower().startswith("text/"):
-        raise CaptionBotError(f"{url} is a page or text, not an image: give the address of the image itself.")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
-        raise CaptionBotError(
-            f"{url} sends its answer compressed, which is not accepted: download the image and give the file."
         )
     expected = response.length  # None where the body comes in chunks
     body = b"" if expected and expected > max_bytes else response.read(max_bytes + 1)
     if len(body) > max_bytes or (expected or 0) > max_bytes:
-        raise CaptionBotError(
-            f"{url} is larger than {max_bytes / 1e6:g} MB, the most that is loaded: give a smaller image."
-        )
+        raise _too_large(named, max_bytes)
     if expected is not None and len(body) < expected:
-        raise CaptionBotError(f"{url} broke off after {len(body)} of {expected} bytes: try again.")
+        raise CaptionBotError(f"{named} broke off after {len(body)} of {expected} bytes: try again.")
+    body = _unpacked(body, response.headers.get("Content-Encoding", ""), named, max_bytes)
+    # Servers call a photo text where they do not know its ending.
+    is_text = response.headers.get("Content-Type", "").lstrip().lower().startswith("text/")
+    if is_text and not _BINARY.search(body[:1024]):
+        raise CaptionBotError(
+            f"{named} is a page or text, not an image: give the address of the image itself."
+        )
+    return body
+
+
+def _too_large(named: str, max_bytes: int) -> CaptionBotError:
+    return CaptionBotError(
+        f"{named} is larger than {max_bytes / 1e6:g} MB, the most that is loaded: give a smaller image."
+    )
+
+
+def _unpacked(body: bytes, encoding: str, named: str, max_bytes: int) -> bytes:
+    """The body as it was before the server packed it, which it was not asked to; no more than max_bytes.
+
+    Stores of objects send what is no packing: an empty text, UTF-8, aws-chunked, binary. Some say gzip of a
+    body that is not packed.
+    """
+    for coding in reversed([name.strip() for name in encoding.lower().split(",")][:3]):
+        if coding in _NOT_UNPACKED:
+            raise CaptionBotError(
+                f"{named} sends its answer compressed by {coding}, which is not accepted: download the image "
+                "and give the file."
+            )
+        packed = body.startswith(b"\x1f\x8b") or (coding == "deflate" and body.startswith(b"\x78"))
+        if coding not in _ZLIB or not packed:
+            continue
+        try:
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)  # its header says which of the two it is
+            body = unpacker.decompress(body, max_bytes + 1)
+            if not unpacker.eof and len(body) <= max_bytes:
+                raise zlib.error("incomplete")
+        except zlib.error as error:
+            raise CaptionBotError(
+                f"{named} sends an answer whose compression is damaged: download the image and give the file."
+            ) from error
+        if len(body) > max_bytes:
+            raise _too_large(named, max_bytes)
     return body
