@@ -60,7 +60,7 @@ def _loaded(source: ImageSource, wanted: Preprocessing | None) -> Loaded:
 
 
 def watched(sources: Iterable[ImageSource], see: Callable[[int, Image], None]) -> Iterator[ImageSource]:
-    """The sources, each image shown to `see` with its number, from 0, as it is loaded and before it is squashed."""
+    """The sources, each image shown to `see` with its number, from 0, before it is squashed."""
 
     def load(source: ImageSource, number: int, *size: int | None) -> Image:
         image = source.load(*size)

@@ -92,8 +92,8 @@ class Member:
                     return data
                 raise EOFError("not of the size that it claims")
         raise CaptionBotError(
-            f"{shortened(self)} is larger than {MAX_MEMBER_BYTES // 1_000_000} MB unpacked, the most that is read: "
-            "make it smaller."
+            f"{shortened(self)} is larger than {MAX_MEMBER_BYTES // 1_000_000} MB unpacked, the most that is "
+            "read: make it smaller."
         )
 
     def pieces(self) -> Iterator[bytes]:

@@ -160,7 +160,7 @@ def _png(data: bytes, name: str) -> tuple[bytes, int | None]:
 
 
 def _turn_of(kind: bytes, body: bytes) -> int | None:
-    """The orientation in a PNG's chunk of EXIF, of XMP, or of EXIF as ImageMagick wrote it before there was one."""
+    """The orientation in a PNG's chunk of EXIF, of XMP, or of EXIF as text, as ImageMagick writes it."""
     if kind == b"eXIf":
         return orientation(body)
     keyword, _, text = body.partition(b"\0")
@@ -187,12 +187,60 @@ def _unpacked(data: bytes) -> bytes:
 
 # TIFF
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_SIZES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
 _NUMBERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q"}
 _DNG_VERSION = 50706
 _PICTURE_TAGS = frozenset(
-    (256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 280, 281, 284, 292, 293, 317, 320, 322, 323, 324, 325)
-    + (332, 338, 339, 340, 341, 347, 529, 530, 531, 532)
+    (
+        256,
+        257,
+        258,
+        259,
+        262,
+        266,
+        273,
+        277,
+        278,
+        279,
+        280,
+        281,
+        284,
+        292,
+        293,
+        317,
+        320,
+        322,
+        323,
+        324,
+        325,
+        332,
+        338,
+        339,
+        340,
+        341,
+        347,
+        529,
+        530,
+        531,
+        532,
+    )
 )
 _NUMBER_TAGS = frozenset((256, 257, 258, 259, 277, 278, 284, 322, 323))
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001})
@@ -272,7 +320,9 @@ def _tiff(data: bytes, name: str) -> tuple[bytes, int | None]:
     if compression not in _COMPRESSIONS:
         raise _refused(name, f"is a TIFF of compression {compression}, which is not read")
     width, height = page.number(256, 0, data), page.number(257, 0, data)
-    piece = page.number(322, width, data) * page.number(323, min(height, page.number(278, height, data)), data)
+    piece = page.number(322, width, data) * page.number(
+        323, min(height, page.number(278, height, data)), data
+    )
     samples = 1 if page.number(284, 1, data) == 2 else page.number(277, 1, data)
     if compression != 1 and piece * samples * page.number(258, 1, data) // 8 > _MOST_BUFFERED:
         raise _refused(name, "is a TIFF whose strips or tiles are too large to decode")
@@ -284,7 +334,9 @@ def _tiff(data: bytes, name: str) -> tuple[bytes, int | None]:
 
 def _check_icons(data: bytes, name: str) -> None:
     """Refuses pictures in a file of icons that are larger than any icon: Pillow believes the file's table."""
-    sizes = [struct.unpack_from(">II", data, found.start() + 16) for found in re.finditer(re.escape(_PNG), data)]
+    sizes = [
+        struct.unpack_from(">II", data, found.start() + 16) for found in re.finditer(re.escape(_PNG), data)
+    ]
     if data.startswith(b"\0\0\1\0"):
         (count,) = struct.unpack_from("<H", data, 4)
         for entry in range(6, 6 + 16 * min(count, 4096), 16):

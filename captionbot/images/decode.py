@@ -1,4 +1,4 @@
-"""The bytes of one image file -> upright RGB, within limits of size, memory and time, or one clear sentence."""
+"""The bytes of one image file -> upright RGB, within limits of size, memory and time, or a sentence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -179,11 +179,13 @@ def _shrunk(image: Image.Image, data: bytes, name: str, wanted: Wanted) -> int:
     factor = wanted.factor(image.size)
     width, height = (max(1, side // factor) for side in image.size)
     if image.format == "JPEG2000":
-        halvings = min(factor.bit_length() - 1, levels_of(data))
+        # One halving less than there could be: wavelets leave aliases, which the mean of pixels does not.
+        most = min(factor.bit_length() - 1, levels_of(data))
+        halvings = most if len(data) > _MOST_JPEG2000 else max(0, most - 1)
         if len(data) >> 2 * halvings > _MOST_JPEG2000:
             raise CaptionBotError(
-                f"{name} is a JPEG 2000 of more than {_MOST_JPEG2000 // 1_000_000} MB, which takes too long to "
-                "decode: save it as JPEG or PNG."
+                f"{name} is a JPEG 2000 of more than {_MOST_JPEG2000 // 1_000_000} MB, which takes too long "
+                "to decode: save it as JPEG or PNG."
             )
         if halvings:
             image.reduce = halvings  # type: ignore[method-assign, assignment]
@@ -213,7 +215,9 @@ def _sentences(name: str, data: bytes) -> Iterator[None]:
     except Image.DecompressionBombError as error:  # Pillow's own limit, above ours, seen as it opens a file
         raise _too_large(name) from error
     except MemoryError as error:
-        raise CaptionBotError(f"{name} takes more memory to decode than there is: make it smaller.") from error
+        raise CaptionBotError(
+            f"{name} takes more memory to decode than there is: make it smaller."
+        ) from error
     except Exception as error:  # decoders of damaged files raise nearly anything
         raise CaptionBotError(
             f"{name} is a damaged image ({reason(error)}): save or download it again."

@@ -31,8 +31,42 @@ _UNREADABLE = {
     **dict.fromkeys((".jxl",), "JPEG XL"),
     **dict.fromkeys((".jxr", ".wdp", ".hdp"), "JPEG XR"),
     **dict.fromkeys(
-        """.3fr .ari .arw .bay .cap .cr2 .cr3 .crw .dcr .dcs .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw
-        .nef .nrw .orf .pef .ptx .r3d .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f""".split(),
+        [
+            ".3fr",
+            ".ari",
+            ".arw",
+            ".bay",
+            ".cap",
+            ".cr2",
+            ".cr3",
+            ".crw",
+            ".dcr",
+            ".dcs",
+            ".dng",
+            ".erf",
+            ".fff",
+            ".gpr",
+            ".iiq",
+            ".k25",
+            ".kdc",
+            ".mef",
+            ".mos",
+            ".mrw",
+            ".nef",
+            ".nrw",
+            ".orf",
+            ".pef",
+            ".ptx",
+            ".r3d",
+            ".raf",
+            ".raw",
+            ".rw2",
+            ".rwl",
+            ".sr2",
+            ".srf",
+            ".srw",
+            ".x3f",
+        ],
         "camera raw",
     ),
 }
@@ -89,7 +123,7 @@ def bytes_a_pixel(format: str | None) -> int:
 
 
 def unreadable(name: str, data: bytes = b"") -> str:
-    """What to say of a photo of a kind that is not read here, by its first bytes or its name; "" of others."""
+    """What to say of a photo of a kind that is not read, by its first bytes or its name; "" of others."""
     signed = (kind for signature, kind in _SIGNATURES if signature.match(data))
     kind = next(signed, _UNREADABLE.get(PurePath(name).suffix.lower(), ""))
     if not kind or (kind == _HEIF and "HEIF" in formats()):

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from numbers import Integral
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from PIL import Image
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.archives import Member, is_archive, is_folder, members
 from captionbot.images.decode import Wanted, decode, reason, upright
-from captionbot.images.formats import image_extensions, is_hidden, is_photo, max_pixels
+from captionbot.images.formats import is_hidden, is_photo, max_pixels
 from captionbot.images.urls import Address, fetch, is_public
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resamp
 _ADDRESS = re.compile(r"\w+://|data:", re.IGNORECASE)
 
 
-def load_image(
-    source: ImageLike, at_least: int | None = None, at_most: int | None = None
-) -> Image.Image:
+def load_image(source: ImageLike, at_least: int | None = None, at_most: int | None = None) -> Image.Image:
     """An upright RGB image; transparency becomes white, an animation its first frame.
 
     source: a path, an http or https address, the bytes of a file, an open file, or an image.

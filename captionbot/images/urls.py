@@ -100,7 +100,8 @@ def fetch(
         ) from error
     except ssl.SSLCertVerificationError as error:
         raise CaptionBotError(
-            f"{named} has no valid certificate ({shortened(error.verify_message)}): give an address that can be trusted."
+            f"{named} has no valid certificate ({shortened(error.verify_message)}): "
+            "give an address that can be trusted."
         ) from error
     except OSError as error:
         raise CaptionBotError(
@@ -135,11 +136,13 @@ def _parse(url: str) -> _Target:
         host, port = "", None
     if url.lstrip()[:5].lower() == "data:":
         raise CaptionBotError(
-            f"{shortened(url.strip(), 40)} is not an address of an image but the image itself: save it as a file "
-            "and give that."
+            f"{shortened(url.strip(), 40)} is not an address of an image but the image itself: save it as a "
+            "file and give that."
         )
     if not host or parts.scheme not in _PORTS:
-        raise CaptionBotError(f"{shortened(url)} is not an address of an image: give one like https://host/photo.jpg.")
+        raise CaptionBotError(
+            f"{shortened(url)} is not an address of an image: give one like https://host/photo.jpg."
+        )
     netloc = f"[{host}]" if ":" in host else host
     query = f"?{quote(parts.query, safe=_QUOTED)}" if parts.query else ""
     return _Target(
@@ -188,8 +191,8 @@ def _connect(target: _Target, deadline: float, allow: Callable[[Address], bool])
     # Numbers in decimal, octal or hex have become plain addresses by now, so one check sees them all.
     if not all(allow(ip_address(address[0])) for *_, address in found):
         raise CaptionBotError(
-            f"{shortened(target.host)} is not on the public internet, and addresses of private networks are not loaded: "
-            "download the image and give the file."
+            f"{shortened(target.host)} is not on the public internet, and addresses of private networks are "
+            "not loaded: download the image and give the file."
         )
     failure = OSError("no address")
     for untried, (family, kind, protocol, _, address) in zip(range(len(found), 0, -1), found, strict=True):

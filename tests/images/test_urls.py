@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import IPv4Address, ip_address
@@ -315,11 +317,53 @@ def test_an_announced_size_is_refused_unread(server: LocalServer) -> None:
     assert "larger than 20 MB" in refusal(url, allow=anywhere)
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "gzip, gzip"])
-def test_nothing_is_unpacked(server: LocalServer, coding: str) -> None:
-    url = server.says("/bomb", b"\x1f\x8b", Content_Encoding=coding)
-    assert "sends its answer compressed" in refusal(url, allow=anywhere)
+@pytest.mark.parametrize(
+    "coding", ["", "identity", "UTF-8", "aws-chunked", "binary", "none", "gzip", "deflate"]
+)
+def test_codings_that_pack_nothing(server: LocalServer, coding: str) -> None:
+    """Stores of objects send these of plain files, and say gzip of what is not packed."""
+    assert fetch(server.says("/a.png", BODY, Content_Encoding=coding), allow=anywhere) == BODY
     assert server.requests[0][1]["Accept-Encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("coding", "packed"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("x-gzip", gzip.compress(BODY)),
+        ("deflate", zlib.compress(BODY)),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY))),
+        ("aws-chunked, gzip", gzip.compress(BODY)),
+    ],
+)
+def test_an_answer_that_is_packed_unasked(server: LocalServer, coding: str, packed: bytes) -> None:
+    url = server.says("/a.png", packed, Content_Encoding=coding)
+    assert fetch(url, allow=anywhere) == BODY
+    half = server.says("/half.png", packed[:-20], Content_Encoding=coding)
+    assert "compression is damaged" in refusal(half, allow=anywhere)
+
+
+def test_a_packed_answer_is_no_larger_than_a_plain_one(server: LocalServer) -> None:
+    url = server.says("/bomb", gzip.compress(bytes(5_000_000)), Content_Encoding="gzip")
+    assert "larger than 1 MB" in refusal(url, max_bytes=1_000_000, allow=anywhere)
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br"])
+def test_codings_that_are_not_unpacked(server: LocalServer, coding: str) -> None:
+    url = server.says("/a", b"\x1f\x8b", Content_Encoding=coding)
+    assert "sends its answer compressed" in refusal(url, allow=anywhere)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "text/html", "text/plain; charset=utf-8"])
+def test_a_photo_that_is_sent_as_text(server: LocalServer, kind: str) -> None:
+    assert fetch(server.says("/a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF", kind=kind), allow=anywhere)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: "data:image/png;base64," + "A" * 10**6, lambda: "http://a/" + "b" * 10**6]
+)
+def test_sentences_repeat_little_of_an_address(make: Callable[[], str]) -> None:
+    assert len(refusal(make())) < 400
 
 
 @pytest.mark.parametrize("kind", ["text/html", "text/html; charset=utf-8", "TEXT/HTML", "text/plain"])
