@@ -117,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_caption(args: argparse.Namespace) -> None:
     """CaptionBotError for options that do not go together; a format where none was given."""
-    from captionbot.images.load import image_extensions
+    from captionbot.images.formats import image_extensions
 
     if args.out is not None:
         if args.out.suffix.lower() in image_extensions():

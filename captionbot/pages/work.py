@@ -68,7 +68,7 @@ class PhotoFile:
         file = io.BytesIO(self.data)
         file.name = name
         with decoding.turn():
-            return fit(load_image(file, at_least), MAX_SIDE)
+            return load_image(file, at_least, MAX_SIDE)
 
 
 @dataclass(frozen=True)
