@@ -337,7 +337,7 @@ def test_a_text_beside_each_image(tmp_path):
     assert captions(examples) == OWN
     assert splits(examples) == split_by_name(OWN)
     (tmp_path / "photos" / "b.json").write_bytes(b"[")
-    with pytest.raises(CaptionBotError, match=r"b\.json is neither text in UTF-8 nor a JSON object"):
+    with pytest.raises(CaptionBotError, match=r"b\.json is not JSON"):
         load_dataset(tmp_path)
 
 
@@ -404,3 +404,154 @@ def test_a_file_that_is_no_tar_is_not_read_as_one(tmp_path):
     (tmp_path / "captions.csv").write_text("image,caption\na.jpg,A dog.\n" * 50)
     with pytest.raises(CaptionBotError, match="is damaged"):
         load_dataset(tmp_path / "captions.csv", "tar")
+
+
+# What other programs write
+
+
+@pytest.mark.parametrize(
+    "place", ["images/a.jpg", "images\\a.jpg", "./images/a.jpg", "C:\\set\\a.jpg", "/set/a.jpg"]
+)
+def test_file_names_of_coco_may_hold_folders(tmp_path, place):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"a")
+    write_coco(tmp_path / "captions_val.json", [(1, place)], [(1, "a wall")])
+    (example,) = load_dataset(tmp_path)
+    assert (example.name, example.image_id) == ("a.jpg", 1)
+    assert open_images(tmp_path)[example.name] == b"a"
+
+
+def write_coco(path, images, annotations):
+    content = {
+        "images": [{"id": number, "file_name": name} for number, name in images],
+        "annotations": [
+            {"id": n, "image_id": number, "caption": text} for n, (number, text) in enumerate(annotations)
+        ],
+    }
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "expected"),
+    [
+        ([("1", "a.jpg")], [(1, "one"), ("1", "two")], {"a.jpg": ["one", "two"]}),
+        ([(1, "a.jpg"), (2, "a.jpg")], [(1, "one"), (2, "two")], {"a.jpg": ["one", "two"]}),
+        ([(1, "a.jpg"), (1, "a.jpg")], [(1, "one")], {"a.jpg": ["one"]}),
+        ([("x7", "a.jpg")], [("x7", ["one", "two"])], {"a.jpg": ["one", "two"]}),
+        ([(1.0, "a.jpg")], [(1, " one ")], {"a.jpg": ["one"]}),
+    ],
+)
+def test_ids_of_coco_may_be_text_or_given_twice(tmp_path, images, annotations, expected):
+    assert captions(load_dataset(write_coco(tmp_path / "captions_val.json", images, annotations))) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "said"),
+    [
+        (
+            [(1, "a.jpg")],
+            [(1, "one"), (2, "two"), (2, "2")],
+            "captions of 1 images .* the first of the id 2:",
+        ),
+        ([(1, "a.jpg"), (1, "b.jpg")], [(1, "one")], "gives the id 1 to 'a.jpg' and to 'b.jpg'"),
+        ([(1, "x/a.jpg"), (2, "y/a.jpg")], [(1, "one")], "two images called 'a.jpg', in x and y"),
+        ([(None, "a.jpg")], [(1, "one")], "an id is 'None'"),
+        ([(1, "a.jpg")], [(1, None)], "not in COCO's format"),
+    ],
+)
+def test_ids_of_coco_that_fit_nothing_are_named(tmp_path, images, annotations, said):
+    path = write_coco(tmp_path / "captions_val.json", images, annotations)
+    with pytest.raises(CaptionBotError, match=said) as caught:
+        load_dataset(path)
+    assert "KeyError" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["captions_latest.json", "captions_retrieval.json", "captions_dev.json"])
+def test_the_split_of_a_coco_file_is_a_word_of_its_name(tmp_path, name):
+    assert splits(load_dataset(write_coco(tmp_path / name, [(1, "a.jpg")], [(1, "one")]))) == {"a.jpg": "val"}
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_a_table_in_the_folder_of_each_split(tmp_path, name):
+    for split, image in (("train", "a.jpg"), ("validation", "b.jpg"), ("test", "c.jpg")):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        row = {"file_name": image, "text": split}
+        csv = "file_name,text\n" + f"{image},{split}\n"
+        (tmp_path / "data" / split / name).write_text(json.dumps(row) if name.endswith("l") else csv)
+    examples = load_dataset(tmp_path)
+    assert splits(examples) == {"a.jpg": "train", "b.jpg": "val", "c.jpg": "test"}
+    assert captions(examples)["b.jpg"] == ["validation"]
+
+
+def test_a_table_above_the_folders_of_the_splits(tmp_path):
+    rows = [
+        {"file_name": f"{split}/{name}.jpg", "text": "one"} for split, name in (("train", "a"), ("dev", "b"))
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert splits(load_dataset(tmp_path)) == {"a.jpg": "train", "b.jpg": "val"}
+
+
+@pytest.mark.parametrize("rows", ["x/1.jpg,one\ny/1.jpg,two\n", "train/1.jpg,one\nval/1.jpg,two\n"])
+def test_captions_of_two_images_of_one_name_are_not_mixed(tmp_path, rows):
+    (tmp_path / "captions.csv").write_text("image,caption\n" + rows)
+    with pytest.raises(CaptionBotError, match=r"two images called '1\.jpg'"):
+        load_dataset(tmp_path)
+
+
+def test_texts_of_kohya_and_of_whole_names(tmp_path):
+    for folder in ("10_dog", ".thumbnails", "__MACOSX"):
+        (tmp_path / folder).mkdir()
+        for name in ("a.jpg", "b.AVIF", "c.jfif"):
+            (tmp_path / folder / name).write_bytes(b"")
+    (tmp_path / "10_dog" / "a.caption").write_text("a wall, red")
+    (tmp_path / "10_dog" / "a.txt").write_text("wall, red, solo")
+    (tmp_path / "10_dog" / "b.AVIF.txt").write_text("one\r\ntwo\r\n")
+    (tmp_path / "10_dog" / "c.CAPTION").write_bytes("zwei Wände".encode("utf-16"))
+    assert captions(load_dataset(tmp_path)) == {
+        "a.jpg": ["a wall, red"],
+        "b.AVIF": ["one", "two"],
+        "c.jfif": ["zwei Wände"],
+    }
+    assert len(open_images(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_tables_of_windows_and_old_macs(tmp_path, encoding, end):
+    path = tmp_path / "captions.csv"
+    path.write_bytes(end.join(["image\tcaption", "a.jpg\tein Mädchen", ""]).encode(encoding))
+    assert captions(load_dataset(path)) == {"a.jpg": ["ein Mädchen"]}
+
+
+def test_a_table_in_latin_1_is_named(tmp_path):
+    path = tmp_path / "captions.csv"
+    path.write_bytes("image,caption\na.jpg,ein Mädchen\n".encode("latin-1"))
+    with pytest.raises(CaptionBotError, match="is not text in UTF-8"):
+        load_dataset(path)
+
+
+def test_names_find_their_photos_however_systems_write_them(tmp_path):
+    (tmp_path / "cafe\u0301.JPG").write_bytes(b"a")
+    images = open_images(tmp_path)
+    assert images["caf\u00e9.jpg"] == b"a" and "cafe.jpg" not in images
+
+
+@pytest.mark.parametrize("name", ["captions.json", "captions.jsonl", "captions_val.json", "dataset_x.json"])
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"images": ' + "9" * 5000 + "}"])
+def test_json_without_end_is_a_sentence(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(CaptionBotError) as caught:
+        load_dataset(tmp_path)
+    assert len(str(caught.value)) < 1000
+
+
+def test_folders_in_folders_without_end_are_read(tmp_path):
+    folder = tmp_path
+    for _ in range(1200):
+        folder = folder / "d"
+        folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a")
+    (folder / "a.txt").write_text("one")
+    assert captions(load_dataset(tmp_path)) == {"a.jpg": ["one"]}
+    assert open_images(tmp_path)["a.jpg"] == b"a"

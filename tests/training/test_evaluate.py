@@ -1,6 +1,7 @@
 """Scoring and shipping, from the command line, with a tiny captioner and plain pictures."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from tiny import build_tiny_captioner
 
 from captionbot import CaptionBotError, Captioner, load_image
 from training.compress import export
+from training.data import Example
+from training.data.formats import load_dataset
 from training.evaluation import compare, evaluate
-from training.evaluation.predictions import read_predictions
+from training.evaluation.predictions import captions_of, read_predictions
 from training.metrics import score
 
 CAPTIONS = {"a.jpg": ["A dog runs on the beach .", "the dog plays"], "b.jpg": ["a man in the snow"]}
@@ -315,6 +318,66 @@ def test_images_without_captions_of_people_are_left_out(data, tmp_path):
     out = tmp_path / "results.json"
     assert run("--annotations", data / "more.json", "--predictions", tmp_path / "p.json", "--out", out) == 0
     assert json.loads(out.read_text())["images"] == 2
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("val/1.jpg", "train/1.jpg"),
+        ("val\\1.jpg", "1.jpg"),
+        ("caf\u00e9/1.jpg", "https://x.org/1.jpg?size=2"),
+    ],
+)
+def test_predictions_of_two_images_of_one_name_are_not_mixed_up(tmp_path, names):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps([{"image": name, "caption": "a dog"} for name in names]))
+    with pytest.raises(CaptionBotError, match=r"captions of 2 images that '1\.jpg' may be"):
+        captions_of([Example("1.jpg", ("a dog",), "val")], read_predictions(path))
+
+
+@pytest.mark.parametrize(
+    "name", ["val\\caf\u00e9.jpg", "cafe\u0301.jpg", "https://x.org/caf%C3%A9.jpg", "7", "caf\u00e9"]
+)
+def test_predictions_are_found_by_any_usual_name(tmp_path, name):
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({name: "a dog"}))
+    examples = [Example("caf\u00e9.jpg", ("a dog",), "val", 7)]
+    assert captions_of(examples, read_predictions(path)) == {"caf\u00e9.jpg": "a dog"}
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a.jpg": "one", "a.jpg": "two"}', "[" * 100_000, '{"a.jpg": ' + "1" * 5000 + "}"]
+)
+def test_predictions_that_are_none_are_a_sentence(tmp_path, text):
+    (tmp_path / "p.json").write_text(text)
+    with pytest.raises(CaptionBotError) as caught:
+        read_predictions(tmp_path / "p.json")
+    assert len(str(caught.value)) < 600
+
+
+def test_photos_whose_names_are_not_utf8_are_compared(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    for file, caption in (("a.json", "a wall"), ("b.json", "a dog")):
+        (tmp_path / file).write_text(json.dumps([{"image_id": name, "caption": caption}]))
+    (tmp_path / "captions.json").write_text(json.dumps({name: ["a wall"], "other.jpg": ["a dog"]}))
+    out = tmp_path / "out.json"
+    flags = [
+        "--annotations",
+        tmp_path / "captions.json",
+        "--split",
+        "train",
+        "--subset",
+        "--no-meteor",
+        "--out",
+        out,
+    ]
+    split = next(e.split for e in load_dataset(tmp_path / "captions.json") if e.name == name)
+    flags[3] = split
+    assert (
+        compare.main([str(a) for a in (tmp_path / "a.json", tmp_path / "b.json", *flags, "--samples", 5)])
+        == 0
+    )
+    assert name in json.dumps(json.loads(out.read_bytes()), ensure_ascii=False)
 
 
 def test_half_an_emoji_in_a_prediction_survives(data, tmp_path):

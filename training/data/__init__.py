@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import tarfile
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from captionbot.errors import CaptionBotError
-from captionbot.images.archives import is_file
+from captionbot.errors import CaptionBotError, shortened
+from captionbot.images.formats import is_hidden, is_photo
 from captionbot.images.load import load_image
-
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+from training.data.files import walk
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,14 @@ class Example:
     name: file name of the image, without folders.
     captions: as they were written, not tokenised.
     split: "train", "val" or "test".
-    image_id: the number that files of results call the image by, where the data set has such (COCO's).
+    image_id: what files of results call the image by, a number as a rule, where the data set has such
+        (COCO's).
     """
 
     name: str
     captions: tuple[str, ...]
     split: str
-    image_id: int | None = None
+    image_id: int | str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # as a number in JSON would be
@@ -53,13 +54,23 @@ class ImageStore:
 
     It keeps places, not open files: every read opens, seeks and closes. Threads, forked workers and
     pickled copies can therefore share one.
+
+    A name finds its image also where the two differ as systems let them: in the case of the ending, or in
+    accents that are characters of their own, as on macOS.
     """
 
     def __init__(self, spans: dict[str, Span]) -> None:
         self._spans = spans
+        self._alike: dict[str, str] = {}
+        for name in spans:
+            self._alike.setdefault(_key(name), name)
+
+    def find(self, name: str) -> str | None:
+        """What the store calls the image of a name."""
+        return name if name in self._spans else self._alike.get(_key(name))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._spans
+        return isinstance(name, str) and self.find(name) is not None
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -69,13 +80,14 @@ class ImageStore:
 
     def __getitem__(self, name: str) -> bytes:
         """The file as it lies there. Raises CaptionBotError for an unknown name or a file that has shrunk."""
-        if name not in self._spans:
+        found = self.find(name)
+        if found is None:
             places = ", ".join(sorted({str(span.path.parent) for span in self._spans.values()}))
             raise CaptionBotError(
-                f"There is no image '{name}' among the {len(self)} under {places}; check that images and "
-                "captions are of the same data set."
+                f"There is no image '{shortened(name)}' among the {len(self)} under {shortened(places)}; "
+                "check that images and captions are of the same data set."
             )
-        path, offset, size = self._spans[name]
+        path, offset, size = self._spans[found]
         try:
             with path.open("rb") as file:
                 file.seek(offset)
@@ -113,17 +125,17 @@ def open_images(path: str | Path) -> ImageStore:
         spans[name] = span
     if not spans:
         raise CaptionBotError(
-            f"There are no images in {path}: give a folder or .tar file with {', '.join(sorted(SUFFIXES))}."
+            f"There are no images in {path}: give a folder or .tar file with .jpg, .png or other photos."
         )
     return ImageStore(spans)
 
 
 def _spans(path: Path) -> Iterator[tuple[str, Span]]:
     if path.is_dir():
-        for file in path.rglob("*"):
+        for file in walk(path):
             if file.suffix.lower() == ".tar":
                 yield from _members(file)
-            elif _is_image(file.name) and is_file(file):
+            elif is_image(file.name):
                 yield file.name, Span(file, 0, file.stat().st_size)
     else:
         yield from _members(path)
@@ -134,7 +146,7 @@ def _members(path: Path) -> Iterator[tuple[str, Span]]:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 name = Path(member.name).name
-                if member.isreg() and _is_image(name):
+                if member.isreg() and is_image(name):
                     yield name, Span(path, member.offset_data, member.size)
             if not _ends_well(tar):
                 raise tarfile.ReadError("it breaks off")
@@ -142,9 +154,14 @@ def _members(path: Path) -> Iterator[tuple[str, Span]]:
         raise CaptionBotError(f"{path} is not a whole, uncompressed .tar file: {error}.") from error
 
 
-def _is_image(name: str) -> bool:
-    """Not for the files beginning with a dot that macOS leaves beside each photo."""
-    return Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+def is_image(name: str) -> bool:
+    """Whether a file is a photo by its name; not those with a dot that macOS leaves beside each photo."""
+    return is_photo(Path(name)) and not is_hidden(name)
+
+
+def _key(name: str) -> str:
+    stem, dot, ending = unicodedata.normalize("NFC", name).rpartition(".")
+    return stem + dot + ending.lower()
 
 
 def _ends_well(tar: tarfile.TarFile) -> bool:

@@ -60,16 +60,17 @@ def check(examples: Sequence[Example], store: ImageStore | None, threads: int = 
     words = {example.name: [tokenize(caption) for caption in example.captions] for example in examples}
     problems = defaultdict(list, _caption_problems(examples, words))
     if store is not None:
-        names = {example.name for example in examples}
-        problems["missing images"] = sorted(names - set(store.names()))
-        problems["images without captions"] = sorted(set(store.names()) - names)
+        found = {example.name: store.find(example.name) for example in examples}
+        problems["missing images"] = sorted(name for name, there in found.items() if there is None)
+        problems["images without captions"] = sorted(set(store.names()) - set(found.values()))
         prints: dict[str, Print] = {}
-        for name, found in _look_at(store, threads):
-            if isinstance(found, Print):
-                prints[name] = found
+        for name, seen in _look_at(store, threads):
+            if isinstance(seen, Print):
+                prints[name] = seen
             else:
-                problems["broken images"].append(found)
-        problems |= _repeated({example.name: example.split for example in examples}, prints)
+                problems["broken images"].append(seen)
+        splits = {found[example.name] or example.name: example.split for example in examples}
+        problems |= _repeated(splits, prints)
     train = [caption for example in examples if example.split == "train" for caption in words[example.name]]
     return Report(
         {

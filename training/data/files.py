@@ -1,14 +1,19 @@
-"""What the readers of all formats share: text and JSON from disk, and splits by name."""
+"""What the readers of all formats share: text, JSON and YAML, names of photos, and splits by name."""
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
-from collections.abc import Iterable
-from pathlib import Path
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
+from captionbot.images.formats import is_hidden
 
 VAL_SHARE = 0.1
 
@@ -19,23 +24,117 @@ _SPLITS = {
 }
 
 
+_SPLIT = re.compile(r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing)(?![a-z])")
+_MOST_YAML = 10_000  # values in a file of YAML, each counted as often as it is named again
+
+
 def read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without the byte order mark that Windows programs put in front."""
+    """A text file in UTF-8, or in UTF-16 with its byte order mark, as Windows programs write both."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CaptionBotError(f"{path} is not text in UTF-8 ({error.reason}); convert it first.") from error
+        data = path.read_bytes()
     except OSError as error:
         raise CaptionBotError(
-            f"{path} cannot be read ({error.strerror}): give the path of a file."
+            f"{shortened(path)} cannot be read ({error.strerror}): give the path of a file."
         ) from error
+    return decoded(data, str(path))
+
+
+def decoded(data: bytes, where: str, errors: str = "strict") -> str:
+    """The text of a file, as of `read_text`, its lines ended by line feeds.
+
+    where: how an error calls it.
+    errors: "replace" for a part of a file, which may end within a character.
+    """
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if utf16 else "utf-8-sig", errors)
+    except UnicodeDecodeError as error:
+        raise CaptionBotError(
+            f"{shortened(where)} is not text in UTF-8 ({error.reason}); convert it first."
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def beginning(path: Path, size: int) -> str:
+    """About so many bytes of a file, as text whatever it is."""
+    with path.open("rb") as file:
+        return decoded(file.read(size), str(path), errors="replace")
 
 
 def read_json(path: Path) -> Any:
+    return parse_json(read_text(path), shortened(path))
+
+
+def parse_json(text: str, where: str) -> Any:
+    """where: how an error calls the text."""
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except ValueError as error:
-        raise CaptionBotError(f"{path} is not JSON ({error}): download or write it again.") from error
+        raise CaptionBotError(
+            f"{where} is not JSON ({shortened(error)}): download or write it again."
+        ) from error
+    except RecursionError:
+        raise CaptionBotError(f"{where} is JSON that is nested too deeply: write it again.") from None
+
+
+def parse_yaml(text: str) -> Any:
+    """The value of a YAML text; ValueError, in a few words, where it is none or too large."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a number or date that is none
+        raise ValueError(shortened(" ".join(str(error).split()))) from None
+    waiting, count = [value], 0
+    while waiting:  # names that stand for lists of names make a short file as large as one likes
+        count += 1
+        if count > _MOST_YAML:
+            raise ValueError(f"it holds more than {_MOST_YAML:,} values")
+        part = waiting.pop()
+        waiting += (
+            [*part, *part.values()] if isinstance(part, dict) else part if isinstance(part, list) else []
+        )
+    return value
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder, in order; none that are hidden, or in what is, and no links to folders."""
+    files, folders = [], [folder]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if is_hidden(entry.name):
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(Path(entry.path))
+                    elif entry.is_file():
+                        files.append(Path(entry.path))
+        except OSError as error:
+            raise CaptionBotError(
+                f"{shortened(error.filename or folder)} cannot be read ({error.strerror}): "
+                "check its permissions, or keep the data set in fewer folders."
+            ) from error
+    yield from sorted(files)
+
+
+def image_path(text: str) -> PurePosixPath:
+    """The path of an image as data sets tell it: with / or \\, of Windows, or of an address."""
+    if not isinstance(text, str):  # as a number in JSON would be
+        raise TypeError(f"the image's name {shortened(text)} is not text")
+    if "://" in text:
+        text = unquote(urlsplit(text).path)
+    return PurePosixPath(text.strip().replace("\\", "/"))
+
+
+def split_in(*names: str) -> str | None:
+    """The split that the first of the names of files or folders with one tells: val2017 is "val"."""
+    for name in names:
+        if found := _SPLIT.search(name.lower()):
+            return split_name(found[1])
+    return None
 
 
 def split_name(text: str) -> str:
@@ -48,7 +147,7 @@ def split_name(text: str) -> str:
         if text.strip().lower() in names:
             return split
     allowed = ", ".join(name for names in _SPLITS.values() for name in names)
-    raise CaptionBotError(f"'{text}' is not a split; the splits are {allowed}.")
+    raise CaptionBotError(f"'{shortened(text)}' is not a split; the splits are {allowed}.")
 
 
 def split_by_name(names: Iterable[str]) -> dict[str, str]:
@@ -64,4 +163,8 @@ def split_by_name(names: Iterable[str]) -> dict[str, str]:
 
 def _share(name: str) -> float:
     """A number in [0, 1) that depends on the name alone."""
-    return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8]) / 2**64
+    try:
+        data = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character, not a byte of a name that is not UTF-8
+        data = name.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(data).digest()[:8]) / 2**64

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import zlib
 from pathlib import Path
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
-from training.data.files import read_text, split_by_name
+from training.data.files import decoded, image_path, parse_json, read_text, split_by_name
 from training.data.tables import has_csv_header, read_table, to_examples
 
 SPLIT_LISTS = {
@@ -49,6 +48,7 @@ def read_token_file(path: Path, split_lists: dict[str, Path]) -> list[Example]:
             raise CaptionBotError(
                 f"Line {number} of {path} is {line[:60]!r}; it should be name.jpg#0, a tab and a caption."
             )
+        name = image_path(name).name
         # One photo of the whole Flickr8k goes by "2258277193_586949ec62.jpg.1" in its token file.
         name = re.sub(r"(\.jpg)\.\d+$", r"\1", name)
         captions.setdefault(name, {})[int(index)] = caption.strip()
@@ -80,11 +80,11 @@ def read_text_captions(path: str | Path) -> list[str]:
 
 def _captions(line: bytes, where: str) -> list[str]:
     try:
-        captions = json.loads(line)["captions"]
+        captions = parse_json(decoded(line, where), where)["captions"]
         captions = [captions] if isinstance(captions, str) else list(captions)
         if not all(isinstance(caption, str) for caption in captions):
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise CaptionBotError(f"{where} is {line[:60]!r}; it should be an object with captions.") from error
     return captions
 
@@ -106,6 +106,8 @@ def _listed(split_lists: dict[str, Path], names: dict[str, str], path: Path) -> 
         for listed in read_text(split_list).split():
             name = names.get(listed.removesuffix(".jpg"))
             if name is None:
-                raise CaptionBotError(f"{split_list} names '{listed}', of which {path} has no caption.")
+                raise CaptionBotError(
+                    f"{split_list} names '{shortened(listed)}', of which {path} has no caption."
+                )
             splits[name] = split
     return splits

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
 from training.data.coco import read_coco_splits
 from training.data.cs231n import read_cs231n
+from training.data.files import beginning, walk
 from training.data.flickr import read_flickr
 from training.data.karpathy import read_karpathy
 from training.data.region_descriptions import read_region_descriptions
 from training.data.sidecars import has_texts, read_shards, read_texts
-from training.data.tables import TABLES, is_table, read_table, to_examples
+from training.data.tables import TABLES, is_table, read_table, read_tables, to_examples
 
 _HEAD = 1 << 16  # bytes of a file by which its format is recognised
 
@@ -52,10 +55,21 @@ def load_dataset(path: str | Path, format: str = "auto") -> list[Example]:
         form = FORMATS[name]
         if files := [path] if path.is_file() and format != "auto" else form.find(path):
             if examples := form.read(files):
-                return examples
+                return _checked(examples, path)
             raise CaptionBotError(f"{path} holds no captions, although it looks like the format {name}.")
     looked_for = "; ".join(f"{name}: {FORMATS[name].about}" for name in FORMATS if format in ("auto", name))
     raise CaptionBotError(f"{path} holds no captions in a format that is looked for ({looked_for}).")
+
+
+def _checked(examples: list[Example], path: Path) -> list[Example]:
+    """The examples, once it is sure that no two are of one name, whose captions would be mixed up."""
+    for one, other in pairwise(examples):
+        if one.name == other.name:
+            raise CaptionBotError(
+                f"{path} has captions of '{shortened(one.name)}' in {one.split} and again in {other.split}; "
+                "captions go by file name, so name each image once."
+            )
+    return examples
 
 
 def _files(*patterns: str, head: str) -> Callable[[Path], list[Path]]:
@@ -73,8 +87,7 @@ def _files(*patterns: str, head: str) -> Callable[[Path], list[Path]]:
 
 
 def _begins(path: Path, head: str) -> bool:
-    with path.open("rb") as file:
-        return re.match(head.encode("latin-1"), file.read(_HEAD), re.DOTALL | re.IGNORECASE) is not None
+    return re.match(head, beginning(path, _HEAD), re.DOTALL | re.IGNORECASE) is not None
 
 
 def _one(read: Callable[[Path], list[Example]]) -> Callable[[Sequence[Path]], list[Example]]:
@@ -90,20 +103,26 @@ def _one(read: Callable[[Path], list[Example]]) -> Callable[[Sequence[Path]], li
 
 
 def _find_shards(path: Path) -> list[Path]:
-    shards = sorted(path.rglob("*.tar")) if path.is_dir() else [path]
+    shards = walk(path) if path.is_dir() else [path]
     return [shard for shard in shards if shard.suffix == ".tar" and has_texts(shard)]
 
 
 def _find_folder(path: Path) -> list[Path]:
-    """A table in the folder, else the folder itself if texts lie beside its images."""
+    """The table in the folder, else those below, else the folder itself if texts lie beside its images."""
     if path.is_file():
         return [path] if is_table(path) else []
     tables = [path / name for name in TABLES if (path / name).is_file()]
+    if not tables:
+        tables = [file for file in walk(path) if file.name in TABLES]
     return tables or ([path] if has_texts(path) else [])
 
 
-def _read_folder(path: Path) -> list[Example]:
-    return read_texts(path) if path.is_dir() else to_examples(read_table(path), path)
+def _read_folder(paths: Sequence[Path]) -> list[Example]:
+    if len({path.parent for path in paths}) < len(paths):
+        return _one(read_texts)(paths)
+    if len(paths) > 1:
+        return read_tables(paths, Path(os.path.commonpath([path.parent for path in paths])))
+    return read_texts(paths[0]) if paths[0].is_dir() else to_examples(read_table(paths[0]), paths[0])
 
 
 _PHRASES = _files("region_descriptions.json", head=r'\s*\[.*"phrase"\s*:')
@@ -125,7 +144,7 @@ FORMATS = {
         "Flickr8k.token.txt, results_20130124.token, results.csv or captions.txt, and lists of the splits",
         _files(
             *("Flickr8k.token.txt", "*.token.txt", "*.token", "results.csv", "*/results.csv", "captions.txt"),
-            head=r"(\xef\xbb\xbf)?([^\n]*#\d+\t|image(_name)?\s*[,|])",
+            head=r"[^\n]*#\d+\t|image(_name)?\s*[,|]",
         ),
         _one(read_flickr),
     ),
@@ -139,12 +158,14 @@ FORMATS = {
     ),
     "cs231n": Format(
         "coco2014_captions.h5 with what lies beside it",
-        _files("coco2014_captions.h5", "*/coco2014_captions.h5", head=r"\x89HDF"),
+        _files("coco2014_captions.h5", "*/coco2014_captions.h5", head="\N{REPLACEMENT CHARACTER}HDF"),
         _one(read_cs231n),
     ),
     "tar": Format(".tar shards of key.jpg with key.txt or key.json", _find_shards, read_shards),
     "folder": Format(
-        f"{', '.join(TABLES)}, or a .txt or .json beside each image", _find_folder, _one(_read_folder)
+        f"{', '.join(TABLES)}, also one in each split's folder, or .txt, .caption or .json beside each image",
+        _find_folder,
+        _read_folder,
     ),
 }
 """What `format` may be. Where a folder holds several, "auto" takes the first."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
-from training.data.files import read_json, split_name
+from training.data.files import image_path, read_json, split_name
 
 
 def read_karpathy(path: Path) -> list[Example]:
@@ -14,7 +14,7 @@ def read_karpathy(path: Path) -> list[Example]:
     try:
         examples = [
             Example(
-                image["filename"],
+                image_path(image["filename"]).name,
                 tuple(sentence["raw"].strip() for sentence in image["sentences"]),
                 split_name(image["split"]),
                 image.get("cocoid"),
@@ -24,6 +24,6 @@ def read_karpathy(path: Path) -> list[Example]:
     except (KeyError, TypeError, AttributeError) as error:
         raise CaptionBotError(
             f"{path} is not in the form of Karpathy's data sets (images with filename, split and sentences): "
-            f"{error!r}."
+            f"{shortened(repr(error))}."
         ) from error
     return sorted(examples, key=lambda example: example.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
 from training.data.files import read_json, split_by_name
 
@@ -26,7 +26,7 @@ def read_region_descriptions(path: Path, joined: int = 0) -> list[Example]:
     except (KeyError, TypeError, AttributeError) as error:
         raise CaptionBotError(
             f"{path} is not in the form of Visual Genome's region_descriptions.json (a list of images with "
-            f"id and regions, regions with phrase): {error!r}."
+            f"id and regions, regions with phrase): {shortened(repr(error))}."
         ) from error
     splits = split_by_name(captions)
     return [Example(name, captions[name], splits[name], numbers[name]) for name in sorted(captions)]

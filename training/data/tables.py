@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
-from training.data.files import read_json, read_text, split_by_name, split_name
+from training.data.files import (
+    beginning,
+    image_path,
+    parse_json,
+    read_json,
+    read_text,
+    split_by_name,
+    split_in,
+    split_name,
+)
 
 COLUMNS = {
     "image": ("image", "file_name", "filename", "image_name", "file", "name"),
@@ -22,36 +30,57 @@ COLUMNS = {
 
 TABLES = ("captions.csv", "captions.jsonl", "captions.json", "metadata.csv", "metadata.jsonl")
 
+_HEADER = 1 << 16  # bytes in which a header ends
 _DELIMITERS = ",|;\t"
 _LOST_BAR = re.compile(r"\s*\d+\s+(\S.*)")
 
 
 class Row(NamedTuple):
-    """What one row says. split: None where the table does not tell."""
+    """What one row says.
+
+    image: without folders.
+    split: None where the table does not tell.
+    folder: of the image, "." where the table does not tell.
+    """
 
     image: str
     captions: tuple[str, ...]
     split: str | None
+    folder: str = "."
 
 
 def read_table(path: Path) -> list[Row]:
     """The rows of a .jsonl or .json file, or of a CSV file under any other name."""
-    if path.suffix == ".jsonl":
+    if path.suffix.lower() == ".jsonl":
         return list(_json_lines(path))
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         return list(_json_rows(path))
     return list(_csv_rows(path))
 
 
 def is_table(path: Path) -> bool:
     """Whether `read_table` should try a file of this name and beginning."""
-    return path.suffix in (".json", ".jsonl") or has_csv_header(path)
+    return path.suffix.lower() in (".json", ".jsonl") or has_csv_header(path)
+
+
+def read_tables(paths: Sequence[Path], root: Path) -> list[Example]:
+    """Examples of tables that lie in folders of their own, as one for each split, in order of name.
+
+    The names of the folders below `root` tell the split where the rows do not.
+    """
+    rows: list[Row] = []
+    for path in paths:
+        folder = path.parent.relative_to(root)
+        split = split_in(*folder.parts)
+        for row in read_table(path):
+            place = PurePosixPath(folder.as_posix()) / row.folder
+            rows.append(row._replace(split=row.split or split, folder=str(place)))
+    return to_examples(rows, root)
 
 
 def has_csv_header(path: Path) -> bool:
     """Whether a file begins with a line that names a column of images and one of captions."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        return _dialect(file.readline()) is not None
+    return _dialect(beginning(path, _HEADER).partition("\n")[0]) is not None
 
 
 def to_examples(rows: Iterable[Row], path: Path, splits: Mapping[str, str] | None = None) -> list[Example]:
@@ -62,19 +91,33 @@ def to_examples(rows: Iterable[Row], path: Path, splits: Mapping[str, str] | Non
     """
     captions: dict[str, list[str]] = {}
     told: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for row in rows:
+        name = shortened(row.image)
         captions.setdefault(row.image, []).extend(row.captions)
+        if row.folder != "." and folders.setdefault(row.image, row.folder) != row.folder:
+            raise CaptionBotError(
+                f"{path} has captions of two images called '{name}', in {shortened(folders[row.image])} and "
+                f"{shortened(row.folder)}; captions go by file name, so rename one."
+            )
         if row.split is not None and told.setdefault(row.image, row.split) != row.split:
             raise CaptionBotError(
-                f"{path} puts '{row.image}' into {told[row.image]} and {row.split}: an image has one split."
+                f"{path} puts '{name}' into {told[row.image]} and {row.split}: an image has one split."
             )
     if splits is None:
-        splits = told or split_by_name(captions)
+        splits = told or _by_folder(captions, folders) or split_by_name(captions)
         if lost := next((name for name in captions if name not in splits), None):
             raise CaptionBotError(
-                f"{path} gives a split for some images and none for '{lost}': give one for all, or for none."
+                f"{path} gives a split for some images and none for '{shortened(lost)}': give one for all, "
+                "or for none."
             )
     return [Example(name, tuple(captions[name]), splits[name]) for name in sorted(captions) if name in splits]
+
+
+def _by_folder(names: Iterable[str], folders: Mapping[str, str]) -> dict[str, str]:
+    """Splits by the names of the images' folders, where these tell it for all of them; else nothing."""
+    found = {name: split_in(*PurePosixPath(folders.get(name, ".")).parts) for name in names}
+    return {name: split for name, split in found.items() if split} if all(found.values()) else {}
 
 
 def parse_row(fields: Any, where: str, image: str | None = None) -> Row:
@@ -86,10 +129,11 @@ def parse_row(fields: Any, where: str, image: str | None = None) -> Row:
     try:
         known = {str(key).strip().lower(): value for key, value in fields.items() if value is not None}
         found = {c: next((known[n] for n in names if n in known), "") for c, names in COLUMNS.items()}
-        name = image or PurePosixPath(found["image"].strip().replace("\\", "/")).name
+        place = image_path(image or found["image"])
         captions = [found["caption"]] if isinstance(found["caption"], str) else found["caption"]
-        row = Row(name, tuple(caption.strip() for caption in captions), found["split"].strip() or None)
-    except (AttributeError, TypeError):
+        split = found["split"].strip() or None
+        row = Row(place.name, tuple(caption.strip() for caption in captions), split, str(place.parent))
+    except (AttributeError, TypeError, ValueError):  # ValueError: an address that is none
         row = Row("", (), None)
     if not row.image or not any(name in known for name in COLUMNS["caption"]):
         raise CaptionBotError(
@@ -106,11 +150,7 @@ def _json_lines(path: Path) -> Iterator[Row]:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if line.strip():
             where = f"Line {number} of {path}"
-            try:
-                fields = json.loads(line)
-            except ValueError as error:
-                raise CaptionBotError(f"{where} is {line[:60]!r}, which is not JSON: {error}.") from error
-            yield parse_row(fields, where)
+            yield parse_row(parse_json(line, f"{where} is {line[:60]!r}, which"), where)
 
 
 def _json_rows(path: Path) -> Iterator[Row]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
+from captionbot.files import utf8
 from training.evaluation.evaluate import PREDICTIONS, add_annotation_flags
 from training.evaluation.predictions import captions_of, load_split, read_predictions
 from training.metrics import Measured, measure
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     comparison = compare(given)
     if given.out:
-        given.out.write_text(json.dumps(comparison, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        given.out.write_bytes(utf8(json.dumps(comparison, indent=1, ensure_ascii=False) + "\n"))
     print(describe(comparison, given.show))
     return 0
 

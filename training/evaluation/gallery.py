@@ -17,6 +17,7 @@ from typing import Any
 
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
+from captionbot.files import utf8
 from training.data import open_images
 from training.data.formats import FORMATS
 from training.evaluation.evaluate import caption_all
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     check_outputs([given.out], [given.annotations])
     found = gallery(given)
-    given.out.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+    given.out.write_bytes(utf8(json.dumps(found, ensure_ascii=False) + "\n"))
     print(f"{given.out}: {len(found['shots'])} photos, {len(found['captioners'])} captioners")
     return 0
 

@@ -26,6 +26,7 @@ import torch
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
+from captionbot.files import utf8
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card, list_cards, weights_folder
 from training.compress.export import SCORES
@@ -107,7 +108,7 @@ def leaderboard(given: argparse.Namespace) -> list[Row]:
         measured = _measure(card, store, examples, given)
         rows = _ranked([row for row in rows if row["name"] != measured[0]["name"]] + measured)
         if out:
-            out.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            out.write_bytes(utf8(json.dumps(rows, indent=1, ensure_ascii=False) + "\n"))
         for path in docs:
             write_table(path, table(rows))
         if given.cards:

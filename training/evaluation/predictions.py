@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
-from training.data.files import read_text
+from training.data.files import image_path, read_text
 from training.data.formats import load_dataset
 
 _IMAGE_KEYS = ("image_id", "image", "file_name", "filename", "id")
@@ -41,7 +43,9 @@ def read_predictions(path: str | Path) -> dict[str, str]:
     captions: dict[str, str] = {}
     for image, caption in _entries(Path(path)):
         if image in captions:
-            raise CaptionBotError(f"{path} has two captions of image '{image}'; keep one for each image.")
+            raise CaptionBotError(
+                f"{path} has two captions of image '{shortened(image)}'; keep one for each image."
+            )
         captions[image] = caption
     return captions
 
@@ -49,25 +53,36 @@ def read_predictions(path: str | Path) -> dict[str, str]:
 def captions_of(
     examples: Sequence[Example], predictions: Mapping[str, str], subset: bool = False
 ) -> dict[str, str]:
-    """Captions by the examples' names, in their order; with `subset` only of images that have one."""
-    by_name = {Path(image).name: image for image in predictions}  # some write whole paths
-    captions = {}
+    """Captions by the examples' names, in their order; with `subset` only of images that have one.
+
+    Raises CaptionBotError where images of two folders could be the one that is asked for.
+    """
+    by_name: dict[str, list[str]] = {}
+    for image in predictions:  # some write whole paths
+        by_name.setdefault(_alike(image_path(image).name), []).append(image)
+    captions: dict[str, str] = {}
     for example in examples:
+        name = shortened(example.name)
         calls = [example.name, Path(example.name).stem]
         if example.image_id is not None:
             calls.insert(0, str(example.image_id))
-        call = next((call for call in calls if call in by_name), None)
-        if call is not None:
-            captions[example.name] = predictions[by_name[call]]
+        found = next((by_name[call] for call in map(_alike, calls) if call in by_name), [])
+        if len(found) > 1:
+            raise CaptionBotError(
+                f"The predictions have captions of {len(found)} images that '{name}' may be, such as "
+                f"{shortened(found[0])} and {shortened(found[1])}: keep one of them."
+            )
+        if found:
+            captions[example.name] = predictions[found[0]]
         elif not subset:
             raise CaptionBotError(
-                f"The predictions have no caption of '{example.name}'; give one for every image of the "
-                "split, or score only those that have one with --subset."
+                f"The predictions have no caption of '{name}'; give one for every image of the split, or "
+                "score only those that have one with --subset."
             )
     if not captions:
         raise CaptionBotError(
             f"The predictions have no caption of any of the {len(examples)} images, such as "
-            f"'{examples[0].name}'; check that they are of the same data set and split."
+            f"'{shortened(examples[0].name)}'; check that they are of the same data set and split."
         )
     return captions
 
@@ -86,6 +101,11 @@ def write_predictions(path: Path, examples: Iterable[Example], captions: Mapping
     path.write_text(text, encoding="utf-8", errors="backslashreplace")  # half an emoji stays JSON's escape
 
 
+def _alike(name: str) -> str:
+    """A name as macOS and other systems both write it."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _entries(path: Path) -> list[tuple[str, str]]:
     text = read_text(path)
     try:
@@ -97,22 +117,31 @@ def _entries(path: Path) -> list[tuple[str, str]]:
             for entry in content
             if "error" not in entry
         ]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise CaptionBotError(
             f"{path} is not a file of captions: give COCO's results format, a JSON list of objects with "
             "image_id and caption, or an object of captions by image, or a line of JSON an image "
-            f"({error!r})."
+            f"({shortened(repr(error))})."
         ) from error
 
 
 def _parse(text: str) -> Any:
     """JSON, or lines of JSON as a list; one line alone is an entry if it has an entry's keys."""
     try:
-        content = json.loads(text)
-    except ValueError:
+        content = json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     alone = isinstance(content, dict) and any(key in content for key in _IMAGE_KEYS)
     return [content] if alone else content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. ValueError where it has a key twice, of which `json` would take the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"'{shortened(twice)}' is there twice")
+    return found
 
 
 def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> Any:
@@ -129,5 +158,5 @@ def _caption(value: Any) -> str:
     if isinstance(value, dict):
         value = _first(value, _CAPTION_KEYS)
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a caption")
+        raise TypeError(f"'{shortened(value)}' is not a caption")
     return value

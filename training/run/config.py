@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import set_types
 from captionbot.files import aside
 from captionbot.search.options import ALLOWED
-from training.data.files import read_text
+from training.data.files import parse_yaml, read_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 REWARDS = ("cider", "bleu_4")
@@ -244,9 +244,9 @@ def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, di
             f"There is no configuration '{name_or_file}'; choose one of {names}, or a YAML file."
         )
     try:
-        values = yaml.safe_load(read_text(path)) or {}
-    except yaml.YAMLError as error:
-        raise CaptionBotError(f"{path} is not YAML ({' '.join(str(error).split())}); mend it.") from None
+        values = parse_yaml(read_text(path)) or {}
+    except ValueError as error:
+        raise CaptionBotError(f"{path} is not YAML that can be read ({error}); mend it.") from None
     if not isinstance(values, dict):
         raise CaptionBotError(f"{path} is no configuration; give YAML with a line `field: value` for each.")
     if unknown := sorted(set(map(str, values)) - {f.name for f in dataclasses.fields(record)}):
@@ -278,6 +278,6 @@ def given_flags(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not YAML") from None
+        return parse_yaml(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not YAML ({error})") from None

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from captionbot.captioner import Captioner
 from captionbot.draw.sheets import contact_sheet
+from captionbot.errors import displayable
 from training.run.distributed import World
 
 
@@ -49,6 +50,7 @@ class Monitor:
             return
         for name, photo, captioned in zip(names, photos, captioner.caption(photos), strict=True):
             caption = captioned.captions[0]
+            name = displayable(name)  # tensorboard's files hold UTF-8 alone
             self.writer.add_text(name, caption.text, at)
             self.writer.add_image(name, figure_pixels(contact_sheet(photo, caption)), at, dataformats="HWC")
 
