@@ -11,7 +11,6 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import PurePosixPath
@@ -57,18 +56,6 @@ def _loaded(source: ImageSource, wanted: Preprocessing | None) -> Loaded:
         return source.name, source.load() if wanted is None else small(source, wanted)
     except CaptionBotError as error:
         return source.name, error
-
-
-def watched(sources: Iterable[ImageSource], see: Callable[[int, Image], None]) -> Iterator[ImageSource]:
-    """The sources, each image shown to `see` with its number, from 0, before it is squashed."""
-
-    def load(source: ImageSource, number: int, *size: int | None) -> Image:
-        image = source.load(*size)
-        see(number, image)
-        return image
-
-    for number, source in enumerate(sources):
-        yield replace(source, load=partial(load, source, number))
 
 
 def small(source: ImageSource, wanted: Preprocessing) -> Image:

@@ -21,6 +21,7 @@ from PIL import Image
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.archives import Member, is_archive, is_folder, members
 from captionbot.images.decode import Wanted, decode, reason, upright
+from captionbot.images.formats import image_extensions as image_extensions
 from captionbot.images.formats import is_hidden, is_photo, max_pixels
 from captionbot.images.urls import Address, fetch, is_public
 

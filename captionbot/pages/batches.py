@@ -43,7 +43,7 @@ def caption_photos(
     thumbnail: the longest side of the small pictures in pixels.
     """
     read = (
-        ImageSource(displayable(source.name), partial(_small, source, wanted, thumbnail))
+        ImageSource(displayable(source.name), partial(_small, source, wanted, thumbnail), source.held)
         for source in _at_most(sources)
     )
     loaded: Iterator[tuple[str, Any]] = load_ahead(read, PHOTOS_AHEAD, loaders=1)
@@ -61,7 +61,7 @@ def _at_most(sources: Iterable[ImageSource]) -> Iterator[ImageSource]:
         yield source
 
 
-def _too_many() -> Image.Image:
+def _too_many(at_least: int) -> Image.Image:
     raise CaptionBotError(
         f"A batch has {MAX_BATCH_PHOTOS:,} photos at most, and this one and those after it are left out: "
         "give them apart, or use the command line, which has no limit."

@@ -6,6 +6,8 @@ from captionbot.errors import CaptionBotError, shortened
 
 MAX_TEXT = 4_000  # characters of any text: beginnings of captions, words to avoid, addresses, names
 MAX_PHOTO_MEGABYTES = 20  # of a photo's file
+MAX_SESSION_MEGABYTES = 250  # of uploads that one visit to the Streamlit page keeps in memory
+MAX_KEPT_MEGABYTES = 500  # of uploads that the Streamlit page keeps in memory, of all visits
 MAX_SIDE = 4_096  # pixels: larger photos are worked on at this size, or one could fill the memory
 MAX_BATCH_PHOTOS = 1_000  # of one batch
 MAX_BATCH_MEGABYTES = 200  # of an archive of photos

@@ -15,11 +15,14 @@ from PIL import Image
 
 from captionbot.draw import beam_tree
 from captionbot.draw.overlays import DISPLAY, fit
+from captionbot.errors import CaptionBotError, displayable, shortened
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain.attribution import WordMaps, word_maps
 from captionbot.explain.faithfulness import Faithfulness, faithfulness
 from captionbot.images.load import load_image
+from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE, checked_text
 from captionbot.pages.resident import captioners, resident
+from captionbot.pages.turns import decoding, turn
 from captionbot.search.options import SearchOptions
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card
@@ -57,9 +60,15 @@ class PhotoFile:
         return f"{self.name} {hashlib.sha256(self.data).hexdigest()}"
 
     def decode(self, at_least: int | None = None) -> Image.Image:
+        name = displayable(self.name)
+        if len(self.data) > MAX_PHOTO_MEGABYTES * 1_000_000:
+            raise CaptionBotError(
+                f"{shortened(name)} is larger than {MAX_PHOTO_MEGABYTES} MB: make it smaller."
+            )
         file = io.BytesIO(self.data)
-        file.name = self.name
-        return load_image(file, at_least)
+        file.name = name
+        with decoding.turn():
+            return load_image(file, at_least, MAX_SIDE)
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,10 @@ class Settings:
     options: SearchOptions
     prefix: str = ""
     banned_words: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checked_text(self.prefix, "The beginning")
+        checked_text(" ".join(self.banned_words), "What captions are to avoid")
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,9 @@ class Work:
     """Runs captioners for a page. The page says how they are found by their names, in the first methods.
 
     A page may keep what the methods return, for their arguments tell all questions apart, or have them run
-    elsewhere: the first argument is, or has, the captioner's name.
+    elsewhere: the first argument is, or has, the captioner's name. Each waits for its turn at the captioner,
+    and reads its photo within it; no method that a page may keep is called within a turn, since who works out
+    what is kept keeps others waiting.
     """
 
     def captioners(self) -> dict[str, str]:
@@ -157,9 +172,10 @@ class Work:
         self, model: str, photo: Photo, boxes: tuple[Box, ...] = (), others: bool = False
     ) -> tuple[Features, Size]:
         """Features of a photo, parts of it hidden, and its size in pixels."""
-        image = photo.decode()
-        size = Size(*image.size)
-        return self.captioner(model).encode([hidden(image, boxes, others) if boxes else image]), size
+        with turn():
+            image = photo.decode()
+            size = Size(*image.size)
+            return self.captioner(model).encode([hidden(image, boxes, others) if boxes else image]), size
 
     def features(self, asked: Asked) -> tuple[Features, Size]:
         features, size = self.encode(asked.settings.model, asked.photo, asked.boxes, asked.others)
@@ -170,9 +186,10 @@ class Work:
 
     def _caption(self, asked: Asked, features: Features, size: Size) -> Captioned:
         settings = asked.settings
-        (captioned,) = self.captioner(settings.model).caption_features(
-            features, [size], settings.options, prefix=settings.prefix, banned_words=settings.banned_words
-        )
+        given = {"prefix": settings.prefix, "banned_words": settings.banned_words}
+        with turn():
+            captioner = self.captioner(settings.model)
+            (captioned,) = captioner.caption_features(features, [size], settings.options, **given)
         return captioned
 
     def look(self, asked: Asked) -> tuple[Captioned, Evidence]:
@@ -186,27 +203,33 @@ class Work:
         return self._evidence(asked, caption, method, self.features(asked)[0])
 
     def _evidence(self, asked: Asked, caption: Caption, method: str, features: Features) -> Evidence:
-        captioner = self.captioner(asked.settings.model)
         maps = self.maps(asked.settings.model, asked.photo, caption, method)
-        question = captioner, features, caption.token_ids
-        return Evidence(maps, maps.on(caption), explore.rivals(*question), explore.gates(*question))
+        with turn():
+            question = self.captioner(asked.settings.model), features, caption.token_ids
+            return Evidence(maps, maps.on(caption), explore.rivals(*question), explore.gates(*question))
 
     def maps(self, model: str, photo: Photo, caption: Caption, method: str = "auto") -> WordMaps:
-        return word_maps(self.captioner(model), photo.decode(), caption, method)
+        with turn():
+            return word_maps(self.captioner(model), photo.decode(), caption, method)
 
     def rivals(self, asked: Asked, token_ids: tuple[int, ...]) -> tuple[tuple[Word, ...], ...]:
-        return explore.rivals(self.captioner(asked.settings.model), self.features(asked)[0], token_ids)
+        features, _ = self.features(asked)
+        with turn():
+            return explore.rivals(self.captioner(asked.settings.model), features, token_ids)
 
     def gates(self, asked: Asked, token_ids: tuple[int, ...]) -> np.ndarray | None:
-        return explore.gates(self.captioner(asked.settings.model), self.features(asked)[0], token_ids)
+        features, _ = self.features(asked)
+        with turn():
+            return explore.gates(self.captioner(asked.settings.model), features, token_ids)
 
     def steer(self, asked: Asked, words: tuple[str, ...], banned_words: tuple[str, ...] = ()) -> Caption:
         """The best caption that begins with some words and avoids others."""
         features, size = self.features(asked)
         options = replace(asked.settings.options, num_return=1)
-        captioner = self.captioner(asked.settings.model)
         banned = (*asked.settings.banned_words, *banned_words)
-        return explore.steer(captioner, features, size, options, words, banned_words=banned).captions[0]
+        with turn():
+            captioner = self.captioner(asked.settings.model)
+            return explore.steer(captioner, features, size, options, words, banned_words=banned).captions[0]
 
     def test(
         self,
@@ -217,17 +240,19 @@ class Work:
         maps: WordMaps | None = None,
     ) -> tuple[Faithfulness, ...]:
         """Whether words of a caption rest on what their maps show; None: as `maps` draws them."""
-        return faithfulness(self.captioner(model), photo.decode(), caption, words, maps=maps)
+        with turn():
+            return faithfulness(self.captioner(model), photo.decode(), caption, words, maps=maps)
 
     def timed(self, asked: Asked) -> tuple[Captioned, float]:
         """Captions that are worked out anew, and the seconds from the photo's bytes to them.
 
         The captioner is loaded before the clock starts.
         """
-        captioner = self.captioner(asked.settings.model)
-        started = time.perf_counter()
-        (captioned,) = captioner.caption([asked.photo.decode()], asked.settings.options)
-        return captioned, time.perf_counter() - started
+        with turn():
+            captioner = self.captioner(asked.settings.model)
+            started = time.perf_counter()
+            (captioned,) = captioner.caption([asked.photo.decode()], asked.settings.options)
+            return captioned, time.perf_counter() - started
 
     def beam_svg(self, model: str, search: Search, cut: bool) -> str:
         """The tree of a search; cut: also what was pruned as soon as it was weighed."""

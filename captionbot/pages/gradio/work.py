@@ -22,7 +22,7 @@ from captionbot import CaptionBotError, Captioned, Captioner, SearchOptions
 from captionbot.bulk.folder import caption_each
 from captionbot.bulk.records import Result
 from captionbot.draw import beam_tree
-from captionbot.draw.overlays import fit
+from captionbot.draw.overlays import DISPLAY, fit
 from captionbot.errors import shortened
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain import maps as explain
@@ -198,7 +198,7 @@ def read_upload(path: str, name: str = "This photo") -> Image.Image:
     file = io.BytesIO(Path(path).read_bytes())
     file.name = name
     with decoding.turn():
-        return fit(load_image(file), MAX_SIDE)
+        return load_image(file, at_most=MAX_SIDE)
 
 
 def photo_at(url: str) -> Image.Image:
@@ -206,7 +206,7 @@ def photo_at(url: str) -> Image.Image:
     file = io.BytesIO(fetch_photo(url))
     file.name = shortened(url)
     with decoding.turn():
-        return fit(load_image(file))
+        return fit(load_image(file, at_most=2 * DISPLAY))
 
 
 @on_gpu

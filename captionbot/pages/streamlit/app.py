@@ -14,13 +14,14 @@ from PIL import Image
 
 from captionbot.errors import CaptionBotError
 from captionbot.pages import presenters, uploads
+from captionbot.pages.limits import MAX_PHOTO_MEGABYTES
 from captionbot.pages.presenters import about
 from captionbot.pages.presenters import batch as many_says
 from captionbot.pages.presenters import results as results_say
 from captionbot.pages.presenters import settings as says
 from captionbot.pages.presenters.settings import LENGTH, SETTINGS
 from captionbot.pages.samples import sample_photos
-from captionbot.pages.streamlit import batch, results, words, work
+from captionbot.pages.streamlit import batch, results, room, words, work
 from captionbot.pages.streamlit.work import WORK
 from captionbot.pages.work import Asked, PhotoFile, Settings
 from captionbot.search.options import SearchOptions
@@ -28,8 +29,6 @@ from captionbot.store.card import Card
 from captionbot.store.weights import find_card
 from captionbot.text.display import plain
 from captionbot.types import Captioned
-
-MAX_MEGABYTES = 20
 
 STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 3rem; max-width: 1240px; }
@@ -51,6 +50,7 @@ STYLE = """<style>
 
 
 def main() -> None:
+    room.limit_uploads()
     st.set_page_config(about.TITLE, "🔎", layout="wide")
     st.html(STYLE)
     page = st.navigation(
@@ -123,7 +123,7 @@ def choose_photo() -> PhotoFile | None:
             file = st.file_uploader(
                 about.PHOTO,
                 "image",
-                max_upload_size=MAX_MEGABYTES,
+                max_upload_size=MAX_PHOTO_MEGABYTES,
                 label_visibility="collapsed",
                 key="upload",
             )

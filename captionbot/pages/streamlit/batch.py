@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import streamlit as st
 
-from captionbot.bulk.folder import caption_each, load_ahead
-from captionbot.draw.files import data_url
-from captionbot.draw.overlays import fit
-from captionbot.errors import CaptionBotError
-from captionbot.images.load import ImageSource, images_in_archive
+from captionbot.bulk.folder import caption_each
+from captionbot.images.load import ImageSource, Preprocessing, images_in_archive
+from captionbot.pages.batches import caption_photos
+from captionbot.pages.limits import MAX_BATCH_MEGABYTES
 from captionbot.pages.presenters import batch as says
 from captionbot.pages.presenters.batch import Captioned
 from captionbot.pages.streamlit.view import downloads, table
 from captionbot.pages.streamlit.work import WORK
+from captionbot.pages.turns import turn
 from captionbot.pages.work import PhotoFile, Settings
 from captionbot.text.display import plain
-
-if TYPE_CHECKING:
-    from captionbot.bulk.folder import Loaded
-
-MAX_MEGABYTES = 200  # of all files together, as a .zip may have
-AT_ONCE = 8  # photos: enough for one batched search, few enough that the bar moves
 
 
 class Upload(io.BytesIO):
@@ -46,7 +40,7 @@ def show(settings: Settings) -> None:
         says.FILES,
         ["image", ".zip"],
         accept_multiple_files=True,
-        max_upload_size=MAX_MEGABYTES,
+        max_upload_size=MAX_BATCH_MEGABYTES,
         label_visibility="collapsed",
         key="many",
     )
@@ -72,23 +66,20 @@ def sources(files: Sequence[Any]) -> Iterator[ImageSource]:
 
 def run(files: Sequence[Any], settings: Settings) -> list[Captioned]:
     """The photos in their order."""
-    captioner = WORK.captioner(settings.model)
-    thumbnails: list[str] = []
-
-    def seen(images: Iterable[Loaded]) -> Iterator[Loaded]:
-        for name, image in images:
-            small = None if isinstance(image, CaptionBotError) else fit(image, says.THUMBNAIL)
-            thumbnails.append(data_url(small) if small else "")
-            yield name, image
-
+    wanted = Preprocessing.from_json(WORK.card(settings.model).preprocessing)
     asked = {"options": settings.options, "prefix": settings.prefix, "banned_words": settings.banned_words}
-    found = []
+
+    def caption(some: list[Any]) -> list[Any]:
+        with turn():
+            return list(caption_each(WORK.captioner(settings.model), some, len(some), asked))
+
+    done: list[Captioned] = []
     bar = st.progress(0.0, says.READING)
-    for result in caption_each(captioner, seen(load_ahead(sources(files), AT_ONCE)), AT_ONCE, asked):
-        found.append(result)
-        bar.progress(min(0.99, len(found) / max(len(files), len(found) + 1)), says.so_far(len(found)))
+    for pair in caption_photos(sources(files), wanted, caption, says.THUMBNAIL):
+        done.append(Captioned(*pair))
+        bar.progress(min(0.99, len(done) / max(len(files), len(done) + 1)), says.so_far(len(done)))
     bar.empty()
-    return [Captioned(*pair) for pair in zip(found, thumbnails, strict=True)]
+    return done
 
 
 def results(model: str, done: list[Captioned]) -> None:

@@ -16,11 +16,11 @@ from PIL import Image
 
 from captionbot.draw import files, sheets
 from captionbot.draw.overlays import Look
-from captionbot.images.urls import fetch
+from captionbot.pages import fetching, work
 from captionbot.pages import resident as pages
-from captionbot.pages import work
 from captionbot.pages.presenters import words
 from captionbot.pages.resident import resident, resident_upload, upload_key
+from captionbot.pages.turns import turn
 from captionbot.pages.work import PhotoFile, Settings, Work
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card, list_cards
@@ -63,7 +63,8 @@ def keep_own(files: Sequence[tuple[str, bytes]]) -> None:
     """
     st.session_state.pop("own", None)
     if files:
-        captioner = resident_upload(files)
+        with turn():
+            captioner = resident_upload(files)
         # Caches are shared by all sessions: the name must differ where the files do.
         model = f"{captioner.name} (yours, {upload_key(files)[:12]})"
         st.session_state["own"] = Own(model, tuple(files), captioner.card)
@@ -115,7 +116,7 @@ def _shipped(cards: tuple[Path, ...]) -> dict[str, str]:
 
 @st.cache_data(max_entries=8, ttl=600, show_spinner="Fetching the photo…")
 def fetch_photo(url: str) -> bytes:
-    return fetch(url)
+    return fetching.fetch_photo(url)
 
 
 @kept(16)
