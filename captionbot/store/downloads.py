@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 
 if TYPE_CHECKING:  # requests takes a moment to import, and most runs download nothing
     from requests import Response
@@ -33,6 +33,7 @@ MAX_BYTES = 4_000_000_000  # of a file whose size nobody told
 _CHUNK = 1 << 16
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and of silence
 _WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
+_VERSION = re.compile(r"[!-~]([ -~]{0,198}[!-~])?")  # what can be asked for: no request is sent with others
 _MARKUP = re.compile(rb"\s*<[!?a-z]", re.IGNORECASE)
 
 
@@ -48,6 +49,11 @@ class _Job:
     target: Path
     size: int | None
     digest: str
+
+    @property
+    def named(self) -> str:
+        """The address as sentences call it."""
+        return shortened(self.url)
 
     @property
     def part(self) -> Path:
@@ -153,7 +159,7 @@ def _persist(job: _Job, progress: Progress, delays: Sequence[float]) -> None:
         except (_BrokenError, RequestException, ValueError) as error:  # ValueError: no HTTP, or no address
             if delay is None:
                 raise CaptionBotError(
-                    f"{job.target.name} could not be downloaded from {job.url} "
+                    f"{job.target.name} could not be downloaded from {job.named} "
                     f"({_reason(error)}): check the network and ask again, it goes on where it stopped."
                 ) from error
             time.sleep(delay)
@@ -202,9 +208,9 @@ def _resumable(job: _Job) -> tuple[int, str]:
     """How many bytes of the part can be kept, and the version of the file that they are of."""
     try:
         origin = json.loads(job.origin.read_text(encoding="utf-8"))
-        if origin["url"] == job.url and origin["version"]:
+        if origin["url"] == job.url and _VERSION.fullmatch(origin["version"]):
             return job.part.stat().st_size, origin["version"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # no part yet, or notes that were cut short
+    except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):  # no part, or damaged notes
         pass
     return 0, ""
 
@@ -231,21 +237,21 @@ def _check(response: Response, job: _Job, status: int) -> None:
     hops = [hop.url for hop in (*response.history, response)]
     if job.url.startswith("https:") and not all(hop.startswith("https:") for hop in hops):
         raise CaptionBotError(
-            f"{job.url} leads to an address without encryption, where anyone can change the file: "
+            f"{job.named} leads to an address without encryption, where anyone can change the file: "
             "download it yourself, if you trust it."
         )
     if response.status_code in _WORTH_ANOTHER_TRY:
         raise _BrokenError(f"the server answered {_status(response)}")
     if response.status_code != status:
         raise CaptionBotError(
-            f"{job.target.name} is not to be had at {job.url}, which answered {_status(response)}: "
+            f"{job.target.name} is not to be had at {job.named}, which answered {_status(response)}: "
             "look for it at its source, or ask again later."
         )
     if response.headers.get("Content-Type", "").lower().startswith("text/html"):
         raise _page(job)
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise CaptionBotError(
-            f"{job.url} sends {job.target.name} compressed, which hides its size: download it by hand."
+            f"{job.named} sends {job.target.name} compressed, which hides its size: download it by hand."
         )
 
 
@@ -256,7 +262,8 @@ def _status(response: Response) -> str:
 def _page(job: _Job) -> CaptionBotError:
     job.discard()
     return CaptionBotError(
-        f"{job.url} sent a web page instead of {job.target.name}: open it in a browser to see what it wants."
+        f"{job.named} sent a web page instead of {job.target.name}: "
+        "open it in a browser to see what it wants."
     )
 
 
@@ -267,7 +274,7 @@ def _receive(response: Response, job: _Job, have: int, progress: Progress) -> No
     chunked = response.headers.get("Transfer-Encoding", "").lower() == "chunked"
     if total is None and not chunked and not job.digest:
         raise CaptionBotError(
-            f"{job.url} does not say how long {job.target.name} is, so a part could pass for the whole: "
+            f"{job.named} does not say how long {job.target.name} is, so a part could pass for the whole: "
             "download it by hand."
         )
     if job.size not in (None, total):
@@ -293,7 +300,7 @@ def _receive(response: Response, job: _Job, have: int, progress: Progress) -> No
 def _wrong_size(job: _Job, found: int | None) -> CaptionBotError:
     job.discard()
     return CaptionBotError(
-        f"{job.target.name} from {job.url} has {found} bytes where {job.size or MAX_BYTES} were expected "
+        f"{job.target.name} from {job.named} has {found} bytes where {job.size or MAX_BYTES} were expected "
         "at most: it is another file, so look for it at its source."
     )
 
@@ -306,7 +313,7 @@ def _keep(job: _Job) -> None:
     if not found.startswith(job.digest):
         job.discard()
         raise CaptionBotError(
-            f"{job.target.name} from {job.url} has the sha256 {found} where {job.digest} is published: "
+            f"{job.target.name} from {job.named} has the sha256 {found} where {job.digest} is published: "
             "it is damaged or another file, so ask again or look for it at its source."
         )
     _record(job.target).write_text(f"{found}  {job.target.name}\n", encoding="utf-8")

@@ -256,11 +256,21 @@ def test_a_part_that_was_complete_needs_no_more_bytes(server: LocalServer, targe
     assert ranges_of(server) == [f"bytes={len(DATA)}-"]
 
 
-@pytest.mark.parametrize("notes", ["", "{", "[]", '{"url": "http://elsewhere/", "version": "v1"}'])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        *["", "{", "[]", "[" * 100_000, '{"url": "http://elsewhere/", "version": "v1"}'],
+        *[
+            f'{{"url": "URL", "version": {said}}}'
+            for said in ("7", '["v"]', '"a\\nb"', '"\\u2713"', '" v"', "null")
+        ],
+    ],
+)
 def test_a_part_of_unknown_origin_is_not_used(server: LocalServer, target: Path, notes: str) -> None:
+    """Nor is one whose notes are damaged, in whatever way: it would be in the way for ever."""
     target.parent.mkdir(parents=True)
     target.with_name("model.pth.part").write_bytes(OTHER[:1000])
-    target.with_name("model.pth.part.json").write_text(notes)
+    target.with_name("model.pth.part.json").write_text(notes.replace("URL", server.url("/f")))
     server.answers["/f"] = Shelf()
     download_file(server.url("/f"), target)
     assert_whole(target)
