@@ -12,7 +12,7 @@ from captionbot.errors import CaptionBotError
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "import", run, "Make a captioner of another project's weights.")
-    parser.add_argument("kind", metavar="KIND", help="the project: seed004, sgrvinod or seed003")
+    parser.add_argument("kind", metavar="KIND", help="the project: sankalp1999, sgrvinod or cs231n")
     parser.add_argument("files", nargs="+", metavar="FILE", help="its files, in any order")
     parser.add_argument(
         "--out",

@@ -304,7 +304,7 @@ def test_a_closed_stream_is_no_error(run, photos, tmp_path, monkeypatch, stream)
 
 @pytest.mark.parametrize("name", ["", ".", "/"])
 def test_an_import_needs_a_name(run, photos, name):
-    code, _, err = run("import", "seed004", photos / "blue.png", "--out", name)
+    code, _, err = run("import", "sankalp1999", photos / "blue.png", "--out", name)
     assert (code, len(err.splitlines())) == (2, 1)
     assert f"--out is {name!r}" in err
 

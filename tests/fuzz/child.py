@@ -20,7 +20,9 @@ def main(target: str, fd: str) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (MOST_MAPPED, MOST_MAPPED))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_WRITTEN, MOST_WRITTEN))
-    attack = import_module(f"fuzz.{target}").attack
+    module = import_module(f"fuzz.{target}")
+    attack = module.attack
+    getattr(module, "ready", lambda: None)()
     with Connection(int(fd)) as parent, suppress(EOFError):
         parent.send("ready")
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import struct
 import sys
 import types
@@ -27,8 +28,9 @@ from captionbot import CaptionBotError, Captioner, SearchOptions
 from captionbot.cli.main import main
 from captionbot.decoders import Decoder, State
 from captionbot.images.load import to_pixel_values
-from captionbot.store import importers
-from captionbot.store.importers import import_captioner, read_checkpoint, read_vocabulary
+from captionbot.store.importers import OLD_KINDS, cs231n, import_captioner, read_checkpoint, read_vocabulary
+from captionbot.store.importers.arrays import read_arrays
+from captionbot.store.importers.imported import words_of as words_of_tokens
 from captionbot.types import Features
 
 
@@ -274,7 +276,7 @@ def test_seed004_says_what_the_original_says(
 ) -> None:
     weights, decoder, vocabulary = seed004_files(tmp_path, name, monkeypatch)
     assert sum(tensor.numel() for tensor in weights.values()) == PARAMETERS[name]
-    card = import_captioner("seed004", [vocabulary, resnet50_file, decoder], tmp_path / name, name)
+    card = import_captioner("sankalp1999", [vocabulary, resnet50_file, decoder], tmp_path / name, name)
     captioner = Captioner.from_pretrained(tmp_path / name, device="cpu")
     assert card == tmp_path / name / f"{name}.json"
     assert "Flickr30k" in captioner.card.description or "v1" in name
@@ -332,7 +334,7 @@ def test_an_encoder_whose_two_halves_differ(
     state["resnet.6.5.bn3.running_var"] = state["resnet.6.5.bn3.running_var"] + 1
     torch.save(state, tmp_path / "encoder.pt")
     with pytest.raises(CaptionBotError, match=r"two layer3\.5\.bn3\.running_var that differ"):
-        import_captioner("seed004", [decoder, tmp_path / "encoder.pt", vocabulary], tmp_path / "x", "x")
+        import_captioner("sankalp1999", [decoder, tmp_path / "encoder.pt", vocabulary], tmp_path / "x", "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -538,8 +540,8 @@ CAPTION = [1, 40, 7, 1003, 40, 512]
 def test_seed003_recurrent_scores(gates: int, tmp_path: Path) -> None:
     arrays = scratch_arrays(gates)
     np.savez(tmp_path / "checkpoint.npz", **arrays)
-    words = importers._words(cs231n_words(), ("<NULL>", "<START>", "<END>", "<UNK>"))
-    decoder = importers._scratch_recurrent(importers._read_arrays(tmp_path / "checkpoint.npz"), words)
+    words = words_of_tokens(cs231n_words(), ("<NULL>", "<START>", "<END>", "<UNK>"))
+    decoder = cs231n._scratch_recurrent(read_arrays(tmp_path / "checkpoint.npz"), words)
     feature = torch.randn(512, generator=torch.Generator().manual_seed(1))
     scores = cs231n_scores(decoder, feature, CAPTION)
     np.testing.assert_allclose(scores, plain_scratch(arrays, feature.numpy(), CAPTION), rtol=1e-3, atol=1e-4)
@@ -549,8 +551,8 @@ def test_seed003_transformer_scores(tmp_path: Path) -> None:
     weights = transformer_weights()
     torch.save(weights, tmp_path / "transformer_model.pt")
     moved_words = [*cs231n_words()[4:], *cs231n_words()[:4]]  # specials are looked up by name
-    words = importers._words(moved_words, ("<NULL>", "<START>", "<END>", "<UNK>"))
-    decoder = importers._scratch_transformer(read_checkpoint(tmp_path / "transformer_model.pt"), words)
+    words = words_of_tokens(moved_words, ("<NULL>", "<START>", "<END>", "<UNK>"))
+    decoder = cs231n._scratch_transformer(read_checkpoint(tmp_path / "transformer_model.pt"), words)
     feature = torch.randn(512, generator=torch.Generator().manual_seed(1))
     theirs = [(i - 4) % 1004 for i in CAPTION]
     scores = cs231n_scores(decoder, feature, CAPTION)
@@ -574,7 +576,7 @@ def feature_files(folder: Path, width: int, reduced: int, photos: int) -> tuple[
 
 def test_the_pca_of_cs231n_is_found_again(tmp_path: Path) -> None:
     paths, expected = feature_files(tmp_path, 40, 8, 200)
-    mean, components = importers.fc7_projection(paths)
+    mean, components = cs231n.fc7_projection(paths)
     import h5py
 
     with h5py.File(paths[0]) as file:
@@ -583,7 +585,7 @@ def test_the_pca_of_cs231n_is_found_again(tmp_path: Path) -> None:
     with h5py.File(paths[1], "r+") as file:
         file["features"][5] += 1
     with pytest.raises(CaptionBotError, match="do not belong together"):
-        importers.fc7_projection(paths)
+        cs231n.fc7_projection(paths)
 
 
 @pytest.mark.parametrize("damage", ["no HDF5", "cut", "another name", "a list"])
@@ -599,14 +601,14 @@ def test_features_that_are_none_are_named(tmp_path: Path, damage: str) -> None:
         with h5py.File(paths[1], "w") as file:
             file["features" if damage == "a list" else "pixels"] = np.zeros(3)
     with pytest.raises(CaptionBotError, match=rf"{paths[1].name} holds no table of features"):
-        importers.fc7_projection(paths)
+        cs231n.fc7_projection(paths)
 
 
 def test_pickled_objects_among_arrays_are_not_read(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     np.savez(tmp_path / "rnn.npz", W_embed=np.array([Poison(os.system, f"touch {marker}")], dtype=object))
     with pytest.raises(CaptionBotError, match=r"holds more than plain arrays.*nothing of it was run"):
-        importers._read_arrays(tmp_path / "rnn.npz")
+        read_arrays(tmp_path / "rnn.npz")
     assert not marker.exists()
 
 
@@ -618,7 +620,7 @@ def test_seed003_captions_a_photo(photo: Image.Image, tmp_path: Path) -> None:
     np.savez(tmp_path / "lstm_checkpoint.npz", **scratch_arrays(4))
     (tmp_path / "coco2014_vocab.json").write_text(json.dumps({"idx_to_word": cs231n_words()}))
     files = [*paths, *(tmp_path / n for n in ("vgg16.pth", "lstm_checkpoint.npz", "coco2014_vocab.json"))]
-    assert main(["import", "seed003", *map(str, files), "--out", f"{tmp_path}/lstm"]) == 0
+    assert main(["import", "cs231n", *map(str, files), "--out", f"{tmp_path}/lstm"]) == 0
     captioner = Captioner.from_pretrained(tmp_path / "lstm", device="cpu")
     pixels = torch.from_numpy(np.array(photo.resize((224, 224), Image.Resampling.BILINEAR))).float()
     caffe = pixels.flip(-1) - torch.tensor([103.939, 116.779, 123.68])  # blue, green, red
@@ -626,7 +628,7 @@ def test_seed003_captions_a_photo(photo: Image.Image, tmp_path: Path) -> None:
         fc7 = vgg16.eval().classifier[:5](
             vgg16.avgpool(vgg16.features(caffe.permute(2, 0, 1)[None])).flatten(1)
         )
-    mean, components = importers.fc7_projection(paths)
+    mean, components = cs231n.fc7_projection(paths)
     features = captioner.encode([photo])
     torch.testing.assert_close(features.values[0], (fc7 - mean) @ components.T, rtol=1e-3, atol=1e-2)
     (captioned,) = captioner.caption([photo])
@@ -690,7 +692,7 @@ def test_poison_is_refused_in_one_sentence_and_nothing_runs(
         torch.save({"state_dict": {"fc.weight": bad}}, path, _use_new_zipfile_serialization=form == "zip")
     other = tmp_path / ("word_map.json" if form == "module" else "vocab.json")
     other.write_text(json.dumps(word_map() if form == "module" else {"itos": words_of(9)}))
-    kind = "sgrvinod" if form == "module" else "seed004"
+    kind = "sgrvinod" if form == "module" else "sankalp1999"
     files = [path] if form.startswith("vocabulary") else [path, other]
     with pytest.raises(CaptionBotError) as caught:
         import_captioner(kind, files, tmp_path / "out", "out")
@@ -748,13 +750,85 @@ def test_damaged_files(data: bytes, tmp_path: Path) -> None:
         read_vocabulary(tmp_path / "v.pickle")
 
 
+def twice_over(depth: int) -> bytes:
+    """A tuple of two tuples of two tuples and so on, each two the same: small, but not to be hashed."""
+    twice = (b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(depth))
+    return b")q\0" + b"".join(twice)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"N" + pickle.LONG_BINPUT + struct.pack("<I", 2**29) + b".",  # 4.6 GB in the unpickler of C
+        pickle.BYTEARRAY8 + struct.pack("<Q", 2**33) + b".",
+        pickle.BINUNICODE + struct.pack("<I", 2**32 - 1) + b".",
+        pickle.EMPTY_SET * 10_000_000 + b".",
+        pickle.EMPTY_DICT + twice_over(100) + b"Ns.",  # 2^100 hashes
+        b"(" * 5_000_000 + b".",
+    ],
+)
+@pytest.mark.parametrize("name", ["v.pickle", "c.pth"])
+def test_small_pickles_that_ask_for_much_are_a_sentence(name: str, data: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"\x80\x02" + data)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CaptionBotError, match="fetch it again from its author"):
+        (read_vocabulary if name == "v.pickle" else read_checkpoint)(tmp_path / name)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < held + 500_000
+
+
+def test_storages_that_are_packed_or_larger_than_the_file_are_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1_000_000)}, tmp_path / "good.pth")
+    assert read_checkpoint(tmp_path / "good.pth")["w"].shape == (1_000_000,)
+    with (
+        zipfile.ZipFile(tmp_path / "good.pth") as archive,
+        zipfile.ZipFile(tmp_path / "c.pth", "w") as packed,
+    ):
+        for member in archive.namelist():
+            packed.writestr(member, archive.read(member), zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "c.pth").stat().st_size < 10_000
+    with pytest.raises(CaptionBotError, match="no checkpoint that can be read safely"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
+def test_a_tensor_that_repeats_its_numbers_without_end_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1).expand(100_000, 100_000)}, tmp_path / "c.pth")
+    with pytest.raises(CaptionBotError, match="no checkpoint that can be read safely"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "float64", "int64", "int8", "bool"])
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_tensors_are_read_as_torch_reads_them(kind: str, is_zip: bool, tmp_path: Path) -> None:
+    table = torch.arange(24).view(4, 6).to(getattr(torch, kind))
+    saved = {"all": table, "turned": table.T, "part": table[1:, ::2], "none": table[:0], "one": table[0, 0]}
+    torch.save(OrderedDict(saved), tmp_path / "c.pth", _use_new_zipfile_serialization=is_zip)
+    found = read_checkpoint(tmp_path / "c.pth")
+    assert list(found) == list(saved)
+    for name, tensor in saved.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor)
+
+
+def test_arrays_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", **{f"a{i}": np.zeros(20_000_000, np.float32) for i in range(7)})
+    assert (tmp_path / "a.npz").stat().st_size < 1_000_000
+    with pytest.raises(CaptionBotError, match="holds more than plain arrays, or is damaged"):
+        read_arrays(tmp_path / "a.npz")
+
+
+def test_projects_have_their_old_names_for_one_release(tmp_path: Path) -> None:
+    for old, new in OLD_KINDS.items():
+        with pytest.raises(CaptionBotError, match=f"{new} needs one vocabulary"):
+            import_captioner(old, [], tmp_path / "x", "x")
+
+
 def test_wrong_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "v.json").write_text(json.dumps({"itos": words_of(9)}))
     torch.save({"state_dict": {"fc.weight": torch.ones(9, 2)}}, tmp_path / "d.pth")
     torch.save({"resnet50.conv1.weight": torch.ones(1)}, tmp_path / "e.pth")
     given = {
-        "seed005": (["v.json"], "'seed005' cannot be imported: choose one of seed004, sgrvinod"),
-        "seed004": (["v.json"], "needs one decoder, and 0 are among the files"),
+        "seed005": (["v.json"], "'seed005' cannot be imported: choose one of sankalp1999, sgrvinod"),
+        "sankalp1999": (["v.json"], "needs one decoder, and 0 are among the files"),
         "sgrvinod": (["v.json", "d.pth"], "give the files as that project published them"),
     }
     for kind, (names, sentence) in given.items():
@@ -764,9 +838,11 @@ def test_wrong_files_are_named_in_one_line(tmp_path: Path, capsys: pytest.Captur
         assert sentence in errors
         assert errors.count("\n") == 1
     files = [str(tmp_path / name) for name in ("v.json", "d.pth", "e.pth")]
-    assert main(["import", "seed004", *files, "--out", str(tmp_path / "out")]) == 2
+    assert main(["import", "sankalp1999", *files, "--out", str(tmp_path / "out")]) == 2
     assert "size mismatch for conv1.weight" in capsys.readouterr().err
-    assert main(["import", "seed004", files[0], str(tmp_path / "gone.pth"), "--out", f"{tmp_path}/out"]) == 2
+    assert (
+        main(["import", "sankalp1999", files[0], str(tmp_path / "gone.pth"), "--out", f"{tmp_path}/out"]) == 2
+    )
     assert "There is no file " in (error := capsys.readouterr().err)
     assert "gone.pth: give the files of that project" in error
     assert not (tmp_path / "out").exists()

@@ -182,7 +182,7 @@ def test_a_captioner_is_downloaded_with_all_that_its_importer_needs(
     files = weight_files(name)
     for entry, part in zip(files, ("decoder", "encoder", "vocabulary"), strict=True):
         assert entry.note.startswith(f"The {part} ")
-        assert entry.importer == "seed004"
+        assert entry.importer == "sankalp1999"
 
 
 def line(name: str, file: str, url: str, **other: object) -> dict[str, object]:
