@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.load import boxes_to_image, to_pixel_values
 from captionbot.types import Caption, Features
 
@@ -67,7 +67,7 @@ def word_maps(
     Raises CaptionBotError for another method or filling, and for attention where there is none.
     """
     if method not in METHODS:
-        raise CaptionBotError(f"'{method}' explains no words; choose one of {', '.join(METHODS)}.")
+        raise CaptionBotError(f"'{shortened(method)}' explains no words; choose one of {', '.join(METHODS)}.")
     attends = captioner.decoder.attends and len(caption.boxes) > 1
     if method == "auto":
         method = "attention" if attends else "occlusion"
@@ -112,7 +112,7 @@ def filled_pixels(pixels: Tensor, filling: str) -> Tensor:
     from torch.nn import functional as F
 
     if filling not in FILLINGS:
-        raise CaptionBotError(f"'{filling}' hides nothing; choose one of {', '.join(FILLINGS)}.")
+        raise CaptionBotError(f"'{shortened(filling)}' hides nothing; choose one of {', '.join(FILLINGS)}.")
     if filling == "mean":
         return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
     return F.interpolate(F.adaptive_avg_pool2d(pixels, 4), pixels.shape[-2:], mode="bicubic")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageStat
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.explain.attribution import all_log_probs
 from captionbot.search.options import SearchOptions
 from captionbot.text.tokenizer import detokenize
@@ -95,7 +95,9 @@ def of_length(options: SearchOptions, length: str, said: int, begun: int = 0) ->
     Raises CaptionBotError for another length.
     """
     if length not in LENGTHS:
-        raise CaptionBotError(f"'{length}' is no length to ask for; choose one of {', '.join(LENGTHS)}.")
+        raise CaptionBotError(
+            f"'{shortened(length)}' is no length to ask for; choose one of {', '.join(LENGTHS)}."
+        )
     if length == "shorter":
         longest, groups = max(said - 1, begun, 1), options.num_groups
         # Few beams hold no sentence that ends so soon, only the beginnings of longer ones.

@@ -16,7 +16,6 @@ from captionbot.draw.overlays import fit
 from captionbot.errors import CaptionBotError, displayable
 from captionbot.images.load import ImageSource, Preprocessing, squash
 from captionbot.pages.limits import MAX_BATCH_PHOTOS, PHOTOS_AHEAD, PHOTOS_AT_ONCE
-from captionbot.pages.turns import decoding
 
 if TYPE_CHECKING:
     from captionbot.bulk.folder import Loaded
@@ -70,9 +69,7 @@ def _too_many(at_least: int) -> Image.Image:
 
 def _small(source: ImageSource, wanted: Preprocessing, thumbnail: int) -> Small:
     try:
-        with decoding.turn():
-            image = source.load(2 * max(wanted.size))  # as `captionbot.bulk.folder.small`
-            squashed = Image.fromarray(squash(image, wanted))
-            return Small(squashed, data_url(fit(image, thumbnail)))
+        image = source.load(2 * max(wanted.size))  # as `captionbot.bulk.folder.small`
+        return Small(Image.fromarray(squash(image, wanted)), data_url(fit(image, thumbnail)))
     except CaptionBotError as error:
         raise CaptionBotError(displayable(str(error))) from error

@@ -54,4 +54,3 @@ class Turns:
 
 _captioner = Turns()
 turn = _captioner.turn  # at the captioner; a photo is read within it, so that one of its own size is held
-decoding = Turns()  # photos as they are decoded, which can take many times the memory of the finished one

@@ -22,7 +22,7 @@ from captionbot.explain.faithfulness import Faithfulness, faithfulness
 from captionbot.images.load import load_image
 from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE, checked_text
 from captionbot.pages.resident import captioners, resident
-from captionbot.pages.turns import decoding, turn
+from captionbot.pages.turns import turn
 from captionbot.search.options import SearchOptions
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card
@@ -67,8 +67,7 @@ class PhotoFile:
             )
         file = io.BytesIO(self.data)
         file.name = name
-        with decoding.turn():
-            return load_image(file, at_least, MAX_SIDE)
+        return load_image(file, at_least, MAX_SIDE)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 
 ALLOWED: dict[str, tuple[Any, float, float]] = {
     "beam_size": (Integral, 1, 100),
@@ -23,6 +23,10 @@ ALLOWED: dict[str, tuple[Any, float, float]] = {
     "top_p": (Real, 0.01, 1),
     "seed": (Integral, 0, 2**63 - 1),
 }
+
+
+def _shown(value: object) -> str:
+    return f"'{shortened(value)}'" if isinstance(value, str) else shortened(value)
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,10 @@ class SearchOptions:
                 continue
             if not isinstance(value, kind) or not low <= value <= high:
                 noun = "a whole number" if kind is Integral else "a number"
-                raise CaptionBotError(f"{name} is {value!r}; give {noun} from {low} to {high}.")
+                raise CaptionBotError(f"{name} is {_shown(value)}; give {noun} from {low} to {high}.")
         for name in ("sample", "exhaustive", "evidence"):
             if not isinstance(value := getattr(self, name), bool):
-                raise CaptionBotError(f"{name} is {value!r}; give True or False.")
+                raise CaptionBotError(f"{name} is {_shown(value)}; give True or False.")
         if self.min_length > self.max_length:
             raise CaptionBotError(
                 f"min_length is {self.min_length} and max_length {self.max_length}; "

@@ -17,7 +17,7 @@ from captionbot.bulk.folder import caption_each
 from captionbot.images.load import ImageSource
 from captionbot.pages import batches, fetching, limits
 from captionbot.pages.batches import caption_photos
-from captionbot.pages.turns import Turns, decoding
+from captionbot.pages.turns import Turns
 
 PATIENCE = 60  # seconds, after which a test hangs
 
@@ -86,11 +86,10 @@ def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
 
 
 def test_batches_hold_no_photo_at_its_own_size(captioner: Captioner) -> None:
-    """All are small once they are read, and one is decoded at a time."""
+    """All are small once they are read."""
     held: list[Any] = []
 
     def load(number: int, at_least: int | None = None) -> Image.Image:
-        assert decoding._holder == threading.get_ident()
         return Image.new("RGB", (3000, 2000), (number * 10, 0, 0))
 
     def caption(some: list[Any]) -> list[Any]:

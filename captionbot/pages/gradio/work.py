@@ -32,7 +32,7 @@ from captionbot.pages.batches import caption_photos
 from captionbot.pages.fetching import fetch_photo
 from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE
 from captionbot.pages.resident import captioners, resident, resident_upload
-from captionbot.pages.turns import decoding, turn
+from captionbot.pages.turns import turn
 from captionbot.pages.uploads import MAX_MEGABYTES
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card
@@ -197,16 +197,14 @@ def read_upload(path: str, name: str = "This photo") -> Image.Image:
         raise CaptionBotError(f"{name} is larger than {MAX_PHOTO_MEGABYTES} MB: make it smaller.")
     file = io.BytesIO(Path(path).read_bytes())
     file.name = name
-    with decoding.turn():
-        return load_image(file, at_most=MAX_SIDE)
+    return load_image(file, at_most=MAX_SIDE)
 
 
 def photo_at(url: str) -> Image.Image:
     """The photo at an address, at display size."""
     file = io.BytesIO(fetch_photo(url))
     file.name = shortened(url)
-    with decoding.turn():
-        return fit(load_image(file, at_most=2 * DISPLAY))
+    return fit(load_image(file, at_most=2 * DISPLAY))
 
 
 @on_gpu
