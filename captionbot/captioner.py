@@ -23,7 +23,7 @@ from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
 from captionbot.search.beam import beam_search, image_of
-from captionbot.search.options import SearchOptions
+from captionbot.search.options import SearchOptions, checked_text
 from captionbot.store import card as cards
 from captionbot.store.card import Card
 from captionbot.store.weights import find_card
@@ -182,7 +182,9 @@ class Captioner:
         banned_words = list(words)
         if isinstance(words, str) or not all(isinstance(word, str) for word in banned_words):
             raise CaptionBotError(f"banned_words is {words!r}; give a list of words.")
-        forced = self.vocabulary.require(tokenize(prefix))
+        for text in banned_words:
+            checked_text(text, "A word to avoid")
+        forced = self.vocabulary.require(tokenize(checked_text(prefix, "The beginning")))
         banned = self.vocabulary.ban(word for text in banned_words for word in tokenize(text))
         search = self.search(features, options, forced, banned)
         return [self._captioned(search, features, i, size, options) for i, size in enumerate(sizes)]

@@ -90,6 +90,9 @@ def test_forced_and_banned_words(captioner, images):
         ({"evidence": None}, "evidence is None; give True or False"),
         *(({"batch_size": n}, f"batch_size is {n}; give a whole number from 1") for n in (0, -1, 2.5)),
         ({"prefix": 5}, "prefix is 5; give the words"),
+        ({"prefix": "a-." * 2000}, "The beginning has 6,000 characters, where 4,000 are allowed"),
+        ({"banned_words": ["a" * 5000]}, "A word to avoid has 5,000 characters"),
+        ({"beam_size": 10**5000}, "beam_size is a very long int; give"),
         *(({"banned_words": words}, "give a list of words") for words in (5, [5], "dog")),
     ],
 )

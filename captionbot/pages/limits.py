@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from captionbot.errors import CaptionBotError, shortened
+from captionbot.search.options import MAX_TEXT, checked_text
 
-MAX_TEXT = 4_000  # characters of any text: beginnings of captions, words to avoid, addresses, names
+__all__ = ["MAX_TEXT", "checked_text"]
+
 MAX_PHOTO_MEGABYTES = 20  # of a photo's file
 MAX_SESSION_MEGABYTES = 250  # of uploads that one visit to the Streamlit page keeps in memory
 MAX_KEPT_MEGABYTES = 500  # of uploads that the Streamlit page keeps in memory, of all visits
@@ -15,13 +16,3 @@ PHOTOS_AT_ONCE = 8  # of a batch: enough for one batched search, few enough that
 PHOTOS_AHEAD = 2  # of a batch, that are read while others are captioned
 MAX_FETCHES = 8  # photos that are being fetched from addresses at one time
 MAX_FETCH_WAIT = 5.0  # seconds that one more waits for its turn
-
-
-def checked_text(text: str, what: str = "A text") -> str:
-    """The same text; CaptionBotError where it is too long for any page to read."""
-    if len(text) > MAX_TEXT:
-        raise CaptionBotError(
-            f"{what} has {len(text):,} characters, where {MAX_TEXT:,} are allowed: make it shorter "
-            f"(it begins with “{shortened(text[:40])}”)."
-        )
-    return text

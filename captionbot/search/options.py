@@ -9,6 +9,8 @@ from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
 
+MAX_TEXT = 4_000  # characters of any text: beginnings of captions, words to avoid, addresses, names
+
 ALLOWED: dict[str, tuple[Any, float, float]] = {
     "beam_size": (Integral, 1, 100),
     "max_length": (Integral, 1, 200),
@@ -27,6 +29,16 @@ ALLOWED: dict[str, tuple[Any, float, float]] = {
 
 def _shown(value: object) -> str:
     return f"'{shortened(value)}'" if isinstance(value, str) else shortened(value)
+
+
+def checked_text(text: str, what: str = "A text") -> str:
+    """The same text; CaptionBotError where it is longer than any that is read."""
+    if len(text) > MAX_TEXT:
+        raise CaptionBotError(
+            f"{what} has {len(text):,} characters, where {MAX_TEXT:,} are allowed: make it shorter "
+            f"(it begins with “{shortened(text[:40])}”)."
+        )
+    return text
 
 
 @dataclass(frozen=True)

@@ -547,11 +547,19 @@ def test_json_without_end_is_a_sentence(tmp_path, name, content):
 
 
 def test_folders_in_folders_without_end_are_read(tmp_path):
-    folder = tmp_path
+    folder = tmp_path / "set"
     for _ in range(1200):
-        folder = folder / "d"
         folder.mkdir()
-    (folder / "a.jpg").write_bytes(b"a")
-    (folder / "a.txt").write_text("one")
-    assert captions(load_dataset(tmp_path)) == {"a.jpg": ["one"]}
-    assert open_images(tmp_path)["a.jpg"] == b"a"
+        folder /= "d"
+    files = folder.parent / "a.jpg", folder.parent / "a.txt"
+    try:
+        for file in files:
+            file.write_text("one")
+        assert captions(load_dataset(tmp_path)) == {"a.jpg": ["one"]}
+        assert open_images(tmp_path)["a.jpg"] == b"one"
+    finally:  # pytest would clear it away with a call for each folder in the one before
+        for file in files:
+            file.unlink()
+        while folder.parent != tmp_path:
+            folder = folder.parent
+            folder.rmdir()
