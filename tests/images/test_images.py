@@ -11,10 +11,12 @@ import subprocess
 import sys
 import tarfile
 import threading
+import tracemalloc
 import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ import pytest
 import torch
 from local_server import LocalServer, local_server
 from PIL import Image, ImageChops, features
+from PIL.PngImagePlugin import PngInfo
 
 from captionbot.errors import CaptionBotError
 from captionbot.images import archives, convert, decode
@@ -579,8 +582,6 @@ def test_sources_are_found_one_at_a_time(album: Path) -> None:
 
 
 def test_a_long_archive_stays_flat_in_memory(tmp_path: Path) -> None:
-    import tracemalloc
-
     archive, photo = tmp_path / "many.tar", encoded(Image.effect_noise((300, 300), 90))
     with tarfile.open(archive, "w") as file:
         for number in range(300):
@@ -770,6 +771,81 @@ def test_a_tar_whose_header_is_a_bomb(tmp_path: Path) -> None:
             file.write(bytes(1_000_000))  # the rest is never asked for
     ((_, result),) = loaded(find_images([archive]))
     assert "a header of 600000000 bytes" in result
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a process is told in other units elsewhere")
+def test_an_archive_of_huge_photos_takes_little_memory(tmp_path: Path) -> None:
+    """A few kilobytes of 99.8 megapixels each, as the pages and the command line load them."""
+    huge = {
+        f"{mode[0]}{n}.png": encoded(Image.new(mode, (9990, 9990))) for mode in ("L", "I;16") for n in (1, 2)
+    }
+    archive = archive_with("huge.zip", huge)(tmp_path)
+    assert archive.stat().st_size < 10_000
+    script = """
+import resource, sys
+from captionbot.bulk.folder import load_ahead
+from captionbot.images.load import Preprocessing, find_images
+wanted = Preprocessing((224, 224), (0.5,) * 3, (0.5,) * 3)
+print(*(image.size for _, image in load_ahead(find_images(sys.argv[1:]), 8, wanted)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
+"""
+    done = subprocess.run([sys.executable, "-c", script, archive], capture_output=True, text=True)
+    sizes, megabytes = done.stdout.splitlines()
+    assert sizes.count("(224, 224)") == 4
+    assert int(megabytes) < 900
+
+
+# What a file holds beside its picture
+
+
+@pytest.mark.parametrize("kind", ["iTXt", "zTXt", "iCCP"])
+def test_a_png_with_much_metadata_is_a_good_photo(kind: str) -> None:
+    text, options = PngInfo(), {}
+    if kind == "iCCP":
+        options["icc_profile"] = bytes(1_500_000)
+    elif kind == "iTXt":
+        text.add_itxt("workflow", "n" * 1_500_000, zip=True)
+    else:
+        text.add_text("workflow", "n" * 1_500_000, zip=True)
+    assert_alike(load_image(encoded(corners(), pnginfo=text, **options)), corners())
+
+
+def claims(entries: int, size: int) -> bytes:
+    """An EXIF block in which every entry claims all of its bytes."""
+    directory = b"".join(struct.pack(">HHII", 40_000 + n, 1, size, 8) for n in range(entries))
+    return b"MM\0*" + struct.pack(">IH", 8, entries) + directory + bytes(size)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_an_exif_block_cannot_claim_more_than_there_is(kind: str) -> None:
+    exif = claims(2000, 40_000) if kind == "JPEG" else claims(3000, 3_000_000)
+    if kind == "TIFF":
+        data = exif
+    else:
+        blank = b"MM\0*\0\0\0\x08\0\0" + bytes(len(exif) - 10)
+        data = encoded(corners(), kind, exif=blank).replace(blank, exif)
+    tracemalloc.start()
+    try:
+        with suppress(CaptionBotError):
+            load_image(data)
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(data) + 5_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_tiff_of_an_endless_fax_is_refused() -> None:
+    with pytest.raises(CaptionBotError, match="a side may have 100,000"):
+        load_image(tiff(1, 99_999_999, bytes(2000), t258=1, t259=3, t262=0))
+
+
+@pytest.mark.parametrize("name", ["IMG_1.HEIC", "a.jxl", "b.NEF"])
+def test_photos_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" if "HEIC" in name else b"II*\0" + bytes(60)
+    )
+    ((found, said),) = loaded(find_images([tmp_path]))
+    assert found.endswith(name)
+    assert re.search(r"is a (HEIC|JPEG XL|camera raw) photo, which is|damaged", said)
 
 
 # Numbers for the encoders
