@@ -4,9 +4,9 @@
     python -m training.leaderboard --models NAME NAME
     python -m training.leaderboard --limit 50
 
-It writes weights/leaderboard.json and, between the lines `<!-- leaderboard -->` and
-`<!-- /leaderboard -->`, the table in README.md and docs/families.md. What was measured of other captioners
-stays, as long as they are what they were then. A try with --limit prints the table, and writes --out alone.
+It writes weights/leaderboard.json and, between the lines `<!-- leaderboard -->` and `<!-- /leaderboard -->`,
+the table in docs/families.md and a shorter one in README.md. Rows of other captioners are kept as long as
+those have not changed. A try with --limit prints the table, and writes --out alone.
 
 Everything is as users get it, from a photo's bytes to its caption: the precision that a card asks for too.
 """
@@ -45,7 +45,8 @@ BATCH = 32
 WARM_UP = 4
 START, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 _ROOT = Path(__file__).resolve().parents[2]
-DOCS = (_ROOT / "README.md", _ROOT / "docs" / "families.md")
+README = _ROOT / "README.md"
+DOCS = (README, _ROOT / "docs" / "families.md")
 _METRICS = [name for name in SCORES if name not in ("split", "images", "beam_size")]
 
 
@@ -110,7 +111,7 @@ def leaderboard(given: argparse.Namespace) -> list[Row]:
         if out:
             out.write_bytes(utf8(json.dumps(rows, indent=1, ensure_ascii=False) + "\n"))
         for path in docs:
-            write_table(path, table(rows))
+            write_table(path, brief_table(rows) if path == README else table(rows))
         if given.cards:
             _score_card(card, measured[-1])
     return rows
@@ -212,6 +213,19 @@ def table(rows: Sequence[Row]) -> str:
         f"photo's bytes to its caption, {BATCH} at once, {' or '.join(sorted(machines))}.\n\n"
         + "\n".join(f"| {' | '.join(line)} |" for line in lines)
     )
+
+
+def brief_table(rows: Sequence[Row]) -> str:
+    """Markdown for the README: of each captioner its best row by CIDEr, with few columns."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        best[row["name"]] = max(best.get(row["name"], row), row, key=lambda row: row["CIDEr"])
+    lines = [["captioner", "BLEU-4", "METEOR", "CIDEr", "million parameters", "photos a second"], ["---"] * 6]
+    for row in best.values():
+        scores = [f"{row[name]:.3f}" if name in row else "" for name in ("Bleu_4", "METEOR", "CIDEr")]
+        size, speed = f"{row['parameters'] / 1e6:.1f}", f"{row['images_per_second']:.0f}"
+        lines.append([f"`{row['name']}`", *scores, size, speed])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def write_table(path: Path, text: str, start: str = START, end: str = END) -> None:
