@@ -6,7 +6,7 @@ import math
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 
 
 def check_fields(record: Any) -> None:
@@ -78,4 +78,5 @@ def _number(name: str, kind: type, value: Any, strict: bool) -> int | float:
 
 
 def _wrong(name: str, value: Any, wanted: str) -> CaptionBotError:
-    return CaptionBotError(f"{name} is {'empty' if value is None else str(value):.60}; give {wanted}.")
+    given = "empty" if value is None else shortened(value, 60)
+    return CaptionBotError(f"{shortened(name, 60)} is {given}; give {wanted}.")

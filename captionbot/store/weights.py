@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import check_fields
+from captionbot.files import read_json
 from captionbot.images.archives import is_file, is_folder
 from captionbot.store.downloads import DELAYS, Progress, download_file, recorded_sha256
 
@@ -77,7 +77,8 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
         return _default(list(cards.values()))
     if not isinstance(name_or_dir, str | os.PathLike):
         raise CaptionBotError(
-            f"A captioner cannot be found by {name_or_dir!r}: give its name, its folder or its card."
+            f"A captioner cannot be found by {shortened(repr(name_or_dir))}: give its name, its folder or "
+            "its card."
         )
     path = Path(name_or_dir)
     cards = {card.stem: card for card in imported_cards()} | cards
@@ -96,7 +97,7 @@ def find_card(name_or_dir: str | Path | None = None) -> Path:
             raise CaptionBotError(f"{path} has no {_weights_of(path).name} beside it: put its weights there.")
         return path
     raise CaptionBotError(
-        f"There is no captioner {str(name_or_dir)!r}: give one of {_listed(cards)}, "
+        f"There is no captioner '{shortened(name_or_dir)}': give one of {_listed(cards)}, "
         "a folder that holds one, or its card"
         + (f"; `python -m captionbot download {path}` fetches this one." if _is_importable(path) else ".")
     )
@@ -140,9 +141,11 @@ def _listed(names: Any) -> str:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CaptionBotError(f"{path} cannot be read ({error}): put a good copy of it there.") from error
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise CaptionBotError(
+            f"{shortened(path)} cannot be read ({shortened(error)}): put a good copy of it there."
+        ) from error
 
 
 @dataclass(frozen=True)

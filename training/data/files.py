@@ -25,6 +25,7 @@ _SPLITS = {
 
 
 _SPLIT = re.compile(r"(?<![a-z])(train|training|val|valid|validation|dev|test|testing)(?![a-z])")
+_LONGEST_YAML = 200_000
 _MOST_YAML = 10_000  # values in a file of YAML, each counted as often as it is named again
 
 
@@ -81,11 +82,13 @@ def parse_yaml(text: str) -> Any:
     """The value of a YAML text; ValueError, in a few words, where it is none or too large."""
     import yaml
 
+    if len(text) > _LONGEST_YAML:  # its parser, in Python, takes seconds for a megabyte
+        raise ValueError(f"it has more than {_LONGEST_YAML:,} characters")
     try:
         value = yaml.safe_load(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a number or date that is none
+    except Exception as error:  # a tag on what it does not fit, as !!bool x, fails in any way
         raise ValueError(shortened(" ".join(str(error).split()))) from None
     waiting, count = [value], 0
     while waiting:  # names that stand for lists of names make a short file as large as one likes

@@ -187,13 +187,17 @@ class TrainingConfig:
         check_shares(self, SHARES)
         for name, allowed in CHOICES.items():
             if (value := getattr(self, name)) not in allowed:
-                raise CaptionBotError(f"{name} is '{value}'; choose one of {', '.join(allowed)}.")
+                raise CaptionBotError(
+                    f"{name} is '{shortened(value, 60)}'; choose one of {', '.join(allowed)}."
+                )
         if not min(self.std) > 0:
             raise CaptionBotError(f"std is {list(self.std)}; give three numbers above 0.")
         if not self.reward:
             raise CaptionBotError("The reward is empty; give a weight, as in --reward '{cider: 1.0}'.")
         if unknown := sorted(set(self.reward) - set(REWARDS)):
-            raise CaptionBotError(f"'{unknown[0]}' is no part of a reward; choose from {', '.join(REWARDS)}.")
+            raise CaptionBotError(
+                f"'{shortened(unknown[0], 60)}' is no part of a reward; choose from {', '.join(REWARDS)}."
+            )
         if self.stage == "language-model" and not self.text:
             raise CaptionBotError(
                 "The stage language-model learns from captions without photos; give --text FILE.jsonl."
@@ -206,10 +210,10 @@ def check_least(values: object, least: Mapping[str, float], most: Mapping[str, f
     """Refuse numbers, of fields or of flags, below the least that is allowed, or above the most."""
     for name, low in least.items():
         if not (value := getattr(values, name)) >= low:  # so that what is no number is refused too
-            raise CaptionBotError(f"{name} is {value}; give {low} or more.")
+            raise CaptionBotError(f"{name} is {shortened(value, 60)}; give {low} or more.")
     for name, high in (most or {}).items():
         if (value := getattr(values, name)) > high:
-            raise CaptionBotError(f"{name} is {value}; give {high} or less.")
+            raise CaptionBotError(f"{name} is {shortened(value, 60)}; give {high} or less.")
 
 
 def check_shares(values: object, names: Sequence[str]) -> None:
@@ -221,7 +225,7 @@ def check_shares(values: object, names: Sequence[str]) -> None:
 def check_name(name: str) -> None:
     """Refuse a captioner's name that cannot be that of its files, or would put them elsewhere."""
     if not name or Path(name).name != name:
-        raise CaptionBotError(f"name is '{name}'; give one that can be a file's, without slashes.")
+        raise CaptionBotError(f"name is '{shortened(name)}'; give one that can be a file's, without slashes.")
 
 
 def load_config(name_or_file: str, **overrides: Any) -> TrainingConfig:
@@ -241,17 +245,20 @@ def read_config(record: type, folder: Path, name_or_file: str) -> tuple[Path, di
     if not path.is_file():
         names = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
         raise CaptionBotError(
-            f"There is no configuration '{name_or_file}'; choose one of {names}, or a YAML file."
+            f"There is no configuration '{shortened(name_or_file)}'; choose one of {names}, or a YAML file."
         )
     try:
         values = parse_yaml(read_text(path)) or {}
     except ValueError as error:
-        raise CaptionBotError(f"{path} is not YAML that can be read ({error}); mend it.") from None
+        raise CaptionBotError(f"{shortened(path)} is not YAML that can be read ({error}); mend it.") from None
     if not isinstance(values, dict):
-        raise CaptionBotError(f"{path} is no configuration; give YAML with a line `field: value` for each.")
-    if unknown := sorted(set(map(str, values)) - {f.name for f in dataclasses.fields(record)}):
         raise CaptionBotError(
-            f"{path.name} has fields that do not exist: {', '.join(unknown)}; see {record.__name__}."
+            f"{shortened(path)} is no configuration; give YAML with a line `field: value` for each."
+        )
+    if unknown := sorted(set(map(shortened, values)) - {f.name for f in dataclasses.fields(record)}):
+        raise CaptionBotError(
+            f"{path.name} has fields that do not exist: {shortened(', '.join(unknown))}; "
+            f"see {record.__name__}."
         )
     return path, values
 
