@@ -162,6 +162,62 @@ def test_scales_that_would_fill_the_memory_are_refused(tiny):
             load_captioner([card, (name, bomb)])
 
 
+def with_header(weights: bytes, change: Callable[[dict[str, Any]], object]) -> bytes:
+    length = int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + weights[8 + length :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header: header[min(header)].update(data_offsets=[0, 4]),
+        lambda header: header[min(header)].update(shape=[10**12]),
+        lambda header: header[min(header)].update(shape=[0, 10**30]),
+        lambda header: header[min(header)].update(dtype="F4"),
+        lambda header: header.update(more={"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}),
+    ],
+)
+def test_headers_that_claim_what_is_not_there_are_a_sentence(tiny, change):
+    card, (name, data) = files_of(tiny)
+    with pytest.raises(CaptionBotError, match=r"^tiny\.safetensors is no safetensors file, or damaged"):
+        load_captioner([card, (name, with_header(data, change))])
+    long = (2**62).to_bytes(8, "little") + data[8:]
+    with pytest.raises(CaptionBotError, match="header is cut off, or too long"):
+        load_captioner([card, (name, long)])
+
+
+def test_many_members_are_counted(tiny):
+    notes, empty = ([(f"{i}.{ending}", b"") for i in range(60_000)] for ending in ("txt", "json"))
+    for some, said in ((notes, "more than 1000 files"), (empty, "more than 16 cards")):
+        with pytest.raises(CaptionBotError, match=said):
+            load_captioner([("many.zip", zipped([*some, *files_of(tiny)]))])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backbone_args": {"pretrained": True}}, "arguments for its backbone"),
+        ({"url": "x"}, "option 'url'"),
+        ({"min_level": -9}, "levels from 1"),
+        ({"min_level": 1, "image_size": [1536, 1536]}, "anchors"),
+        ({"fpn_channels": 60_000}, "million parameters"),
+    ],
+)
+def test_a_detector_that_asks_for_too_much_is_a_sentence(options, said, tmp_path):
+    card = build_region_captioner(tmp_path / "trained")
+    files = changed(card, lambda values: values["encoder"]["detector_options"].update(options))
+    with pytest.raises(CaptionBotError, match=said):
+        load_captioner(files)
+
+
+def test_layers_that_give_too_much_of_a_photo_are_a_sentence(tiny):
+    with pytest.raises(CaptionBotError, match="give it smaller photos"):
+        load_captioner(changed(tiny, lambda card: card["preprocessing"].update(size=[1024, 1024])))
+
+
 def test_a_zip_that_unpacks_to_too_much_is_refused(tiny, monkeypatch, temporary):
     monkeypatch.setattr("captionbot.pages.uploads.MAX_MEGABYTES", 1)
     bomb = zipped([("x.json", b" " * 900_000), ("x.safetensors", b" " * 900_000)])
