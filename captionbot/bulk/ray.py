@@ -352,4 +352,5 @@ class _Shards:
             raise CaptionBotError(
                 f"The captions in {shard} are by {others.pop()}, not by {model}: name another folder."
             )
-        return table["image"].to_pylist()
+        names: list[str] = table["image"].to_pylist()
+        return names

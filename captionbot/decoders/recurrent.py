@@ -78,7 +78,8 @@ class RecurrentDecoder(Decoder):
         return self.output_hidden(self.dropped(rows["hidden"])), alphas, State(state.images, rows)
 
     def logits(self, output: Tensor) -> Tensor:
-        return self.output_word(output)
+        logits: Tensor = self.output_word(output)
+        return logits
 
     def run_cell(self, x: Tensor, rows: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of the cell: (N, E) input and its state -> its next state."""

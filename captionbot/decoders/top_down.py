@@ -97,7 +97,8 @@ class TopDownDecoder(Decoder):
         return output, alphas, State(state.images, looking | speaking)
 
     def logits(self, output: Tensor) -> Tensor:
-        return self.output_word(output)  # equation 7
+        logits: Tensor = self.output_word(output)  # equation 7
+        return logits
 
     def _run(self, layer: str, x: Tensor, state: State) -> dict[str, Tensor]:
         """One step of a layer's cell: (N, D) input and its rows of the state -> its next rows."""

@@ -92,7 +92,8 @@ class ScratchAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(G, S, D) -> (G, heads, S, d)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.heads, -1))
+        return heads.transpose(1, 2)
 
 
 class ScratchTransformerLayer(nn.Module):
@@ -184,7 +185,8 @@ class TransformerDecoder(Decoder):
         return x, alphas, State(images, {"sees": sees[:, -1]})
 
     def logits(self, output: Tensor) -> Tensor:
-        return self.output_word(output)
+        logits: Tensor = self.output_word(output)
+        return logits
 
 
 def sinusoids(position: Tensor, size: int) -> Tensor:

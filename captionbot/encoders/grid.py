@@ -79,7 +79,8 @@ class GridEncoder(nn.Module):
             )
         if cells.is_meta or not torch.is_autocast_enabled(cells.device.type):
             cells = cells.float()  # of a CNN that computes in bf16 by itself
-        return self.pool(cells if cells.ndim == 4 else cells[..., None, None])
+        pooled: Tensor = self.pool(cells if cells.ndim == 4 else cells[..., None, None])
+        return pooled
 
 
 def grid_boxes(rows: int, columns: int) -> Tensor:
@@ -123,11 +124,16 @@ def _untrained(architecture: str) -> nn.Module:
     import torchvision.models as models
 
     options = _BUILD_OPTIONS.get(architecture, {})
+
+    def build() -> nn.Module:
+        built: nn.Module = models.get_model(architecture, weights=None, **options)
+        return built
+
     try:
-        return models.get_model(architecture, weights=None, **options)
+        return build()
     except NotImplementedError:  # RegNets work out their widths in tensors, which "meta" cannot
         with torch.device("cpu"):
-            return models.get_model(architecture, weights=None, **options).to("meta")
+            return build().to("meta")
 
 
 def _load(cnn: nn.Module, state_dict: dict[str, Tensor]) -> list[str]:

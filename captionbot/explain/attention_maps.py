@@ -77,4 +77,5 @@ def _blend(starts: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     nearest = (distances**2).min(axis=1, keepdims=True)  # taken off, so that no pixel underflows to 0 / 0
     shares = np.exp((nearest - distances**2) / (2 * _BLUR**2))
     covered = (pixels >= starts.min()) & (pixels <= ends.max())
-    return (shares / shares.sum(axis=1, keepdims=True) * covered[:, None]).astype(np.float32)
+    spread: np.ndarray = shares / shares.sum(axis=1, keepdims=True) * covered[:, None]
+    return spread.astype(np.float32)

@@ -182,7 +182,8 @@ def without_places(features: Features, places: Sequence[int]) -> Features:
 def attention_entropy(caption: Caption) -> np.ndarray:
     """(T,) bits: how spread out each word's attention is, from 0 (one place) to log2(P) (all alike)."""
     alphas = caption.alphas.astype(np.float64)
-    return -(alphas * np.log2(np.where(alphas > 0, alphas, 1))).sum(1)
+    entropy: np.ndarray = -(alphas * np.log2(np.where(alphas > 0, alphas, 1))).sum(1)
+    return entropy
 
 
 def gates(captioner: Captioner, features: Features, token_ids: Sequence[int]) -> np.ndarray | None:

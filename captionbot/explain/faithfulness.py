@@ -209,7 +209,8 @@ def _cell_heat(caption: Caption, t: int) -> np.ndarray:
     """(P,) mean of word t's heatmap over each of the 8 x 8 cells."""
     rows, columns = CELLS
     fine = attention_map(caption, t, (7 * columns, 7 * rows), smooth=False)  # 14 x 14 cells fit too
-    return fine.reshape(rows, 7, columns, 7).mean((1, 3)).ravel()
+    means: np.ndarray = fine.reshape(rows, 7, columns, 7).mean((1, 3))
+    return means.ravel()
 
 
 def _random_fields(count: int, seed: int) -> np.ndarray:

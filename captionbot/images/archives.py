@@ -168,10 +168,10 @@ def _check_index(archive: Path) -> None:
         if size == 0xFFFFFFFF and 0 <= far <= len(tail) - 56:
             (size,) = struct.unpack_from("<Q", tail, far + 40)
     finally:
-        if file is archive:
-            file.seek(0)
-        else:
+        if isinstance(archive, Path):
             file.close()
+        else:
+            file.seek(0)
     if size > MAX_INDEX_BYTES:
         raise CaptionBotError(
             f"{shortened(archive)} has too many files, in an index of {size // 1_000_000} MB where "

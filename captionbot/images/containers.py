@@ -140,7 +140,8 @@ def _check_scans(data: bytes, at: int, pixels: int, name: str) -> None:
 
 
 def _png(data: bytes, name: str) -> tuple[bytes, int | None]:
-    kept, turn, at, begun = [], None, len(_PNG), 0
+    kept: list[bytes] = []
+    turn, at, begun = None, len(_PNG), 0
     for _ in range(_MOST_PARTS):
         if at + 12 > len(data):
             break

@@ -32,7 +32,7 @@ from captionbot.search.reranker import ALONE
 from captionbot.store import card as cards
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("caption", "explain", "models", "download")
+COMMANDS = ("caption", "explain", "models", "download", "import", "app")
 
 
 class Run(NamedTuple):

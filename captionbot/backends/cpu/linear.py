@@ -26,7 +26,8 @@ class Product(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., E)."""
         if x.requires_grad and torch.is_grad_enabled():
-            return _WithGradient.apply(x, self)
+            product: Tensor = _WithGradient.apply(x, self)
+            return product
         return self.product(x)
 
     @abstractmethod

@@ -89,6 +89,7 @@ class SlicedLinear(Product):
         given = (slices.flatten(0, 1), 256.0 ** (count - 1), _ZERO[count], packed, scale, zeros)
         operator = torch.ops.onednn.qlinear_pointwise.default
         products: Tensor = operator(*given, None, 1.0, 0, torch.float32, "none", [], "")
+        y: Tensor
         *finer, y = products.split(rows)
         for i, part in enumerate(reversed(finer), 1):
             y = y.add_(part, alpha=2.0 ** (-8 * i))

@@ -336,7 +336,7 @@ def _load(source: ImageSource, folder: str, at_least: int | None = None) -> Imag
 
 def hidden(image: Image.Image, boxes: Sequence[Sequence[float]], others: bool) -> Image.Image:
     """The image with boxes (xyxy as fractions) painted over, or with everything else."""
-    scaled = (np.array(boxes) * np.array([*image.size] * 2)).tolist()
+    scaled: list[list[float]] = (np.array(boxes) * np.array([*image.size] * 2)).tolist()
     return explore.hide(image, explore.cover(image.size, scaled, others=others))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from captionbot.explain.counterfactuals import END, LENGTHS, of_length
+from captionbot.explain.counterfactuals import END, of_length
+from captionbot.explain.counterfactuals import LENGTHS as LENGTHS
 from captionbot.pages.presenters.seen import Seen, Sides, probability, side_by_side
 from captionbot.text.display import percent
 from captionbot.text.tokenizer import tokenize
