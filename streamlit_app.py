@@ -1,6 +1,10 @@
 """The Streamlit page, where hosts look for it: `streamlit run streamlit_app.py`."""
 
-from captionbot.pages.streamlit.app import main
+from captionbot import host
+
+host.prepare()  # before torch is imported
+
+from captionbot.pages.streamlit.app import main  # noqa: E402
 
 if __name__ == "__main__":
     main()

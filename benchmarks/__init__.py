@@ -1,3 +1,5 @@
-"""How fast it is: `python -m benchmarks`."""
+"""How fast it is: `python -m benchmarks`. All modules here are programs, which import torch."""
 
-import captionbot  # noqa: F401  (before torch: it says how threads wait)
+from captionbot import host
+
+host.prepare()

@@ -23,6 +23,7 @@ from benchmarks.plain_search import plain_search
 from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
 from captionbot import SearchOptions
 from captionbot.backends.cpu import precision as arithmetic
+from captionbot.backends.cpu.decoder import pack
 from captionbot.decoders import Decoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.search.beam import beam_search
@@ -121,4 +122,4 @@ def as_loaded(decoder: Decoder, precision: str) -> Decoder:
     """A copy of a decoder with the layers that `Captioner.from_pretrained` gives it on a CPU."""
     dtype = arithmetic.choose(precision).decoder
     decoder = copy.deepcopy(decoder)
-    return decoder if dtype is None else arithmetic.pack(decoder, dtype)
+    return decoder if dtype is None else pack(decoder, dtype)

@@ -4,7 +4,6 @@
 >>> Captioner.from_pretrained().caption([load_image("photo.jpg")])[0].captions[0].text
 """
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,6 @@ if TYPE_CHECKING:
     from captionbot.images.load import load_image, load_url
     from captionbot.search.options import SearchOptions
     from captionbot.types import Caption, Captioned
-
-# Read as torch is imported: a thread that waits leaves its core to others, or a busy machine takes many times
-# as long.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.2.0"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from numbers import Integral
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from captionbot.backends import compile as compilation
+from captionbot.backends import cpu
 from captionbot.backends.cpu import precision as arithmetic
-from captionbot.backends.cpu.cnn import PackedEncoder
-from captionbot.backends.cpu.threads import one_if_they_sleep
+from captionbot.backends.cpu.threads import one_after_a_fork, one_unless_they_spin
 from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
@@ -32,10 +30,6 @@ from captionbot.text.vocabulary import load_vocabulary
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    # A fork takes no threads along, and OpenMP would wait for its own for ever. Data loaders do this too.
-    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Captioner:
@@ -67,7 +61,7 @@ class Captioner:
         """The captioner of a name that ships, of a folder with a card, or of a card; None: the default.
 
         device: auto (CUDA, else MPS, else CPU), cpu, cuda or mps.
-        precision: auto, float32, half, float16, bfloat16 or int8 on a CPU, see
+        precision: auto, float32, half, float16 or bfloat16 on a CPU, see
             `captionbot.backends.cpu.precision.choose`; None asks the environment's CAPTIONBOT_PRECISION,
             then the card.
         compiled: let torch compile the decoder's steps, for many photos on a GPU: see
@@ -75,15 +69,15 @@ class Captioner:
         Raises CaptionBotError for an unknown name or precision, weights that do not fit, or a device that is
         not there.
         """
+        one_after_a_fork()
         chosen = _device(device)
         card, encoder, decoder = cards.load(find_card(name_or_dir))
         precision = arithmetic.known(precision or arithmetic.asked_for(card.precision))
         captioner = cls(card, encoder, decoder, chosen)
-        if compiled is None:
-            compiled = compilation.asked_for()
-        compiled = compiled and compilation.compile_steps(captioner.decoder)
+        if compilation.asked_for() if compiled is None else compiled:
+            captioner.decoder = compilation.compiled(captioner.decoder)
         if chosen.type == "cpu":
-            captioner._pack(arithmetic.choose(precision), decoder=not compiled)
+            captioner._encode, captioner.decoder = cpu.packed(encoder, captioner.decoder, precision)
         return captioner
 
     def __reduce__(self) -> NoReturn:
@@ -91,18 +85,6 @@ class Captioner:
             "A captioner cannot be pickled or copied, since a CPU packs weights for itself: "
             "call Captioner.from_pretrained in every process that needs one."
         )
-
-    def _pack(self, chosen: arithmetic.Arithmetic, decoder: bool) -> None:
-        if chosen.decoder and decoder:
-            arithmetic.pack(self.decoder, chosen.decoder)
-        if chosen.int8 and not self.card.largest:
-            raise CaptionBotError(
-                f"{self.name} cannot encode in int8: its card does not say how large the CNN's values get; "
-                "export it with --photos, or choose another precision."
-            )
-        if chosen.encoder:
-            largest = self.card.largest if chosen.int8 else None
-            self._encode = PackedEncoder(self.encoder, chosen.encoder, largest)
 
     @property
     def name(self) -> str:
@@ -207,7 +189,7 @@ class Captioner:
     ) -> Search:
         """The search over a batch of features; padding, start and unknown words are never produced."""
         v = self.vocabulary
-        with self.autocast(), one_if_they_sleep():
+        with self.autocast(), one_unless_they_spin():
             return beam_search(
                 self.decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options,
                 prefix=prefix or None, banned_ids=(*v.special_ids, *banned_ids),

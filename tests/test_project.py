@@ -68,6 +68,21 @@ def test_importing_captionbot_is_light():
     assert ran.stdout.strip() == "[]"
 
 
+def test_importing_captionbot_changes_nothing_of_its_host():
+    """A library leaves the environment, warnings and forks of the program that imports it alone."""
+    script = (
+        "import os, sys, warnings, numpy, PIL.Image, torch\n"
+        "os.register_at_fork = lambda **hooks: print('a fork hook', hooks)\n"
+        "def host(): return dict(os.environ), list(warnings.filters), torch.get_num_threads()\n"
+        "before = host()\n"
+        "import captionbot.captioner, captionbot.images.load, captionbot.backends.compile\n"
+        "import torch._dynamo; limit = torch._dynamo.config.recompile_limit\n"
+        "print(before == host(), limit == 8)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["True", "True"]
+
+
 def test_tracked_files_stay_small(tracked):
     sizes = {path: path.stat().st_size for path in tracked}
     largest = sorted(sizes, key=sizes.__getitem__)[-3:]

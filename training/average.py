@@ -2,7 +2,12 @@
 
 import sys
 
-from training.compress.average import main
+from captionbot import host
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return host.run("training.compress.average", arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

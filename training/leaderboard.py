@@ -2,7 +2,12 @@
 
 import sys
 
-from training.evaluation.leaderboard import main
+from captionbot import host
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return host.run("training.evaluation.leaderboard", arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

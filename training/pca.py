@@ -2,7 +2,12 @@
 
 import sys
 
-from training.fit.pca import main
+from captionbot import host
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return host.run("training.fit.pca", arguments)
+
 
 if __name__ == "__main__":
     sys.exit(main())

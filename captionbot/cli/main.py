@@ -9,12 +9,14 @@ import sys
 import warnings
 
 import captionbot
+from captionbot import host
 from captionbot.cli import app, caption, download, explain, import_, models
 from captionbot.cli.commands import PREFIX, Parser, exit_code, program
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 after one clear line on stderr, or 130 after Ctrl-C."""
+    host.prepare()
     if not sys.warnoptions:  # of Pillow and torch, about photos and files that get a sentence, or captions
         warnings.simplefilter("ignore")
     return exit_code(lambda: _run(argv), PREFIX)

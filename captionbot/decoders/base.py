@@ -93,6 +93,10 @@ class Decoder(nn.Module, ABC):
         """With dropout (arXiv 1207.0580) at the configuration's rate in training, as they are otherwise."""
         return F.dropout(values, self.config.dropout) if self.training else values
 
+    def gates(self, state: State) -> Tensor | None:
+        """(N, C) of 0..1, how much each hypothesis lets the picture count next; None without such a gate."""
+        return None
+
     def step(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """(N,) ids -> (N, V) log-probabilities of the next word, (N, P) alphas, the next state."""
         output, alphas, state = self.advance(token_ids, state)

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from captionbot.decoders.packing import Matrix, Packer, Packers, Packing
 from captionbot.decoders.recurrent import RecurrentConfig, RecurrentDecoder
 
 
@@ -56,13 +57,14 @@ class ScratchLSTMCell(_ScratchCell):
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """(N, D), ((N, H), (N, H)) -> the next ((N, H), (N, H))."""
         hidden, cell = state
-        return self.remember(self.affine(x, hidden), cell)
+        return remember(self.affine(x, hidden), cell)
 
-    def remember(self, gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 4 H) gates before their activations and (N, H) memory -> the next hidden state and memory."""
-        i, f, g, o = gates.chunk(4, -1)
-        cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
-        return o.sigmoid() * cell.tanh(), cell
+
+def remember(gates: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 4 H) gates before their activations and (N, H) memory -> the next hidden state and memory."""
+    i, f, g, o = gates.chunk(4, -1)
+    cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    return o.sigmoid() * cell.tanh(), cell
 
 
 class ScratchRecurrentDecoder(RecurrentDecoder):
@@ -76,3 +78,32 @@ class ScratchRecurrentDecoder(RecurrentDecoder):
 
     def begin(self, image: Tensor) -> dict[str, Tensor]:
         return self.rows_of(self.image(self.dropped(image)))
+
+
+class _PackedCell(nn.Module):
+    """W_x x + W_h h + b by two layers that a backend made."""
+
+    def __init__(self, of_x: nn.Module, of_hidden: nn.Module) -> None:
+        nn.Module.__init__(self)  # the cell would make weights of its own
+        self.of_x, self.of_hidden = of_x, of_hidden
+
+    def affine(self, x: Tensor, hidden: Tensor) -> Tensor:
+        return self.of_x(x) + self.of_hidden(hidden)
+
+
+class PackedRNNCell(_PackedCell, ScratchRNNCell):
+    """Elman's cell."""
+
+
+class PackedLSTMCell(_PackedCell, ScratchLSTMCell):
+    """Long short-term memory."""
+
+
+def _packer(packed: type[_PackedCell]) -> Packer:
+    def pack(cell: _ScratchCell, packing: Packing) -> nn.Module:
+        return packed(packing(Matrix(cell.weight_x, cell.bias)), packing(Matrix(cell.weight_h)))
+
+    return pack
+
+
+PACKERS: Packers = {ScratchRNNCell: _packer(PackedRNNCell), ScratchLSTMCell: _packer(PackedLSTMCell)}

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, State
 from captionbot.decoders.cache import Cache, tokens_to_see
+from captionbot.decoders.packing import Matrix, Packers
 from captionbot.errors import CaptionBotError
 from captionbot.extras import require
 from captionbot.text.vocabulary import SPECIAL_TOKENS
@@ -375,3 +376,6 @@ def load_gpt2(decoder: GPT2PrefixDecoder, name: str, blocks: bool = True) -> Non
                     for part in ("weight", "bias"):
                         value = tensors[f"h.{i}.{their}.{part}"]
                         block.get_parameter(f"{ours}.{part}").copy_(value.mT if value.ndim == 2 else value)
+
+
+PACKERS: Packers = {Unembedding: lambda layer, packing: packing(Matrix(layer.weight))}

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from captionbot.decoders.attention import attend, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.from_scratch import remember
+from captionbot.decoders.packing import Matrix, Packers, Packing
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
@@ -51,16 +53,7 @@ class SoftAttentionConfig:
 
 
 class SoftAttentionDecoder(Decoder):
-    """The LSTM decoder with Bahdanau soft attention (arXiv 1409.0473, appendix A.1.2).
-
-    word_gates: (V, 4 H), what each word adds to the LSTM's gates, where
-        `captionbot.backends.cpu.precision` has worked it out beforehand; the LSTM then reads
-        the context alone.
-    annotation_dtype: what contexts are summed in, where `captionbot.backends.cpu.precision` chose it.
-    """
-
-    word_gates: Tensor | None = None
-    annotation_dtype: torch.dtype | None = None
+    """The LSTM decoder with Bahdanau soft attention (arXiv 1409.0473, appendix A.1.2)."""
 
     def __init__(self, config: SoftAttentionConfig) -> None:
         super().__init__(config)
@@ -92,7 +85,7 @@ class SoftAttentionDecoder(Decoder):
             annotations = self.dropped(self.annotate(annotations).relu())
         mean = mean_annotation(annotations, features.mask)
         keys = prepared(self.attend_annotation(annotations), self.config.score_activation)
-        images = {"annotations": annotations.to(dtype=self.annotation_dtype), "keys": keys}
+        images = {"annotations": annotations, "keys": keys}
         if features.mask is not None:
             images["mask"] = features.mask
         rows = {"hidden": self.init_hidden(mean), "cell": self.init_cell(mean)}
@@ -103,18 +96,78 @@ class SoftAttentionDecoder(Decoder):
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         hidden, cell = state.rows["hidden"], state.rows["cell"]  # (N, H)
         word = self.dropped(self.embedding(token_ids))  # (N, E)
-        activation = self.config.score_activation
-        query = prepared(self.attend_hidden(hidden), activation)  # (N, A)
-        context, alphas = attend(state.images, query, self.attend_score.weight[0], activation)
-        context = self.gate(hidden).sigmoid() * context
-        if self.word_gates is None:
-            hidden, cell = self.lstm(torch.cat([word, context], -1), (hidden, cell))
-        else:
-            hidden, cell = self.lstm(context, (hidden, cell), F.embedding(token_ids, self.word_gates))
+        context, alphas = self._look(state, self.attend_hidden(hidden), self.gate(hidden))
+        hidden, cell = self.lstm(torch.cat([word, context], -1), (hidden, cell))
         output = hidden
         if self.config.deep_output:
             output = word + self.output_hidden(hidden) + self.output_context(context)  # equation 7
         return output, alphas, State(state.images, {"hidden": hidden, "cell": cell})
 
+    def _look(self, state: State, query: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, A) W_a h and (N, C) f_beta(h) before its sigmoid -> (N, C) gated context, (N, P) alphas."""
+        activation = self.config.score_activation
+        weight = self.attend_score.weight[0]
+        context, alphas = attend(state.images, prepared(query, activation), weight, activation)
+        return gate.sigmoid() * context, alphas
+
+    def gates(self, state: State) -> Tensor:
+        return self.gate(state.rows["hidden"]).sigmoid()
+
     def logits(self, output: Tensor) -> Tensor:
         return self.output_word(self.dropped(output))
+
+
+class PackedSoftAttentionDecoder(SoftAttentionDecoder):
+    """One product for all that multiplies the hidden state, and one for all that multiplies the context.
+
+    What each word adds to the LSTM's gates, (V, 4 H), is worked out beforehand: a step then reads a row a
+    hypothesis instead of the embedding's share of the weights.
+    """
+
+    def __init__(self, decoder: SoftAttentionDecoder, packing: Packing) -> None:
+        super(SoftAttentionDecoder, self).__init__(decoder.config)
+        self.evidence, self.dtype = decoder.evidence, packing.dtype
+        self.normalise, self.annotate, self.embedding = decoder.normalise, decoder.annotate, decoder.embedding
+        self.init_hidden, self.init_cell = decoder.init_hidden, decoder.init_cell
+        self.attend_annotation, self.attend_score = decoder.attend_annotation, decoder.attend_score
+        self.output_word = decoder.output_word
+        lstm, words = decoder.lstm, decoder.embedding.weight.detach()
+        size = words.shape[1]
+        self.word_gates = F.linear(words, lstm.weight_ih.detach()[:, :size], lstm.bias_ih + lstm.bias_hh)
+        of_hidden = [
+            Matrix.of(decoder.attend_hidden), Matrix.of(decoder.gate), Matrix(lstm.weight_hh)
+        ]  # fmt: skip
+        of_context = [Matrix(lstm.weight_ih, start=size)]
+        if decoder.config.deep_output:
+            self.output_hidden = decoder.output_hidden
+            of_context.insert(0, Matrix.of(decoder.output_context))
+        self.of_hidden, self.of_context = packing(*of_hidden), packing(*of_context)
+        self.hidden_sizes, self.context_sizes = (
+            [len(matrix.weight) for matrix in matrices] for matrices in (of_hidden, of_context)
+        )
+
+    def start(self, features: Features) -> State:
+        state = super().start(features)
+        annotations = state.images["annotations"].to(self.dtype)  # what contexts are summed in
+        return State(state.images | {"annotations": annotations}, state.rows)
+
+    def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        query, gate, of_hidden = self._of_hidden(state)
+        context, alphas = self._look(state, query, gate)
+        *said, of_context = self.of_context(context).split(self.context_sizes, -1)
+        gates = of_context + of_hidden + F.embedding(token_ids, self.word_gates)
+        hidden, cell = remember(gates, state.rows["cell"])
+        output = hidden
+        if self.config.deep_output:
+            output = self.embedding(token_ids) + self.output_hidden(hidden) + said[0]
+        return output, alphas, State(state.images, {"hidden": hidden, "cell": cell})
+
+    def gates(self, state: State) -> Tensor:
+        return self._of_hidden(state)[1].sigmoid()
+
+    def _of_hidden(self, state: State) -> tuple[Tensor, ...]:
+        """W_a h, f_beta(h) before its sigmoid, and W_hh h."""
+        return self.of_hidden(state.rows["hidden"]).split(self.hidden_sizes, -1)
+
+
+PACKERS: Packers = {SoftAttentionDecoder: PackedSoftAttentionDecoder}

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from captionbot.decoders.base import Decoder, State
 from captionbot.decoders.cache import Cache, tokens_to_see
+from captionbot.decoders.packing import Matrix, Packers, Packing
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
@@ -75,14 +76,22 @@ class ScratchAttention(nn.Module):
         """(G, S, D) -> the keys and values by which queries find it, (G, heads, S, d) each, d = D / heads."""
         return self._split(self.key(x)), self._split(self.value(x))
 
-    def forward(self, x: Tensor, pair: _Pair, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def queries(self, x: Tensor) -> Tensor:
+        """(G, T, D), what asks -> (G, heads, T, d)."""
+        return self._split(self.query(x))
+
+    def of_itself(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`queries` and `pair` of the same x."""
+        return self.queries(x), *self.pair(x)
+
+    def forward(self, q: Tensor, pair: _Pair, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """softmax(Q K^T / sqrt(d)) V for each head (equation 1).
 
-        x: (G, T, D), what asks; pair: (G, heads, S, d) keys and values.
-        hidden: bool, broadcast to (G, heads, T, S), True where x must not look.
+        q: (G, heads, T, d) queries; pair: (G, heads, S, d) keys and values.
+        hidden: bool, broadcast to (G, heads, T, S), True where q must not look.
         Returns (G, T, D) and the weights (G, heads, T, S), each row summing to 1.
         """
-        q, (k, v) = self._split(self.query(x)), pair
+        k, v = pair
         scores = q @ k.mT / math.sqrt(q.shape[-1])  # (G, heads, T, S)
         if hidden is not None:
             scores = scores.masked_fill(hidden, float("-inf"))
@@ -118,10 +127,11 @@ class ScratchTransformerLayer(nn.Module):
         padding: (B, 1, 1, P) bool, True at no real places.
         Returns the next x, the past with the new words, and (B, Q, P) attention to the places.
         """
-        past = past.appended(*self.self_attention.pair(x))
-        attended, _ = self.self_attention(x, (past.keys, past.values), ~sees.unsqueeze(1))
+        q, *pair = self.self_attention.of_itself(x)
+        past = past.appended(*pair)
+        attended, _ = self.self_attention(q, (past.keys, past.values), ~sees.unsqueeze(1))
         x = self.norm1(x + self._dropped(attended))
-        attended, weights = self.cross_attention(x, memory, padding)
+        attended, weights = self.cross_attention(self.cross_attention.queries(x), memory, padding)
         x = self.norm2(x + self._dropped(attended))
         wide = self._dropped(self.widen(x).relu())
         return self.norm3(x + self._dropped(self.narrow(wide))), past, weights.mean(1)
@@ -194,3 +204,24 @@ def sinusoids(position: Tensor, size: int) -> Tensor:
     exponent = torch.arange(0, size, 2, device=position.device) / size
     angle = position.unsqueeze(-1) * 10000.0**-exponent  # (..., size / 2)
     return torch.stack([angle.sin(), angle.cos()], -1).flatten(-2)
+
+
+class PackedSelfAttention(ScratchAttention):
+    """Queries, keys and values of the same words by one product."""
+
+    def __init__(self, attention: ScratchAttention, packing: Packing) -> None:
+        nn.Module.__init__(self)
+        self.heads, self.dropout, self.output = attention.heads, attention.dropout, attention.output
+        self.all = packing(*map(Matrix.of, (attention.query, attention.key, attention.value)))
+
+    def of_itself(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = map(self._split, self.all(x).chunk(3, -1))
+        return q, k, v
+
+
+def _pack_layer(layer: ScratchTransformerLayer, packing: Packing) -> ScratchTransformerLayer:
+    layer.self_attention = PackedSelfAttention(layer.self_attention, packing)
+    return layer
+
+
+PACKERS: Packers = {ScratchTransformerLayer: _pack_layer}

@@ -191,14 +191,13 @@ def gates(captioner: Captioner, features: Features, token_ids: Sequence[int]) ->
     section 4.2.1). None for decoders without one."""
     import torch
 
-    decoder = captioner.decoder
-    gate = getattr(decoder, "gate", None)
-    if not isinstance(gate, torch.nn.Module):
-        return None
-    opened = []
+    decoder, opened = captioner.decoder, []
     with torch.inference_mode(), captioner.autocast():
         state = decoder.start(features)
         for token_id in (captioner.vocabulary.bos_id, *token_ids[:-1]):
-            opened.append(gate(state.rows["hidden"]).sigmoid().mean().item())
+            gate = decoder.gates(state)
+            if gate is None:
+                return None
+            opened.append(gate.mean().item())
             _, _, state = decoder.advance(torch.tensor([token_id], device=features.values.device), state)
     return np.array(opened)

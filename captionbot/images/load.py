@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,9 +32,6 @@ ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_PIXELS = max_pixels(None)
 MAX_FILE_BYTES = 1_000_000_000
-# Pillow warns from 89 megapixels on, which here are allowed. Not silenced while a photo is read alone, as
-# `warnings.catch_warnings` holds for all threads.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _ADDRESS = re.compile(r"\w+://|data:", re.IGNORECASE)

@@ -47,8 +47,6 @@ class Card:
     precision: what it computes in on a CPU unless told otherwise, see
         `captionbot.backends.cpu.precision.choose`: "auto" where its scores were measured so.
     evidence: how `decoders.WordEvidence` is built, {} where the captioner has none.
-    largest: values that the CNN's layers give, for the scales of int8:
-        `captionbot.backends.cpu.int8.largest_values`.
     training: data, seed, settings, and the table of what was tried.
     scores: measured ones by name, with the split and beam size.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
@@ -65,7 +63,6 @@ class Card:
     search: dict[str, Any] = field(default_factory=dict)
     precision: str = "float32"
     evidence: dict[str, int] = field(default_factory=dict)
-    largest: dict[str, float] = field(default_factory=dict)
     description: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)

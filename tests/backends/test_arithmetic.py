@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from captionbot import CaptionBotError, Captioner
 from captionbot.backends.cpu import cnn as packed_cnn
 from captionbot.backends.cpu import linear
 from captionbot.backends.cpu import precision as arithmetic
+from captionbot.backends.cpu.decoder import CPUPacking, pack
 from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
 from captionbot.decoders import DECODERS, build_decoder
+from captionbot.decoders.packing import Matrix
 from captionbot.encoders import GridEncoder, build_encoder
 from captionbot.search.beam import beam_search
 from captionbot.search.options import SearchOptions
@@ -70,9 +73,9 @@ def stored(request, monkeypatch):
 @pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in DECODERS] + OTHERS)
 def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
     decoder = decoder_of(kind, changes, stored)
-    packed = arithmetic.pack(copy.deepcopy(decoder), torch.float32)
+    packed = pack(copy.deepcopy(decoder), torch.float32)
     kinds = {type(m) for m in packed.modules() if isinstance(m, linear.Product)}
-    assert kinds - {linear.Part} == {SlicedLinear if stored else linear.PackedLinear}
+    assert kinds == {SlicedLinear if stored else linear.PackedLinear}
     left = [m for m in packed.modules() if isinstance(m, nn.RNNCellBase)]
     left += [m for m in packed.modules() if isinstance(m, nn.Linear) and m.out_features > 1]
     assert not left
@@ -103,27 +106,35 @@ def test_a_packed_layer_is_the_layer_and_has_its_gradient(dtype, bias):
 
 
 @pytest.mark.parametrize("inference", [False, True])
-def test_layers_that_are_given_the_same_share_one_product(inference, monkeypatch):
+def test_one_product_of_several_layers_is_each_of_them_and_has_their_gradient(inference):
     torch.manual_seed(0)
     layers = [nn.Linear(24, size, bias=size > 8).requires_grad_(False) for size in (40, 8, 16)]
-    parts = arithmetic.together(*map(arithmetic.Matrix.of, layers), dtype=torch.float32)
-    whole, calls = parts[0].whole, []
-    multiply = whole.product
-    monkeypatch.setattr(whole, "product", lambda x: calls.append(x) or multiply(x))
+    wide = nn.Linear(30, 5).requires_grad_(False)
+    whole = CPUPacking(torch.float32)(*map(Matrix.of, layers), Matrix(wide.weight, start=6))
     with torch.inference_mode(inference):
         for x in (torch.randn(3, 24), torch.randn(2, 5, 24)):
-            calls.clear()
+            *parts, last = whole(x).split([40, 8, 16, 5], -1)
             for layer, part in zip(layers, parts, strict=True):
-                torch.testing.assert_close(part(x), layer(x))
-                torch.testing.assert_close(part.weight, layer.weight)
-                assert layer.bias is None or part.bias.equal(layer.bias)
-            assert len(calls) == 1
+                torch.testing.assert_close(part, layer(x))
+            torch.testing.assert_close(last, x @ wide.weight[:, 6:].T)
     if not inference:
-        x.mul_(2)  # what was left with it is no longer true
-        torch.testing.assert_close(parts[1](x), layers[1](x))
         x = x.clone().requires_grad_()
-        sum(part(x).sum() for part in parts).backward()
-        torch.testing.assert_close(x.grad, sum(layer.weight.sum(0) for layer in layers).expand_as(x))
+        whole(x).sum().backward()
+        expected = sum(layer.weight.sum(0) for layer in layers) + wide.weight[:, 6:].sum(0)
+        torch.testing.assert_close(x.grad, expected.expand_as(x))
+
+
+def test_packing_a_decoder_leaves_what_it_is_made_of_out_of_its_class():
+    """The plain decoder of the same class goes on computing as it did."""
+    decoder, other = decoder_of("soft-attention", {}), decoder_of("soft-attention", {})
+    features = Features(torch.randn(2, 9, 12), torch.rand(1, 9, 4), (3, 3))
+    words = torch.tensor([1, 1])
+    expected = other.step(words, other.start(features))[0]
+    packed = pack(decoder, torch.float32)
+    assert not packed.training
+    torch.testing.assert_close(packed.step(words, packed.start(features))[0], expected)
+    assert torch.equal(other.step(words, other.start(features))[0], expected)
+    torch.testing.assert_close(packed.gates(packed.start(features)), other.gates(other.start(features)))
 
 
 def stored_weight(rows, columns):
@@ -141,7 +152,7 @@ def test_slices_are_as_exact_as_fp32(rows, size, biased):
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
     torch.manual_seed(0)
     weight, bias = stored_weight(size, 512), torch.linspace(-3, 3, size) if biased else None
-    layer = arithmetic.product(arithmetic.Matrix(weight, bias), dtype=torch.float32)
+    layer = CPUPacking(torch.float32)(Matrix(weight, bias))
     assert isinstance(layer, SlicedLinear)
     torch.testing.assert_close(layer.weight, weight, atol=0, rtol=1e-6)
     x = torch.randn(rows, 1024)[:, ::2] * torch.logspace(-6, 6, rows)[:, None]  # rows of all sizes
@@ -158,7 +169,7 @@ def test_two_slices_are_far_finer_than_bfloat16(size):
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
     torch.manual_seed(0)
     weight = stored_weight(size, 512)
-    layer = arithmetic.product(arithmetic.Matrix(weight), dtype=torch.bfloat16)
+    layer = CPUPacking(torch.bfloat16)(Matrix(weight))
     assert isinstance(layer, SlicedLinear)
     x = torch.randn(200, 512)
     exact = x @ weight.T
@@ -171,7 +182,7 @@ def test_slices_of_nothing_and_of_what_is_no_number():
         pytest.skip("this CPU does not multiply integers faster than fp32, or not exactly")
     torch.manual_seed(0)
     weight = stored_weight(96, 512)
-    layer = arithmetic.product(arithmetic.Matrix(weight), dtype=torch.float32)
+    layer = CPUPacking(torch.float32)(Matrix(weight))
     x = torch.randn(4, 512)
     x[1], x[2, 7] = 0, torch.nan
     y = layer(x)
@@ -274,6 +285,20 @@ def test_who_chooses_the_precision(monkeypatch, tmp_path):
     for device in ("cpu", "meta"):
         with pytest.raises(CaptionBotError, match="'quarter' is not a precision; choose one of auto"):
             Captioner.from_pretrained(path, device)
+
+
+def test_int8_of_old_cards_is_read_as_auto_and_refused_where_it_is_asked_for(monkeypatch, tmp_path):
+    path = build_tiny_captioner(tmp_path)
+    values = json.loads(path.read_text()) | {"precision": "int8", "largest": {"relu": 3.5}}  # of version 0.1
+    path.write_text(json.dumps(values))
+    monkeypatch.delenv(arithmetic.VARIABLE, raising=False)
+    asked = []
+    choose = arithmetic.choose
+    monkeypatch.setattr(arithmetic, "choose", lambda precision: asked.append(precision) or choose(precision))
+    Captioner.from_pretrained(path, "cpu")
+    assert asked == ["auto"]
+    with pytest.raises(CaptionBotError, match=r"no longer encoded in int8.*; choose half"):
+        Captioner.from_pretrained(path, "cpu", "int8")
 
 
 def test_what_the_cpu_cannot_is_no_matter_to_other_devices(monkeypatch, tmp_path):

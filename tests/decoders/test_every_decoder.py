@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from captionbot.backends.compile import compile_steps
+from captionbot.backends.compile import compiled
 from captionbot.decoders import build_decoder
 from captionbot.search.beam import beam_search
 from captionbot.search.options import SearchOptions
@@ -175,9 +175,7 @@ CACHED = [name for name in DECODERS if "transformer" in name]
 
 @pytest.mark.parametrize("decoder", CACHED, indirect=True)
 def test_a_decoder_with_a_cache_is_not_compiled(decoder):
-    step = decoder.step
-    assert not compile_steps(decoder)
-    assert decoder.step == step
+    assert compiled(decoder) is decoder
 
 
 @pytest.mark.slow
@@ -188,13 +186,15 @@ def test_compiled_steps_find_the_same_sentences(decoder):
     masked = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 0, 1, 1, 0]]).bool()
     batches = [features_of(), features_of(2), features_of(1), features_of(mask=masked)]
     plain = [search(decoder, features, beam_size=4, max_length=7).hypotheses for features in batches]
-    assert compile_steps(decoder)
-    step = decoder.step
+    fast = compiled(decoder)
+    step = fast.step_of
+    limit = torch._dynamo.config.recompile_limit
     for expected, features in zip(plain, batches, strict=True):
-        found = search(decoder, features, beam_size=4, max_length=7).hypotheses
+        found = search(fast, features, beam_size=4, max_length=7).hypotheses
         for theirs, ours in zip(expected, found, strict=True):
             assert [h.token_ids for h in ours] == [h.token_ids for h in theirs]
             assert [h.score for h in ours] == pytest.approx([h.score for h in theirs], abs=1e-4)
-    assert decoder.step is step  # it did not go back to what was not compiled
+    assert fast.step_of is step  # it did not go back to what was not compiled
+    assert torch._dynamo.config.recompile_limit == limit  # which belongs to the process
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert not torch._dynamo.utils.counters["graph_break"]

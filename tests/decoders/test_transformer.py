@@ -102,7 +102,7 @@ def test_attention_weights_are_pytorchs():
     theirs.in_proj_bias.data = torch.cat([part.bias for part in parts])
     theirs.out_proj.load_state_dict(own.output.state_dict())
     x, memory = torch.randn(2, 3, WIDTH), torch.randn(2, 5, WIDTH)
-    context, weights = own(x, own.pair(memory))
+    context, weights = own(own.queries(x), own.pair(memory))
     expected, averaged = theirs(x, memory, memory)
     torch.testing.assert_close(context, expected)
     torch.testing.assert_close(weights.mean(1), averaged)

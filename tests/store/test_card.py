@@ -152,7 +152,7 @@ def test_a_damaged_card_is_named(tiny, part, value, sentence):
         ("parameters", "5", "is not the card .*its parameters is 5; give a number"),
         ("parameters", 5.0, "is not the card .*its parameters is 5.0; give a whole number"),
         ("default", 1, "is not the card .*its default is 1; give true or false"),
-        ("largest", {"conv": "big"}, "is not the card .*its largest's conv is big; give a number"),
+        ("evidence", {"rank": "big"}, "is not the card .*its evidence's rank is big; give a number"),
         ("encoder", {"architecture": 5}, "cannot be loaded"),
         ("encoder", {"grid": "wide"}, "cannot be loaded .*its grid is wide; give a list of 2"),
         ("decoder", {"embedding_size": 0}, "cannot be loaded"),

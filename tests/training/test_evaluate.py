@@ -397,7 +397,7 @@ def test_half_an_emoji_in_a_prediction_survives(data, tmp_path):
         (["--search", '{"beams": 3}'], "There is no search option 'beams'"),
         (["--search", '{"beam_size": 0}'], "beam_size is 0; give a whole number"),
         (["--search", '{"sample": "no"}'], "sample is 'no'; give True or False."),
-        (["--precision", "int8"], "give --photos too"),
+        (["--precision", "int8"], "Photos are no longer encoded in int8"),
         (["--name", "a/b"], "name is 'a/b'; give one that can be a file's"),
         (["--shared", "small.safetensors"], "--shared is small.safetensors; give the name of"),
         (["--shared", "../cnn.safetensors"], "--shared is ../cnn.safetensors; give the name of"),

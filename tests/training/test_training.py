@@ -891,10 +891,8 @@ def test_a_decoder_moves_to_the_encoder_of_another_captioner(tmp_path):
         for parameter in encoder.parameters():
             parameter.add_(1)
     cards.save(tmp_path / "other", card, encoder, decoder)
-    cards.save(tmp_path / "start", dataclasses.replace(card, largest={"x": 1.0}), *cards.load(start)[1:])
     config = TrainingConfig(init=str(tmp_path / "start"), encoder_weights=str(tmp_path / "other"))
-    moved, model = build_captioner(config, [])
-    assert not moved.largest  # what the other CNN gives is not known
+    _, model = build_captioner(config, [])
     for part, expected in ((model.encoder, encoder), (model.decoder, decoder)):
         torch.testing.assert_close(dict(part.state_dict()), dict(expected.state_dict()))
 

@@ -62,7 +62,7 @@ def average(members: Sequence[Path], out: Path, config: TrainingConfig, device: 
     decoder.load_state_dict(_mean([d.state_dict() for _, _, d in loaded]))
     scores = _validate(card, config, encoder.to(device), decoder.to(device), device)
     training = card.training | {"averaged": [str(member) for member in members], "val": scores}
-    card = dataclasses.replace(card, name=config.name, training=training, largest={})
+    card = dataclasses.replace(card, name=config.name, training=training)
     with written("The captioner", out, "run the command again"):
         return cards.save(out, card, encoder, decoder)
 

@@ -15,8 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from captionbot.backends.cpu.int8 import largest_values
-from captionbot.backends.cpu.precision import PRECISIONS
+from captionbot.backends.cpu.precision import PRECISIONS, known
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.encoders import GridEncoder
@@ -71,13 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--search", type=search_options, default={}, help="search options to start with, as JSON"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, help="to compute in on a CPU, if its scores hold")
+    parser.add_argument(
+        "--precision",
+        type=known,
+        metavar="|".join(PRECISIONS),
+        help="to compute in on a CPU, if its scores hold",
+    )
     parser.add_argument(
         "--photos",
         type=Path,
         metavar="PATH",
-        help=f"folder or tar of training photos: {PHOTOS} of them choose the CNN's 8-bit weights, "
-        "and show how large its values get, which --precision int8 needs",
+        help=f"folder or tar of training photos: {PHOTOS} of them choose the CNN's 8-bit weights",
     )
     parser.add_argument("--mirror", action="store_true", help="average features with the mirrored photo's")
     parser.add_argument("--description", help="one sentence for the pages")
@@ -102,7 +105,6 @@ def export(given: argparse.Namespace) -> Path:
         other, donor, _ = cards.load(find_card(given.cnn))
         try:
             _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
-            card = dataclasses.replace(card, largest=other.largest)
         except RuntimeError:
             raise CaptionBotError(
                 f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
@@ -121,10 +123,7 @@ def export(given: argparse.Namespace) -> Path:
         search=card.search | given.search,
         precision=given.precision or card.precision,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
-        largest=_largest(_cnn(encoder, card), photos) if photos else card.largest,
     )
-    if card.precision == "int8" and not card.largest:
-        raise CaptionBotError("--precision int8 needs to know how large values get; give --photos too.")
     if photos and not held:
         round_cnn(_cnn(encoder, card), photos, given.storage)
     with written("The captioner", folder, "run the command again"):
@@ -159,11 +158,6 @@ def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:
         if isinstance(module, GridEncoder):
             return module.cnn
     raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --photos are for.")
-
-
-def _largest(cnn: fx.GraphModule, photos: Sequence[Tensor]) -> dict[str, float]:
-    """What the CNN's layers give at most of some photos, three digits each."""
-    return {name: float(f"{value:.3g}") for name, value in largest_values(cnn, photos).items()}
 
 
 def _photos(card: cards.Card, path: Path) -> Iterator[Tensor]:

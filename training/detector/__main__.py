@@ -2,7 +2,7 @@
 
 import sys
 
-from training.detector.train import main
+from captionbot import host
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(host.run("training.detector.train"))

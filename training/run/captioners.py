@@ -99,8 +99,6 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
-    if config.encoder_weights or config.train_encoder:
-        card = dataclasses.replace(card, largest={})  # of another CNN
     wanted = _checked("decoder", DECODERS, card.decoder["kind"], config.decoder_config)
     changes = {k: v for k, v in wanted.items() if card.decoder.get(k) != v}
     if fixed := sorted(k for k in changes if "dropout" not in k):

@@ -1,1 +1,32 @@
 """CPU precision and weight packing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from captionbot.decoders import Decoder
+    from captionbot.types import Features
+
+
+def packed(
+    encoder: nn.Module, decoder: Decoder, precision: str
+) -> tuple[Callable[[Tensor], Features], Decoder]:
+    """What encodes photos and what decodes them, in the fastest form that this CPU has for a precision.
+
+    The encoder keeps its weights, for gradients; the decoder's parts are packed in place.
+
+    precision: as `precision.choose` takes it. Raises CaptionBotError where the CPU does not know it.
+    """
+    from captionbot.backends.compile import CompiledDecoder
+    from captionbot.backends.cpu.cnn import PackedEncoder
+    from captionbot.backends.cpu.decoder import pack
+    from captionbot.backends.cpu.precision import choose
+
+    chosen = choose(precision)
+    encode = PackedEncoder(encoder, chosen.encoder) if chosen.encoder else encoder
+    packs = chosen.decoder and not isinstance(decoder, CompiledDecoder)  # whose layers torch arranges itself
+    return encode, pack(decoder, chosen.decoder) if packs else decoder

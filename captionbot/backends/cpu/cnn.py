@@ -1,4 +1,4 @@
-"""A CNN packed for a CPU: oneDNN's own layouts of convolutions, half precision, and 8-bit integers."""
+"""A CNN packed for a CPU: oneDNN's own layouts of convolutions, and half precision."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
-from captionbot.backends.cpu.int8 import convolution_before, int8_cnn
 from captionbot.backends.cpu.linear import PackedLinear
 from captionbot.encoders import GridEncoder
 from captionbot.types import Features
@@ -58,13 +58,11 @@ class PackedEncoder:
 
     encoder: keeps its weights and gradients, and does what half precision cannot: photos whose numbers are
         too large for it, and CNNs with layers that do not go with that.
-    dtype: of the CNN, or of what is left of it where `largest` has its ranges for `int8.int8_cnn`.
+    dtype: of the CNN.
     """
 
-    def __init__(
-        self, encoder: nn.Module, dtype: torch.dtype, largest: Mapping[str, float] | None = None
-    ) -> None:
-        self.encoder, self.dtype, self.largest = encoder, dtype, largest
+    def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
+        self.encoder, self.dtype = encoder, dtype
         self.packed: dict[int, nn.Module] = {}
         self._lock = Lock()
 
@@ -81,31 +79,20 @@ class PackedEncoder:
         with self._lock:
             if key not in self.packed:
                 batch = 2 * _MANY if many else 1
-                self.packed[key] = packed_encoder(
-                    self.encoder, self.dtype, pixel_values[:1], batch, self.largest
-                )
+                self.packed[key] = packed_encoder(self.encoder, self.dtype, pixel_values[:1], batch)
             return self.packed[key]
 
 
-def packed_encoder(
-    encoder: nn.Module,
-    dtype: torch.dtype,
-    pixel_values: Tensor,
-    batch: int = 1,
-    largest: Mapping[str, float] | None = None,
-) -> nn.Module:
+def packed_encoder(encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor, batch: int = 1) -> nn.Module:
     """An encoder with the same weights whose CNN is packed, and gives fp32; the encoder itself where the
     CNN has layers that do not go with that.
 
     pixel_values: (1, 3, H, W) of any photo, to try it with. batch: photos at once that it shall be fast for.
-    largest: what `int8.int8_cnn` takes the scales of 8-bit integers from; None for none.
     """
     try:
         with torch.inference_mode():
             sizes = _input_sizes(encoder, pixel_values, batch)
-            twin = _with_packed_grids(
-                encoder, partial(_packed_cnn, dtype=dtype, sizes=sizes, largest=largest)
-            )
+            twin = _with_packed_grids(encoder, partial(_packed_cnn, dtype=dtype, sizes=sizes))
             twin(pixel_values)
     except (AttributeError, RuntimeError, TypeError):
         return encoder
@@ -146,19 +133,14 @@ def _with_packed_grids(module: nn.Module, packed: Callable[[fx.GraphModule], fx.
 
 
 def _packed_cnn(
-    cnn: fx.GraphModule,
-    dtype: torch.dtype,
-    sizes: Mapping[nn.Module, list[int]],
-    largest: Mapping[str, float] | None = None,
+    cnn: fx.GraphModule, dtype: torch.dtype, sizes: Mapping[nn.Module, list[int]]
 ) -> fx.GraphModule:
     """A CNN's graph with its convolutions and linear layers packed, each with the ReLU behind it."""
-    if largest:
-        cnn = int8_cnn(cnn, largest, sizes)
     graph = fx.Graph()
     graph.output(graph.graph_copy(cnn.graph, {}))
     packed = fx.GraphModule(cnn, graph)
     nodes = list(packed.graph.nodes)
-    relus = {convolution_before(packed, node): node for node in nodes}
+    relus = {_convolution_before(packed, node): node for node in nodes}
     for node in nodes:
         layer = packed.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d):
@@ -171,3 +153,14 @@ def _packed_cnn(
             packed.set_submodule(node.target, PackedLinear(layer.weight, layer.bias, dtype))
     packed.recompile()
     return packed
+
+
+def _convolution_before(cnn: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The convolution that a node is the ReLU of, None where the node is something else."""
+    is_layer = node.op == "call_module" and isinstance(cnn.get_submodule(str(node.target)), nn.ReLU)
+    if not (is_layer or node.target in (F.relu, torch.relu, torch.relu_, "relu", "relu_")):
+        return None
+    before = node.args[0]
+    if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+        return None
+    return before if isinstance(cnn.get_submodule(str(before.target)), nn.Conv2d) else None

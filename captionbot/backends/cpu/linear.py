@@ -15,13 +15,9 @@ class Product(nn.Module, ABC):
     bias: Tensor | None  # (E,)
 
     @property
+    @abstractmethod
     def weight(self) -> Tensor:
         """(E, D) fp32, made anew each time."""
-        return self.weight_rows(slice(None))
-
-    @abstractmethod
-    def weight_rows(self, rows: slice) -> Tensor:
-        """Some rows of `weight`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., E)."""
@@ -47,38 +43,14 @@ class PackedLinear(Product):
             self.bias = None if bias is None else bias.detach().to(dtype)
             self.packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.detach().to(dtype))
 
-    def weight_rows(self, rows: slice) -> Tensor:
-        return self.packed.to_dense()[rows].float()
+    @property
+    def weight(self) -> Tensor:
+        return self.packed.to_dense().float()
 
     def product(self, x: Tensor) -> Tensor:
         operator = torch.ops.mkldnn._linear_pointwise.default
         y: Tensor = operator(x.to(self.dtype), self.packed, self.bias, "none", [], "")
         return y.to(x.dtype)
-
-
-class Part(Product):
-    """Some rows of a product that several layers share, which are given the same x.
-
-    The first of them to be called works it out for all and leaves it with x, as long as x stays.
-    """
-
-    _LEFT = "_captionbot_product"
-
-    def __init__(self, whole: Product, rows: slice) -> None:
-        super().__init__()
-        self.whole, self.rows = whole, rows
-        self.bias = None if whole.bias is None else whole.bias[rows]
-
-    def weight_rows(self, rows: slice) -> Tensor:
-        return self.whole.weight_rows(self.rows)[rows]
-
-    def product(self, x: Tensor) -> Tensor:
-        version = None if x.is_inference() else x._version
-        whole, then, y = getattr(x, self._LEFT, (None, None, x))
-        if whole is not self.whole or then != version:
-            y = self.whole.product(x)
-            setattr(x, self._LEFT, (self.whole, version, y))
-        return y[..., self.rows]
 
 
 class _WithGradient(torch.autograd.Function):

@@ -70,8 +70,9 @@ class SlicedLinear(Product):
             for rows, own in zip(whole.split(_OUTPUTS), scale.split(_OUTPUTS), strict=True)
         ]
 
-    def weight_rows(self, rows: slice) -> Tensor:
-        return self.whole[rows] * self.scale[rows].unsqueeze(1)
+    @property
+    def weight(self) -> Tensor:
+        return self.whole * self.scale.unsqueeze(1)
 
     def product(self, x: Tensor) -> Tensor:
         rows = x.float().reshape(-1, x.shape[-1])

@@ -6,20 +6,29 @@ import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 
 
-@contextmanager
-def one_if_they_sleep() -> Iterator[None]:
-    """The calling thread alone, where OpenMP's threads sleep while they wait; others keep theirs.
+@cache
+def one_after_a_fork() -> None:
+    """Let processes that are forked from now on begin with one thread.
 
-    They do unless the environment says otherwise, as those that wait by spinning take the cores of others.
+    A fork takes no threads along, and OpenMP would wait for its own for ever. Data loaders do this too.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
+
+
+@contextmanager
+def one_unless_they_spin() -> Iterator[None]:
+    """The calling thread alone, unless the environment lets threads spin while they wait; others keep theirs.
+
     Waking them for each of a search's operations, which are many and small, takes as long as the operations.
     """
-    openmp = _openmp() if os.environ.get("OMP_WAIT_POLICY", "").lower() == "passive" else None
+    openmp = None if os.environ.get("OMP_WAIT_POLICY", "").lower() == "active" else _openmp()
     if openmp is None:
         yield
         return

@@ -1,0 +1,27 @@
+"""What a page or a command sets in its own process, which importing captionbot leaves as it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from importlib import import_module
+
+
+def prepare() -> None:
+    """To be called before torch is imported, which reads the first of these then.
+
+    Threads that wait leave their core to others: those that wait by spinning take it from the one that they
+    wait for, and a busy machine takes many times as long. Pillow warns of photos from 89 megapixels on,
+    which here are allowed. What the environment or the command line says of either stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit")
+
+
+def run(module: str, arguments: list[str] | None = None) -> int:
+    """Call `main` of a module in a process that is prepared for it; its exit code."""
+    prepare()
+    code: int = import_module(module).main(arguments)
+    return code
