@@ -1,4 +1,4 @@
-"""The face that every decoder shows: start, step, and a state whose rows can be selected.
+"""The interface of all decoders: start, step, and a state whose rows can be selected.
 
 The search, teacher forcing, greedy decoding, sampling and forced words all run this one `step`.
 """
@@ -13,8 +13,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionbot.search.reranker import WordEvidence
 from captionbot.types import Features
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """What all configurations have; a family's own adds its sizes.
+
+    vocabulary_size: V, words. feature_size: C, numbers that the encoder gives for a place.
+    dropout: in training alone, where the decoder's docstring says.
+    """
+
+    vocabulary_size: int
+    feature_size: int
+    dropout: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,8 @@ class Decoder(nn.Module, ABC):
     sessions are threads that share one decoder.
 
     config: the frozen dataclass that it was built from.
-    evidence: what finished sentences are ranked with beside their probability, where it was fitted.
+    evidence: a `captionbot.search.reranker.WordEvidence`, which finished sentences are ranked with beside
+        their probability, where it was fitted.
     attends: whether alphas are attention, which tells the places apart where there are several; else
         they are uniform, and what a word rests on has to be asked in another way.
     compiles: whether torch can compile its steps; a cache that grows by a word at each is too much for it.
@@ -60,7 +73,7 @@ class Decoder(nn.Module, ABC):
     def __init__(self, config: Any = None) -> None:
         super().__init__()
         self.config = config
-        self.evidence: WordEvidence | None = None
+        self.evidence: Any = None
 
     @abstractmethod
     def start(self, features: Features) -> State:

@@ -10,7 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from captionbot.decoders.packing import Matrix, Packer, Packers, Packing
+from captionbot.decoders.family import Family
+from captionbot.decoders.packing import Matrix, Packer, Packing
 from captionbot.decoders.recurrent import RecurrentConfig, RecurrentDecoder
 
 
@@ -106,4 +107,12 @@ def _packer(packed: type[_PackedCell]) -> Packer:
     return pack
 
 
-PACKERS: Packers = {ScratchRNNCell: _packer(PackedRNNCell), ScratchLSTMCell: _packer(PackedLSTMCell)}
+_SMALL = {"embedding_size": 256, "hidden_size": 512, "normalise": True, "dropout": 0.0}
+FAMILY = Family(
+    kind="scratch-recurrent",
+    title="{cell} from scratch",
+    decoder=ScratchRecurrentDecoder,
+    config=RecurrentConfig,
+    packers={ScratchRNNCell: _packer(PackedRNNCell), ScratchLSTMCell: _packer(PackedLSTMCell)},
+    small={"rnn": {"cell": "rnn", **_SMALL}, "lstm": {"cell": "lstm", **_SMALL}},
+)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captionbot.decoders.attention import mean_annotation
-from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.cache import Cache, tokens_to_see
-from captionbot.decoders.packing import Matrix, Packers
+from captionbot.decoders.family import Family
+from captionbot.decoders.packing import Matrix
 from captionbot.errors import CaptionBotError
 from captionbot.extras import require
 from captionbot.text.vocabulary import SPECIAL_TOKENS
@@ -24,7 +25,7 @@ from captionbot.types import Features
 
 
 @dataclass(frozen=True)
-class GPT2PrefixConfig:
+class GPT2PrefixConfig(DecoderConfig):
     """Sizes of the decoder.
 
     image_tokens: how places become tokens, a key of `IMAGE_TOKENS`.
@@ -40,8 +41,6 @@ class GPT2PrefixConfig:
     dropout: on tokens, attention weights and residuals, in training alone.
     """
 
-    vocabulary_size: int
-    feature_size: int
     image_tokens: str = "strips"
     prefix_length: int = 10
     hidden_size: int = 768
@@ -378,4 +377,11 @@ def load_gpt2(decoder: GPT2PrefixDecoder, name: str, blocks: bool = True) -> Non
                         block.get_parameter(f"{ours}.{part}").copy_(value.mT if value.ndim == 2 else value)
 
 
-PACKERS: Packers = {Unembedding: lambda layer, packing: packing(Matrix(layer.weight))}
+FAMILY = Family(
+    kind="gpt2-prefix",
+    title="GPT-2 prefix",
+    decoder=GPT2PrefixDecoder,
+    config=GPT2PrefixConfig,
+    packers={Unembedding: lambda layer, packing: packing(Matrix(layer.weight))},
+    limits={"layers": 64, "heads": 256, "positions": 4096, "prefix_length": 1024},
+)

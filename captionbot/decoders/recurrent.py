@@ -9,13 +9,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from captionbot.decoders.attention import mean_annotation
-from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
 
 @dataclass(frozen=True)
-class RecurrentConfig:
+class RecurrentConfig(DecoderConfig):
     """Sizes of the decoder.
 
     cell: one of the decoder's `cells`.
@@ -26,14 +26,11 @@ class RecurrentConfig:
     dropout: on image, words and output, in training alone.
     """
 
-    vocabulary_size: int
-    feature_size: int
     cell: str = "lstm"
     embedding_size: int = 512
     hidden_size: int = 512
     normalise: bool = False
     tie_embedding: bool = False
-    dropout: float = 0.5
 
 
 class RecurrentDecoder(Decoder):

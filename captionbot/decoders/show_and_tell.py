@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from captionbot.decoders.family import Family
 from captionbot.decoders.recurrent import RecurrentConfig, RecurrentDecoder
 
 
@@ -25,3 +26,11 @@ class ShowAndTellDecoder(RecurrentDecoder):
     def begin(self, image: Tensor) -> dict[str, Tensor]:
         nothing = self.rows_of(image.new_zeros(len(image), self.config.hidden_size))
         return self.run_cell(self.dropped(self.image(image)), nothing)
+
+
+FAMILY = Family(
+    kind="show-and-tell",
+    title="Show and Tell ({cell})",
+    decoder=ShowAndTellDecoder,
+    config=RecurrentConfig,
+)

@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captionbot.decoders.attention import attend, mean_annotation, prepared
-from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.base import Decoder, DecoderConfig, State
+from captionbot.decoders.family import ATTENTION, Equations, Family
 from captionbot.decoders.from_scratch import remember
-from captionbot.decoders.packing import Matrix, Packers, Packing
+from captionbot.decoders.packing import Matrix, Packing
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
 
 @dataclass(frozen=True)
-class SoftAttentionConfig:
+class SoftAttentionConfig(DecoderConfig):
     """Sizes of the decoder.
 
     annotation_size: width that features are projected to before attention, None to attend to the
@@ -38,8 +39,6 @@ class SoftAttentionConfig:
     `captionbot.store.importers` reads.
     """
 
-    vocabulary_size: int
-    feature_size: int
     annotation_size: int | None = None
     embedding_size: int = 512
     hidden_size: int = 512
@@ -49,7 +48,6 @@ class SoftAttentionConfig:
     score_activation: str = "tanh"
     initial_tanh: bool = True
     deep_output: bool = True
-    dropout: float = 0.5
 
 
 class SoftAttentionDecoder(Decoder):
@@ -170,4 +168,17 @@ class PackedSoftAttentionDecoder(SoftAttentionDecoder):
         return self.of_hidden(state.rows["hidden"]).split(self.hidden_sizes, -1)
 
 
-PACKERS: Packers = {SoftAttentionDecoder: PackedSoftAttentionDecoder}
+FAMILY = Family(
+    kind="soft-attention",
+    title="Show, Attend and Tell",
+    decoder=SoftAttentionDecoder,
+    config=SoftAttentionConfig,
+    equations=Equations(
+        rf"{ATTENTION}, \quad e_{{ti}} = v^\top \tanh(W h_{{t-1}} + U a_i), \quad "
+        r"z_t = \beta_t \sum_i \alpha_{ti} a_i, \quad "
+        r"\mathcal{L} = -\log p(y) + \lambda \sum_i \Big(1 - \sum_t \alpha_{ti}\Big)^2",
+        "Xu et al., Show, Attend and Tell, arXiv 1502.03044, sections 4.2 and 4.2.1.",
+        "Training nudged the model towards looking everywhere about as much (*doubly stochastic* attention).",
+    ),
+    packers={SoftAttentionDecoder: PackedSoftAttentionDecoder},
+)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from captionbot.decoders.attention import attend, mean_annotation, prepared
-from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.base import Decoder, DecoderConfig, State
+from captionbot.decoders.family import ATTENTION, Equations, Family
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
@@ -20,7 +21,7 @@ CELLS = {"lstm": nn.LSTMCell, "gru": nn.GRUCell}
 
 
 @dataclass(frozen=True)
-class TopDownConfig:
+class TopDownConfig(DecoderConfig):
     """Sizes of the decoder.
 
     cell: lstm, as in the paper, or gru; of both layers.
@@ -32,8 +33,6 @@ class TopDownConfig:
     dropout: on annotations, words and output, in training alone.
     """
 
-    vocabulary_size: int
-    feature_size: int
     cell: str = "lstm"
     annotation_size: int | None = None
     embedding_size: int = 512
@@ -41,7 +40,6 @@ class TopDownConfig:
     attention_size: int = 512
     normalise: bool = False
     tie_embedding: bool = False
-    dropout: float = 0.5
 
 
 class TopDownDecoder(Decoder):
@@ -107,3 +105,16 @@ class TopDownDecoder(Decoder):
             return {f"{layer}_hidden": cell(x, hidden)}
         hidden, memory = cell(x, (hidden, state.rows[f"{layer}_cell"]))
         return {f"{layer}_hidden": hidden, f"{layer}_cell": memory}
+
+
+FAMILY = Family(
+    kind="top-down",
+    title="Bottom-up and top-down",
+    decoder=TopDownDecoder,
+    config=TopDownConfig,
+    equations=Equations(
+        rf"{ATTENTION}, \quad e_{{ti}} = w_a^\top \tanh(W_{{va}} v_i + W_{{ha}} h^1_t), \quad "
+        r"\hat v_t = \sum_i \alpha_{ti} v_i",
+        "Anderson et al., Bottom-Up and Top-Down Attention, arXiv 1707.07998, section 3.2.",
+    ),
+)

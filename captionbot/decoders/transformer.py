@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionbot.decoders.base import Decoder, State
+from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.cache import Cache, tokens_to_see
-from captionbot.decoders.packing import Matrix, Packers, Packing
+from captionbot.decoders.family import Family
+from captionbot.decoders.packing import Matrix, Packing
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
@@ -25,7 +26,7 @@ _Pair = tuple[Tensor, Tensor]  # keys and values
 
 
 @dataclass(frozen=True)
-class TransformerConfig:
+class TransformerConfig(DecoderConfig):
     """Sizes of the decoder; the embedding's width D is the width of every layer.
 
     normalise: layer norm of the features, so that one learning rate suits every encoder.
@@ -33,8 +34,6 @@ class TransformerConfig:
     dropout: on image, words, attention weights and residuals, in training alone.
     """
 
-    vocabulary_size: int
-    feature_size: int
     embedding_size: int = 512
     heads: int = 8
     layers: int = 2
@@ -224,4 +223,21 @@ def _pack_layer(layer: ScratchTransformerLayer, packing: Packing) -> ScratchTran
     return layer
 
 
-PACKERS: Packers = {ScratchTransformerLayer: _pack_layer}
+FAMILY = Family(
+    kind="scratch-transformer",
+    title="Transformer from scratch",
+    decoder=TransformerDecoder,
+    config=TransformerConfig,
+    packers={ScratchTransformerLayer: _pack_layer},
+    limits={"layers": 64, "heads": 256},
+    small={
+        "transformer": {
+            "embedding_size": 256,
+            "heads": 2,
+            "layers": 2,
+            "feedforward_size": 1024,
+            "normalise": True,
+            "dropout": 0.0,
+        }
+    },
+)

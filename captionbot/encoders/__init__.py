@@ -1,20 +1,24 @@
-"""Encoders: pixels -> Features. One line a kind; a card names its kind and its configuration."""
+"""Encoders: pixels -> Features. A card names its kind and its configuration."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
+from captionbot.encoders import grid, pca, regions
+from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.encoders.pca import PCAConfig, PCAEncoder
 from captionbot.encoders.regions import RegionEncoder, RegionsConfig
+from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
 __all__ = [
     "ENCODERS",
+    "Encoder",
+    "EncoderKind",
     "GridConfig",
     "GridEncoder",
     "PCAConfig",
@@ -22,37 +26,28 @@ __all__ = [
     "RegionEncoder",
     "RegionsConfig",
     "build_encoder",
+    "encoder_of",
     "features_on_meta",
     "grid_boxes",
 ]
 
-ENCODERS: dict[str, tuple[Any, type[Any]]] = {
-    "grid": (GridEncoder, GridConfig),
-    "pca": (PCAEncoder, PCAConfig),
-    "regions": (RegionEncoder, RegionsConfig),
-}
+ENCODERS: dict[str, EncoderKind] = {module.KIND.kind: module.KIND for module in (grid, pca, regions)}
+
+
+def encoder_of(kind: str) -> EncoderKind:
+    """The kind of encoder of a name; CaptionBotError with those that there are."""
+    if kind not in ENCODERS:
+        raise CaptionBotError(f"'{kind}' is not a kind of encoder; choose one of {', '.join(ENCODERS)}.")
+    return ENCODERS[kind]
 
 
 def build_encoder(
-    kind: str, config: dict[str, Any], state_dict: dict[str, Tensor] | None = None
-) -> nn.Module:
+    kind: str, config: Mapping[str, Any], state_dict: dict[str, Tensor] | None = None
+) -> Encoder:
     """A new encoder of a kind of `ENCODERS`, from weights of its CNN, or random until they are loaded."""
-    encoder, config_class = ENCODERS[kind]
-    config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}  # JSON has no tuples
-    return encoder(config_class(**config), state_dict)
+    return encoder_of(kind).build(config, state_dict)
 
 
-def features_on_meta(encoder: nn.Module, size: tuple[int, int]) -> Features:
-    """What an encoder gives of a photo of (height, width) pixels, as shapes without numbers.
-
-    It takes milliseconds, as nothing is computed. Of boxes that a detector finds there are as many as may be.
-    """
-    network = encoder.grid if isinstance(encoder, RegionEncoder) else encoder
-    tensors = {name: t.to("meta") for name, t in (*network.named_parameters(), *network.named_buffers())}
-    pixels = torch.empty(1, 3, *size, device="meta")
-    features = cast(Features, functional_call(network, tensors, (pixels,)))
-    if isinstance(encoder, RegionEncoder):
-        places = 1 + encoder.config.max_regions
-        channels = features.values.shape[-1] + 5 * encoder.config.geometry
-        return Features(pixels.new_empty(1, places, channels), pixels.new_empty(1, places, 4))
-    return features
+def features_on_meta(encoder: Encoder, size: tuple[int, int]) -> Features:
+    """`Encoder.on_meta`, by its name in version 0.1."""
+    return encoder.on_meta(size)

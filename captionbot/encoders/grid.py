@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
 
@@ -37,7 +38,7 @@ class GridConfig:
     mirror: bool = False
 
 
-class GridEncoder(nn.Module):
+class GridEncoder(Encoder):
     """A torchvision CNN cut after one layer, its batch norms folded into the convolutions.
 
     Folding makes it faster, and takes away the running statistics that move during training even
@@ -46,8 +47,7 @@ class GridEncoder(nn.Module):
 
     def __init__(self, config: GridConfig, state_dict: dict[str, Tensor] | None = None) -> None:
         """state_dict: weights by torchvision's own names, to start training from; None: random ones."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.cnn = fold_batch_norm(_cut(config, state_dict))
         self.pool = nn.Identity() if config.grid is None else nn.AdaptiveAvgPool2d(config.grid)
 
@@ -163,3 +163,6 @@ def fold_batch_norm(module: fx.GraphModule) -> fx.GraphModule:
     module.delete_all_unused_submodules()
     module.recompile()
     return module
+
+
+KIND = EncoderKind("grid", GridEncoder, GridConfig, limits={"grid": 64})

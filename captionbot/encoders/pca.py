@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.types import Features
 
@@ -28,7 +29,7 @@ class PCAConfig:
     mirror: bool = False
 
 
-class PCAEncoder(nn.Module):
+class PCAEncoder(Encoder):
     """z = W (x - m) of the pooled features x, with the mean m and the components W of a fitted PCA."""
 
     mean: Tensor
@@ -36,8 +37,7 @@ class PCAEncoder(nn.Module):
 
     def __init__(self, config: PCAConfig, state_dict: dict[str, Tensor] | None = None) -> None:
         """state_dict: the encoder's own, as `training.fit.pca` writes it; None: nothing is fitted yet."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.grid = GridEncoder(GridConfig(config.architecture, config.layer, mirror=config.mirror))
         self.register_buffer("mean", torch.zeros(config.feature_size))
         self.register_buffer("components", torch.eye(config.components, config.feature_size))
@@ -52,3 +52,6 @@ class PCAEncoder(nn.Module):
     def pooled(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C) of the layer, averaged over its places where it has several."""
         return self.grid(pixel_values).values.mean(1)
+
+
+KIND = EncoderKind("pca", PCAEncoder, PCAConfig)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.grid import GridConfig, GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.extras import require
@@ -165,7 +166,7 @@ class Detector(nn.Module):
         return found
 
 
-class RegionEncoder(nn.Module):
+class RegionEncoder(Encoder):
     """The whole image and the boxes of a detector, seen through a CNN.
 
     The detector is no part of what is fine-tuned: a caption says nothing of where boxes belong.
@@ -177,8 +178,7 @@ class RegionEncoder(nn.Module):
     def __init__(self, config: RegionsConfig, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """state_dict: `detector.` and names of `Detector`; the others are the CNN's, by torchvision's names
         or with `grid.` in front by those of `GridEncoder`. None: random weights."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         tensors = dict(state_dict or {})
         ours = {k: tensors.pop(k) for k in list(tensors) if k.startswith(("detector.", "grid."))}
         self.grid = GridEncoder(
@@ -229,6 +229,13 @@ class RegionEncoder(nn.Module):
             ),
         )
 
+    def on_meta(self, size: tuple[int, int]) -> Features:
+        channels = self.grid.on_meta(size).values.shape[-1] + 5 * self.config.geometry
+        places = 1 + self.config.max_regions
+        return Features(
+            torch.empty(1, places, channels, device="meta"), torch.empty(1, places, 4, device="meta")
+        )
+
     def _names(self, labels: Tensor) -> tuple[str, ...]:
         return (WHOLE_IMAGE, *(self.detector.classes[i] for i in labels.tolist()))
 
@@ -258,3 +265,19 @@ def _load(module: nn.Module, tensors: dict[str, Tensor], config: RegionsConfig) 
             f"The weights do not fit {config.detector} or {config.architecture} to {config.layer} "
             f"({str(error).splitlines()[-1].strip()}); give those of this very configuration."
         ) from None
+
+
+KIND = EncoderKind(
+    "regions",
+    RegionEncoder,
+    RegionsConfig,
+    limits={
+        "image_size": 1536,
+        "max_regions": 300,
+        "fpn_cell_repeats": 16,
+        "box_class_repeats": 16,
+        "num_levels": 8,
+        "max_level": 9,
+        "num_scales": 5,
+    },
+)

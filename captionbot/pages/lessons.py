@@ -12,25 +12,6 @@ from captionbot.explain.counterfactuals import attention_entropy
 from captionbot.search.options import SearchOptions
 from captionbot.types import Caption, Fate, Hypothesis, Search
 
-_SOFT = r"\alpha_{ti} = \frac{\exp e_{ti}}{\sum_k \exp e_{tk}}"
-_BALANCE = r"\mathcal{L} = -\log p(y) + \lambda \sum_i \Big(1 - \sum_t \alpha_{ti}\Big)^2"
-_MATHS = {  # by the kind of decoder: equations, and where they come from
-    "soft-attention": (
-        rf"{_SOFT}, \quad e_{{ti}} = v^\top \tanh(W h_{{t-1}} + U a_i), \quad "
-        rf"z_t = \beta_t \sum_i \alpha_{{ti}} a_i, \quad {_BALANCE}",
-        "Xu et al., Show, Attend and Tell, arXiv 1502.03044, sections 4.2 and 4.2.1.",
-    ),
-    "top-down": (
-        rf"{_SOFT}, \quad e_{{ti}} = w_a^\top \tanh(W_{{va}} v_i + W_{{ha}} h^1_t), \quad "
-        r"\hat v_t = \sum_i \alpha_{ti} v_i",
-        "Anderson et al., Bottom-Up and Top-Down Attention, arXiv 1707.07998, section 3.2.",
-    ),
-}
-_PRODUCTS = (
-    rf"{_SOFT}, \quad e_{{ti}} = \frac{{q_t^\top k_i}}{{\sqrt d}}, \quad z_t = \sum_i \alpha_{{ti}} v_i",
-    "Vaswani et al., Attention Is All You Need, arXiv 1706.03762, section 3.2.",
-)
-
 
 @dataclass(frozen=True)
 class Lesson:
@@ -68,6 +49,8 @@ def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> L
     kind: of its decoder, as its card says.
     gates: (T,) of `explore.gates`, None without one.
     """
+    from captionbot.decoders import family_of  # here, as pages stand before torch is imported
+
     words = [plain(word.text) for word in caption.words]
     bits, totals, places = attention_entropy(caption), caption.alphas.sum(0), len(caption.boxes)
     sharp, wide = int(bits.argmin()), int(bits.argmax())
@@ -82,12 +65,8 @@ def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> L
         f"Over the whole sentence the {what} got between {totals.min():.2f} and {totals.max():.2f} of "
         f"attention; all alike it would be {len(words) / places:.2f} each."
     )
-    if kind == "soft-attention":
-        balance += (
-            " Training nudged the model towards looking everywhere about as much (*doubly stochastic* "
-            "attention)."
-        )
-    parts.append(balance)
+    equations = family_of(kind).equations
+    parts.append(f"{balance} {equations.remark}".rstrip())
     if gates is not None:
         most, least = int(gates.argmax()), int(gates.argmin())
         parts.append(
@@ -95,8 +74,7 @@ def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> L
             f"{gates[most]:.2f}, for “{words[most]}”, and least, at {gates[least]:.2f}, for "
             f"“{words[least]}”."
         )
-    maths, source = _MATHS.get(kind, _PRODUCTS)
-    return Lesson("How it decides where to look", "\n\n".join(parts), maths, source)
+    return Lesson("How it decides where to look", "\n\n".join(parts), equations.latex, equations.source)
 
 
 def beam(search: Search, options: SearchOptions) -> Lesson:

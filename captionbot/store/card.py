@@ -26,27 +26,21 @@ if TYPE_CHECKING:
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
 FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
-_TITLES = {  # by the kind of decoder
-    "gpt2-prefix": "GPT-2 prefix",
-    "scratch-recurrent": "{cell} from scratch",
-    "scratch-transformer": "Transformer from scratch",
-    "show-and-tell": "Show and Tell ({cell})",
-    "soft-attention": "Show, Attend and Tell",
-    "top-down": "Bottom-up and top-down",
-}
 
 
 @dataclass(frozen=True)
 class Card:
     """What a captioner is, where it comes from and how good it was measured to be.
 
-    encoder, decoder: {"kind": a key of ENCODERS or DECODERS, **configuration}.
+    title: what people call a captioner of its kind, filled in from its family; `pages.captioners` tells two
+        of a kind apart.
+    encoder, decoder: {"kind": a key of ENCODERS or FAMILIES, **configuration}.
     preprocessing: fields of `captionbot.images.load.Preprocessing`.
     vocabulary: tokens in the order of their ids, or where the tokenizer lies, as `load_vocabulary` reads it.
     search: the options of `SearchOptions` that it was chosen with.
     precision: what it computes in on a CPU unless told otherwise, see
         `captionbot.backends.cpu.precision.choose`: "auto" where its scores were measured so.
-    evidence: how `decoders.WordEvidence` is built, {} where the captioner has none.
+    evidence: how `search.reranker.WordEvidence` is built, {} where the captioner has none.
     training: data, seed, settings, and the table of what was tried.
     scores: measured ones by name, with the split and beam size.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
@@ -73,6 +67,7 @@ class Card:
     parameters: int = 0
     size_bytes: int = 0
     sha256: str = ""
+    title: str = ""
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -88,18 +83,19 @@ class Card:
                 vocabulary = tuple(vocabulary)
             card = cls(**{k: v for k, v in values.items() if k in known} | {"vocabulary": vocabulary})
             check_fields(card)
-            return card
+            return card if card.title else card.titled()  # a card of 0.1: torch is imported for it
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CaptionBotError(
                 f"{shortened(path)} is not the card of a captioner ({_reason(error)}); "
                 "give a JSON card that was written beside its safetensors."
             ) from None
 
-    @property
-    def title(self) -> str:
-        """What people call a captioner of this kind; `pages.captioners` tells two of a kind apart."""
-        cell = str(self.decoder.get("cell", "lstm")).upper()
-        return _TITLES.get(self.decoder.get("kind", ""), "{name}").format(cell=cell, name=self.name)
+    def titled(self) -> Card:
+        """The card with its family's title, or its own name where there is no such family."""
+        from captionbot.decoders import FAMILIES
+
+        family = FAMILIES.get(str(self.decoder.get("kind")))
+        return dataclasses.replace(self, title=family.title_of(self.decoder) if family else self.name)
 
     def write(self, path: Path) -> None:
         path.write_text(
@@ -138,7 +134,7 @@ def save(
         vocabulary = {"kind": tokenizer.kind, "source": f"{card.name}.tokenizer.json"}
         tokenizer.save(folder / vocabulary["source"])
     filled = dataclasses.replace(
-        card,
+        card.titled(),
         vocabulary=vocabulary,
         storage=storage,
         shared=found,
@@ -178,11 +174,12 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
     """
     import torch
 
-    from captionbot.decoders import WordEvidence, build_decoder
-    from captionbot.encoders import build_encoder, features_on_meta
+    from captionbot.decoders import build_decoder
+    from captionbot.encoders import build_encoder
+    from captionbot.search.reranker import WordEvidence
 
     name_cache_folder()
-    card = Card.load(path)
+    card = Card.load(path).titled()  # what a stranger's card says of it is not shown
     _check(card, path)
     with _sentence(path):
         with torch.device("meta"):
@@ -194,7 +191,7 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
         check_fields(decoder.config)
         if decoder.config.dropout > 1:
             raise ValueError(f"its dropout is {decoder.config.dropout}, more than 1")
-        features = features_on_meta(encoder, card.preprocessing["size"])
+        features = encoder.on_meta(card.preprocessing["size"])
         given, taken = features.values.shape[-1], decoder.config.feature_size
         if given != taken:
             raise ValueError(f"its encoder gives {given} numbers a place, its decoder takes {taken}")

@@ -15,7 +15,7 @@ from captionbot.backends.cpu import linear
 from captionbot.backends.cpu import precision as arithmetic
 from captionbot.backends.cpu.decoder import CPUPacking, pack
 from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
-from captionbot.decoders import DECODERS, build_decoder
+from captionbot.decoders import FAMILIES, build_decoder
 from captionbot.decoders.packing import Matrix
 from captionbot.encoders import GridEncoder, build_encoder
 from captionbot.search.beam import beam_search
@@ -51,7 +51,7 @@ def decoder_of(kind, changes, stored=False):
     torch.manual_seed(0)
     sizes = {"hidden_size": 16, "layers": 2, "heads": 2, "positions": 40, "prefix_length": 4}
     sizes |= {"embedding_size": 16, "attention_size": 8, "feedforward_size": 32}
-    known = {field.name for field in dataclasses.fields(DECODERS[kind][1])}
+    known = {field.name for field in dataclasses.fields(FAMILIES[kind].config)}
     config = SMALL | {name: size for name, size in sizes.items() if name in known} | changes
     decoder = build_decoder(kind, config).eval().requires_grad_(False)
     for parameter in decoder.parameters():  # words that differ
@@ -70,7 +70,7 @@ def stored(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in DECODERS] + OTHERS)
+@pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in FAMILIES] + OTHERS)
 def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
     decoder = decoder_of(kind, changes, stored)
     packed = pack(copy.deepcopy(decoder), torch.float32)

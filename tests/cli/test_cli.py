@@ -25,10 +25,9 @@ from tiny import build_tiny_captioner
 from captionbot import Captioner
 from captionbot.cli.caption import _below
 from captionbot.cli.main import main
-from captionbot.decoders import WordEvidence
 from captionbot.files import hold
 from captionbot.images import load as images
-from captionbot.search.reranker import ALONE
+from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 
 ROOT = Path(__file__).parents[2]

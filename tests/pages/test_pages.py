@@ -6,7 +6,7 @@ import pytest
 from tiny import build_tiny_captioner
 
 from captionbot import Captioner
-from captionbot.decoders import DECODERS
+from captionbot.decoders import FAMILIES
 from captionbot.pages import resident as pages
 from captionbot.pages.resident import captioners
 from captionbot.store.card import Card
@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def put(folder: Path, name: str, **changes: object) -> None:
     path = build_tiny_captioner(folder, name, default=False)
-    dataclasses.replace(Card.load(path), **changes).write(path)  # type: ignore[arg-type]
+    dataclasses.replace(Card.load(path), title="", **changes).write(path)  # type: ignore[arg-type]
 
 
 def test_what_ships_is_called_as_people_call_it() -> None:
@@ -35,12 +35,12 @@ def test_what_ships_is_called_as_people_call_it() -> None:
 
 
 def test_every_kind_of_decoder_has_a_title(folder: Path) -> None:
-    for kind in [*DECODERS, "new"]:
+    for kind in [*FAMILIES, "new"]:
         put(folder, f"a-{kind}", decoder={"kind": kind})
     titles = captioners()
     assert titles.pop("a-new") == "a-new"
     assert not titles.keys() & titles.values()
-    assert len(set(titles.values())) == len(DECODERS)
+    assert len(set(titles.values())) == len(FAMILIES)
     assert titles["a-scratch-recurrent"] == "LSTM from scratch"
 
 

@@ -26,12 +26,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from captionbot.cli.commands import Parser, command
-from captionbot.decoders import WordEvidence
 from captionbot.decoders.attention import mean_annotation
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.search.options import SearchOptions
-from captionbot.search.reranker import ALONE
+from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
 from captionbot.types import Features, Hypothesis

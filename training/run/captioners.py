@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 import torch
 from torch import nn
 
-from captionbot.decoders import DECODERS, Decoder, build_decoder
-from captionbot.encoders import ENCODERS, build_encoder, features_on_meta
+from captionbot.decoders import Decoder, Family, build_decoder, family_of
+from captionbot.encoders import EncoderKind, build_encoder, encoder_of, features_on_meta
 from captionbot.errors import CaptionBotError
 from captionbot.fields import as_type
 from captionbot.images.load import Preprocessing
@@ -53,8 +53,8 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
             f"The training captions say no word {config.min_count} times; give more captions, or a lower "
             "--min-count."
         )
-    encoder_config = _checked("encoder", ENCODERS, config.encoder, config.encoder_config)
-    decoder_config = _checked("decoder", DECODERS, config.decoder, config.decoder_config)
+    encoder_config = _checked("encoder", encoder_of(config.encoder), config.encoder_config)
+    decoder_config = _checked("decoder", family_of(config.decoder), config.decoder_config)
     preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
     encoder = _new_encoder(dataclasses.replace(config, encoder_config=encoder_config))
     channels = features_on_meta(encoder, preprocessing.size).values.shape[-1]
@@ -99,7 +99,7 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
-    wanted = _checked("decoder", DECODERS, card.decoder["kind"], config.decoder_config)
+    wanted = _checked("decoder", family_of(card.decoder["kind"]), config.decoder_config)
     changes = {k: v for k, v in wanted.items() if card.decoder.get(k) != v}
     if fixed := sorted(k for k in changes if "dropout" not in k):
         raise CaptionBotError(
@@ -137,16 +137,13 @@ def _extended(card: Card, decoder: Decoder, words: list[str]) -> tuple[Card, Dec
     return dataclasses.replace(card, decoder=sizes, vocabulary=vocabulary.tokens), larger
 
 
-def _checked(
-    part: str, kinds: Mapping[str, tuple[Any, Any]], kind: str, config: dict[str, Any]
-) -> dict[str, Any]:
+def _checked(part: str, chosen: EncoderKind | Family, config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of an encoder or decoder with its fields' types; CaptionBotError for bad values."""
-    if kind not in kinds:
-        raise CaptionBotError(f"'{kind}' is not a kind of {part}; choose one of {', '.join(sorted(kinds))}.")
-    known = get_type_hints(kinds[kind][1])
+    known = get_type_hints(chosen.config)
     if unknown := sorted(set(map(str, config)) - set(known)):
         raise CaptionBotError(
-            f"The {part} {kind} has no '{unknown[0]}'; its fields are {', '.join(known)} ({part}_config)."
+            f"The {part} {chosen.kind} has no '{unknown[0]}'; its fields are {', '.join(known)} "
+            f"({part}_config)."
         )
     typed = {name: as_type(name, known[name], value) for name, value in config.items()}
     for name, value in typed.items():

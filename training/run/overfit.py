@@ -15,6 +15,7 @@ from PIL import Image
 
 from captionbot import Captioner
 from captionbot.cli.commands import Parser, command
+from captionbot.decoders import FAMILIES
 from captionbot.text.display import sentence
 from training.data.formats import load_dataset
 from training.run import train
@@ -25,15 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONFIG = "from-scratch-overfit"
-RECURRENT = {"embedding_size": 256, "hidden_size": 512, "normalise": True, "dropout": 0.0}
 MODELS = {
-    "rnn": ("scratch-recurrent", {"cell": "rnn", **RECURRENT}),
-    "lstm": ("scratch-recurrent", {"cell": "lstm", **RECURRENT}),
-    "transformer": (
-        "scratch-transformer",
-        {"embedding_size": 256, "heads": 2, "layers": 2, "feedforward_size": 1024, "normalise": True}
-        | {"dropout": 0.0},
-    ),
+    name: (kind, dict(sizes)) for kind, family in FAMILIES.items() for name, sizes in family.small.items()
 }
 
 

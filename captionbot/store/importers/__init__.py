@@ -69,18 +69,18 @@ def _wrong_files(kind: str, files: Sequence[Path], reason: str) -> CaptionBotErr
 
 
 def _card(kind: str, name: str, files: Sequence[Path], imported: Imported) -> Card:
-    from captionbot.decoders import DECODERS
+    from captionbot.decoders import FAMILIES
     from captionbot.encoders import ENCODERS
     from captionbot.store.card import Card
 
-    def spec(module: Any, kinds: Mapping[str, Any]) -> dict[str, Any]:
-        kind = next(kind for kind, (built, _) in kinds.items() if type(module) is built)
+    def spec(module: Any, kinds: Mapping[str, type[Any]]) -> dict[str, Any]:
+        kind = next(kind for kind, built in kinds.items() if type(module) is built)
         return {"kind": kind, **asdict(module.config)}
 
     return Card(
         name=name,
-        encoder=spec(imported.encoder, ENCODERS),
-        decoder=spec(imported.decoder, DECODERS),
+        encoder=spec(imported.encoder, {kind: one.encoder for kind, one in ENCODERS.items()}),
+        decoder=spec(imported.decoder, {kind: family.decoder for kind, family in FAMILIES.items()}),
         training={"imported": kind, "sha256": {path.name: _sha256(path) for path in files}},
         **imported.fields,
     )
