@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from captionbot.decoders.family import Family
 from captionbot.decoders.packing import Packers
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 
 _families: dict[str, Family] = {}
 FAMILIES: Mapping[str, Family] = MappingProxyType(_families)
@@ -26,8 +26,10 @@ def register(family: Family) -> None:
 
 def family_of(kind: str) -> Family:
     """The family of a kind; CaptionBotError with those that there are."""
-    if kind not in FAMILIES:
-        raise CaptionBotError(f"'{kind}' is not a kind of decoder; choose one of {', '.join(FAMILIES)}.")
+    if kind not in [*FAMILIES]:  # a card may have any value there
+        raise CaptionBotError(
+            f"'{shortened(kind, 40)}' is not a kind of decoder; choose one of {', '.join(FAMILIES)}."
+        )
     return FAMILIES[kind]
 
 

@@ -12,7 +12,7 @@ from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.encoders.pca import PCAConfig, PCAEncoder
 from captionbot.encoders.regions import RegionEncoder, RegionsConfig
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
 
 __all__ = [
@@ -36,8 +36,10 @@ ENCODERS: dict[str, EncoderKind] = {module.KIND.kind: module.KIND for module in 
 
 def encoder_of(kind: str) -> EncoderKind:
     """The kind of encoder of a name; CaptionBotError with those that there are."""
-    if kind not in ENCODERS:
-        raise CaptionBotError(f"'{kind}' is not a kind of encoder; choose one of {', '.join(ENCODERS)}.")
+    if kind not in [*ENCODERS]:  # a card may have any value there
+        raise CaptionBotError(
+            f"'{shortened(kind, 40)}' is not a kind of encoder; choose one of {', '.join(ENCODERS)}."
+        )
     return ENCODERS[kind]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -33,21 +33,9 @@ _MOST_MEMBERS = 1000  # of an archive; a captioner has four files
 _MOST_FILES = 16
 _LONGEST_NAME, _LONGEST_TEXT = 100, 2000  # characters, of what pages show of a card
 _LONGEST_VALUE = 100  # characters, of a configuration
-_MOST = 65_536  # of any number in a configuration, but for these, which cost more than a row of a matrix
+_MOST = 65_536  # of any number in a configuration, but for these, and what families and encoders limit
 _MOST_OF = {
     "size": 1024,
-    "image_size": 1536,
-    "grid": 64,
-    "layers": 64,
-    "heads": 256,
-    "positions": 4096,
-    "prefix_length": 1024,
-    "max_regions": 300,
-    "fpn_cell_repeats": 16,
-    "box_class_repeats": 16,
-    "num_levels": 8,
-    "max_level": 9,
-    "num_scales": 5,
     "beam_size": 20,
     "num_return": 20,
     "max_length": 100,
@@ -195,6 +183,9 @@ def _card_in(folder: Path) -> Path:
 
 def _check(card: Card, folder: Path) -> None:
     """Refuses a card that names files of the server, or asks for more than a page can give."""
+    from captionbot.decoders import family_of
+    from captionbot.encoders import encoder_of
+
     SearchOptions(**card.search)
     for text, most in (
         (card.name, _LONGEST_NAME),
@@ -205,9 +196,11 @@ def _check(card: Card, folder: Path) -> None:
             raise CaptionBotError(
                 f"The card says '{shortened(text, 40)}', where a line of {most} characters fits."
             )
+    kinds = {"encoder": encoder_of(card.encoder["kind"]), "decoder": family_of(card.decoder["kind"])}
     for part in ("encoder", "decoder", "preprocessing", "search", "evidence"):
+        limits = _MOST_OF | dict(kinds[part].limits if part in kinds else {})
         for key, value in _leaves(getattr(card, part), part):
-            _check_value(part, key, value)
+            _check_value(part, key, value, limits)
     if card.encoder["kind"] == "regions":
         _check_detector(card.encoder)
     if isinstance(card.vocabulary, dict):
@@ -220,10 +213,10 @@ def _check(card: Card, folder: Path) -> None:
         _require(folder, card.shared["file"], "encoder's weights", _WEIGHTS)
 
 
-def _check_value(part: str, key: str, value: Any) -> None:
+def _check_value(part: str, key: str, value: Any, limits: Mapping[str, int]) -> None:
     if isinstance(value, str) and (len(value) > _LONGEST_VALUE or set(value) & set("/\\:$")):
         raise CaptionBotError(f"The card's {part} names '{shortened(value, 40)}', which pages do not load.")
-    if isinstance(value, int | float) and not abs(value) <= _MOST_OF.get(key, _MOST):
+    if isinstance(value, int | float) and not abs(value) <= limits.get(key, _MOST):
         raise CaptionBotError(
             f"The card has {shortened(key, 40)} = {shortened(value, 40)}, more than pages compute with."
         )
