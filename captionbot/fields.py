@@ -1,12 +1,96 @@
-"""Whether a record's fields hold what they declare: JSON, YAML and command lines have types of their own."""
+"""Fields of records: what each is for, and whether it holds what it declares.
+
+JSON, YAML and command lines have types of their own. Search options and training's configuration say in
+`About` what a field does and what it takes; flags, widgets, `--help` and docs/options.md are made of that.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from captionbot.errors import CaptionBotError, shortened
+
+_BEYOND = 1e9  # limits above it are of no interest to a reader
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+@dataclass(frozen=True)
+class About:
+    """What a field is for.
+
+    help: what its value does, a phrase that begins in lower case.
+    low, high: the least and the most that is allowed; None for no such limit. choices: all that is allowed.
+    needs: the field that must be set for it to have an effect.
+    label: its name on a page. widget: low, high and step of a slider, which may offer less than is allowed.
+    """
+
+    help: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    needs: str = ""
+    label: str = ""
+    widget: tuple[float, float, float] | None = None
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, for a reader; "" where its type says it all."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.low is None:
+            return ""
+        if self.high is None or self.high > _BEYOND:
+            return f"{_shown(self.low)} or more"
+        return f"{_shown(self.low)} to {_shown(self.high)}"
+
+    @property
+    def sentence(self) -> str:
+        """The help as a sentence, for a page."""
+        return f"{self.help[:1].upper()}{self.help[1:]}."
+
+
+def about(
+    help: str,
+    default: Any = MISSING,
+    *,
+    factory: Callable[[], Any] | Any = MISSING,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] = (),
+    needs: str = "",
+    label: str = "",
+    widget: tuple[float, float, float] | None = None,
+) -> Any:
+    """A field of a dataclass with its `About`."""
+    said = About(help, low, high, choices, needs, label, widget)
+    return dataclasses.field(default=default, default_factory=factory, metadata={"about": said})
+
+
+def abouts(record: type[Any]) -> dict[str, About]:
+    """What a record's fields are for, by their names, those that say it."""
+    return {f.name: f.metadata["about"] for f in dataclasses.fields(record) if "about" in f.metadata}
+
+
+def table_of(record: type[Any], flag: str = "") -> str:
+    """The fields of a record as a table in Markdown.
+
+    flag: what stands in front of a name, as "--" for those that are flags.
+    """
+    lines = [f"| {'flag' if flag else 'field'} | default | allowed | what it does |", "|---|---|---|---|"]
+    for name, said in abouts(record).items():
+        default = getattr(record, name, None)
+        shown = "" if default is None or default == "" else f"`{default}`"
+        name = f"{flag}{name.replace('_', '-') if flag else name}"
+        lines.append(f"| `{name}` | {shown} | {said.allowed} | {said.help} |")
+    return "\n".join(lines) + "\n"
 
 
 def check_fields(record: Any) -> None:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.fields import About
 from captionbot.images.archives import is_archive, is_file
+from captionbot.search.options import ABOUT, SearchOptions
 
 if TYPE_CHECKING:
     from captionbot.captioner import Captioner
-
-
-_SEARCH_OPTIONS: dict[str, tuple[Callable[[str], Any], str, str]] = {
-    "beam_size": (
-        int,
-        "N",
-        "hypotheses kept at every word; 1 is greedy (default: the model's own, mostly 5)",
-    ),
-    "max_length": (int, "N", "words at most"),
-    "min_length": (int, "N", "words at least"),
-    "length_penalty": (float, "X", "0 ranks by probability alone; the more, the longer the captions"),
-    "no_repeat_ngram_size": (int, "N", "say no N words in a row twice"),
-    "num_groups": (int, "N", "groups that the beams are split into, for captions that differ"),
-    "diversity_penalty": (float, "X", "what a group pays for a word that another group just took"),
-    "temperature": (float, "X", "of --sample: below 1 is safer, above 1 bolder"),
-    "top_k": (int, "N", "of --sample: draw from the N likeliest words"),
-    "top_p": (float, "X", "of --sample: draw from the likeliest words that hold this much probability"),
-    "seed": (int, "N", "of --sample: the same seed gives the same captions"),
-    "prefix": (str, "TEXT", "words that every caption starts with"),
-}
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -42,21 +23,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda", "mps"], default="auto", help="(default: auto)"
     )
-    group = parser.add_argument_group("search")
-    for name, (kind, metavar, text) in _SEARCH_OPTIONS.items():
-        # What is not given stays away, so that the model's own choice holds.
-        group.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text, default=argparse.SUPPRESS
-        )
+    group = parser.add_argument_group("search", "What is left out is as the captioner's card has it.")
+    for name, said in ABOUT.items():
+        if name != "num_return":  # of some commands alone
+            add_search_argument(group, name, said)
     group.add_argument(
-        "--sample", action="store_true", default=argparse.SUPPRESS, help="draw words instead of searching"
-    )
-    group.add_argument(
-        "--no-evidence",
-        dest="evidence",
-        action="store_false",
+        "--prefix",
+        metavar="TEXT",
         default=argparse.SUPPRESS,
-        help="rank captions by their probability alone",
+        help="words that every caption starts with",
     )
     group.add_argument(
         "--ban",
@@ -69,6 +44,20 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
     return group
 
 
+def add_search_argument(group: argparse._ArgumentGroup, name: str, said: About) -> None:
+    """The flag of a search option; where it is not given the captioner's own choice holds."""
+    usual, flag = getattr(SearchOptions, name), name.replace("_", "-")
+    shared: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    if isinstance(usual, bool):
+        action, words = ("store_false", f"do not {said.help}") if usual else ("store_true", said.help)
+        group.add_argument(f"--{'no-' if usual else ''}{flag}", action=action, help=words, **shared)
+        return
+    kind, metavar = (float, "X") if isinstance(usual, float) else (int, "N")
+    needs = f"; with --{said.needs}" if said.needs else ""
+    words = f"{said.help} ({said.allowed}{needs})".replace("%", "%%")
+    group.add_argument(f"--{flag}", type=kind, metavar=metavar, help=words, **shared)
+
+
 def positive(text: str) -> int:
     if not text.isdecimal() or len(text) > 6 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not a whole number from 1 to 999999")
@@ -76,7 +65,7 @@ def positive(text: str) -> int:
 
 
 def search_options(args: argparse.Namespace) -> dict[str, Any]:
-    known = {*_SEARCH_OPTIONS, "num_return", "sample", "evidence", "banned_words"}
+    known = {*ABOUT, "prefix", "banned_words"}
     return {name: value for name, value in vars(args).items() if name in known}
 
 

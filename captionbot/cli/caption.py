@@ -26,6 +26,7 @@ from captionbot.bulk.records import (
 )
 from captionbot.cli.arguments import (
     add_model_arguments,
+    add_search_argument,
     check_spares,
     load_captioner,
     positive,
@@ -36,6 +37,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.files import hold
 from captionbot.images.archives import is_file
 from captionbot.progress import progress
+from captionbot.search.options import ABOUT
 
 if TYPE_CHECKING:
     from captionbot.images.load import ImageSource
@@ -79,13 +81,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--ray-address", metavar="ADDRESS", help="a running Ray cluster (default: one of this machine alone)"
     )
-    add_model_arguments(parser).add_argument(
-        "--num-return",
-        type=int,
-        default=argparse.SUPPRESS,
-        metavar="N",
-        help="captions of a photo (default: 1)",
-    )
+    add_search_argument(add_model_arguments(parser), "num_return", ABOUT["num_return"])
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,23 +8,9 @@ from numbers import Integral, Real
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.fields import about, abouts
 
 MAX_TEXT = 4_000  # characters of any text: beginnings of captions, words to avoid, addresses, names
-
-ALLOWED: dict[str, tuple[Any, float, float]] = {
-    "beam_size": (Integral, 1, 100),
-    "max_length": (Integral, 1, 200),
-    "min_length": (Integral, 1, 200),
-    "length_penalty": (Real, -10, 10),
-    "no_repeat_ngram_size": (Integral, 0, 100),
-    "num_return": (Integral, 1, 100),
-    "num_groups": (Integral, 1, 100),
-    "diversity_penalty": (Real, 0, 1000),
-    "temperature": (Real, 0.01, 100),
-    "top_k": (Integral, 0, 1_000_000),
-    "top_p": (Real, 0.01, 1),
-    "seed": (Integral, 0, 2**63 - 1),
-}
 
 
 def _shown(value: object) -> str:
@@ -45,49 +31,74 @@ def checked_text(text: str, what: str = "A text") -> str:
 class SearchOptions:
     """How to search; `CaptionBotError` where a value is out of range or would have no effect.
 
-    max_length, min_length: in words, the end not counted.
-    length_penalty: 0 ranks by probability alone; the more, the longer the sentences.
-    no_repeat_ngram_size: no n words in a row are said twice; 0 allows it.
-    num_return: sentences wanted of an image; a beam search may find a few more, and a tiny
-        vocabulary may hold fewer. When sampling, the number of samples; beam_size plays no part then.
-    num_groups, diversity_penalty: diverse beams; a group's word costs the penalty for every beam of
-        an earlier group that takes the same word in the same step.
-    sample: draw the words from the model's distribution, sharpened by a temperature below 1, and cut
-        to the top_k likeliest (0: all) and to the likeliest that hold top_p of the probability.
-    exhaustive: go on until no beam could still reach the best num_return, however long it grew,
-        instead of until none beats the finished ones at its present length.
-    seed: of the samples; the same seed and batch give the same samples.
-    evidence: rank what was finished by what the photo as a whole says for its words too, where the captioner
-        has word evidence.
+    Lengths are in words, the end not counted.
+
+    num_return: a beam search may find a few more, and a tiny vocabulary may hold fewer. When sampling, the
+        number of samples; beam_size plays no part then.
+    diversity_penalty: for every beam of an earlier group that takes the same word in the same step.
+    sample: the words are drawn from the model's distribution, sharpened by a temperature below 1, and cut to
+        the top_k likeliest and to the likeliest that hold top_p of the probability.
+    exhaustive: the search otherwise ends once no beam beats the finished ones at its present length.
+    seed: the same seed and batch give the same samples.
     """
 
-    beam_size: int = 5
-    max_length: int = 20
-    min_length: int = 1
-    length_penalty: float = 0.7
-    no_repeat_ngram_size: int = 0
-    num_return: int = 1
-    num_groups: int = 1
-    diversity_penalty: float = 0.0
-    sample: bool = False
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    exhaustive: bool = False
-    seed: int | None = None
-    evidence: bool = True
+    beam_size: int = about(
+        "hypotheses kept at each step; 1 is greedy, more finds likelier captions and takes longer", 5,
+        low=1, high=100, label="Beam size", widget=(1, 10, 1),
+    )  # fmt: skip
+    max_length: int = about(
+        "words at most", 20, low=1, high=200, label="Words at most", widget=(1, 40, 1)
+    )  # fmt: skip
+    min_length: int = about(
+        "words at least", 1, low=1, high=200, label="Words at least", widget=(1, 40, 1)
+    )  # fmt: skip
+    length_penalty: float = about(
+        "0 ranks by probability alone, which favours short captions; the more, the longer they are", 0.7,
+        low=-10, high=10, label="Length penalty", widget=(0, 2, 0.1),
+    )  # fmt: skip
+    no_repeat_ngram_size: int = about(
+        "no run of so many words is said twice; 0 allows it", 0,
+        low=0, high=100, label="No-repeat n-gram size", widget=(0, 5, 1),
+    )  # fmt: skip
+    num_return: int = about(
+        "captions of a photo, best first; at most the beam size", 1,
+        low=1, high=100, label="Captions", widget=(1, 10, 1),
+    )  # fmt: skip
+    num_groups: int = about(
+        "groups that the beams are split into, for captions that differ (with a diversity penalty)", 1,
+        low=1, high=100, label="Groups",
+    )  # fmt: skip
+    diversity_penalty: float = about(
+        "what a group pays for a word that another group just took", 0.0,
+        low=0, high=1000, label="Diversity penalty",
+    )  # fmt: skip
+    sample: bool = about(
+        "draw words by chance instead of searching for the likeliest", False, label="Sampling"
+    )
+    temperature: float = about(
+        "lower is safer, higher is bolder", 1.0,
+        low=0.01, high=100, needs="sample", label="Temperature", widget=(0.1, 2, 0.01),
+    )  # fmt: skip
+    top_k: int = about(
+        "draw from so many likeliest words; 0 is all", 0,
+        low=0, high=1_000_000, needs="sample", label="Top k", widget=(0, 100, 1),
+    )  # fmt: skip
+    top_p: float = about(
+        "draw from the likeliest words that hold this much probability", 1.0,
+        low=0.01, high=1, needs="sample", label="Top p", widget=(0.05, 1, 0.01),
+    )  # fmt: skip
+    exhaustive: bool = about("go on until no beam could still win, however long it grew", False)
+    seed: int | None = about(
+        "the same seed draws the same captions", None,
+        low=0, high=2**63 - 1, needs="sample", label="Seed", widget=(0, 99_999, 1),
+    )  # fmt: skip
+    evidence: bool = about(
+        "rerank finished captions by what the photo as a whole says for their words", True, label="Reranking"
+    )
 
     def __post_init__(self) -> None:
-        for name, (kind, low, high) in ALLOWED.items():
-            value = getattr(self, name)
-            if value is None and name == "seed":
-                continue
-            if not isinstance(value, kind) or not low <= value <= high:
-                noun = "a whole number" if kind is Integral else "a number"
-                raise CaptionBotError(f"{name} is {_shown(value)}; give {noun} from {low} to {high}.")
-        for name in ("sample", "exhaustive", "evidence"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise CaptionBotError(f"{name} is {_shown(value)}; give True or False.")
+        for name in ABOUT:
+            self._check(name, getattr(self, name))
         if self.min_length > self.max_length:
             raise CaptionBotError(
                 f"min_length is {self.min_length} and max_length {self.max_length}; "
@@ -113,6 +124,18 @@ class SearchOptions:
                 "give more than one group and a penalty above 0, or neither."
             )
 
+    def _check(self, name: str, value: Any) -> None:
+        """CaptionBotError for a value of another type or beyond the field's range."""
+        said, usual = ABOUT[name], getattr(SearchOptions, name)
+        given = _shown(value)
+        if isinstance(usual, bool):
+            if not isinstance(value, bool):
+                raise CaptionBotError(f"{name} is {given}; give True or False.")
+        elif value is not None or usual is not None:
+            kind, noun = (Real, "a number") if isinstance(usual, float) else (Integral, "a whole number")
+            if not isinstance(value, kind) or not said.low <= value <= said.high:  # type: ignore[operator]
+                raise CaptionBotError(f"{name} is {given}; give {noun} from {said.low} to {said.high}.")
+
     def _refuse(self, names: Sequence[str], remedy: str) -> None:
         for name in names:
             if getattr(self, name) != getattr(SearchOptions, name):
@@ -136,3 +159,7 @@ class SearchOptions:
     def enough(self) -> int:
         """The finished sentences of a group that must be out of reach before its beams are given up."""
         return self.num_return if self.sample or self.exhaustive else self.beam_size // self.num_groups
+
+
+ABOUT = abouts(SearchOptions)
+"""What each option is for: its help and range, and its label and widget on a page."""

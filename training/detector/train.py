@@ -48,7 +48,7 @@ from training.run.checkpoints import (
     read_weights,
     save_checkpoint,
 )
-from training.run.config import CHOICES, check_least, check_shares, read_config
+from training.run.config import ABOUT, check_least, check_shares, read_config
 from training.run.distributed import device_of
 from training.run.features import autocast, cached_pixels
 
@@ -97,8 +97,8 @@ class DetectorConfig:
         others = ("frozen_blocks", "learning_rate", "backbone_learning_rate", "weight_decay", "clip", "seed")
         check_least(self, positive | dict.fromkeys(others, 0))
         check_shares(self, ("threshold", "ema"))
-        if self.amp not in CHOICES["amp"]:
-            raise CaptionBotError(f"amp is '{self.amp}'; choose one of {', '.join(CHOICES['amp'])}.")
+        if self.amp not in ABOUT["amp"].choices:
+            raise CaptionBotError(f"amp is '{self.amp}'; choose one of {', '.join(ABOUT['amp'].choices)}.")
 
 
 def load_detector_config(name_or_file: str, **overrides: Any) -> DetectorConfig:

@@ -5,176 +5,180 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from captionbot.errors import CaptionBotError, shortened
-from captionbot.fields import set_types
+from captionbot.fields import about, abouts, set_types
 from captionbot.files import aside
-from captionbot.search.options import ALLOWED
+from captionbot.search.options import ABOUT as SEARCH
 from training.data.files import parse_yaml, read_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 REWARDS = ("cider", "bleu_4")
-CHOICES = {
-    "stage": ("cross-entropy", "self-critical", "language-model"),
-    "vocabulary": ("words", "gpt2", "bert"),
-    "on_bad_image": ("stop", "skip"),
-    "baseline": ("mean", "greedy"),
-    "amp": ("bf16", "fp16", "off"),
-}
-LEAST = {
-    **dict.fromkeys(("epochs", "patience", "batch_size", "captions_per_image", "max_words", "image_size"), 1),
-    **dict.fromkeys(("samples", "beam_size"), 1),
-    **dict.fromkeys(("limit", "min_count", "max_size", "warmup_steps", "keep", "sample_photos"), 0),
-    **dict.fromkeys(("learning_rate", "encoder_learning_rate", "final_learning_rate", "weight_decay"), 0),
-    **dict.fromkeys(("clip", "doubly_stochastic"), 0),
-    **dict.fromkeys(("seed", "checkpoint_minutes"), 0),
-    "temperature": ALLOWED["temperature"][1],
-    "length_penalty": ALLOWED["length_penalty"][1],
-}
-MOST = {
-    **{name: ALLOWED[name][2] for name in ("beam_size", "length_penalty", "temperature")},
-    "samples": ALLOWED["num_return"][2],
-    "max_words": ALLOWED["max_length"][2],
-    "seed": 2**32 - 1,  # numpy's
-    "image_size": 4096,
-    # what float32 can divide by Adam's bias correction
-    **dict.fromkeys(("learning_rate", "encoder_learning_rate"), 1e30),
-}
-SHARES = ("label_smoothing", "scheduled_sampling", "word_dropout", "distillation", "ema", "crop", "jitter")
+MOST_RATE = 1e30  # what float32 can divide by Adam's bias correction
 # what a run with `init` takes over from it, so that these fields say nothing of the run
 INHERITED = ("family", "encoder", "encoder_config", "decoder", "image_size", "mean", "std", "vocabulary")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A run: one stage of training of one captioner. Lengths in words, sizes in pixels, rates per step.
+    """A run: one stage of training of one captioner. Lengths in words, sizes in pixels, rates per step."""
 
-    Data
-    data: folder with the data set's annotation files, or one such file.
-    format: of the annotations, a key of training.data.formats.FORMATS, or "auto" to recognise it.
-    images: folder or tar of the photos; "" where they lie with the annotations.
-    on_bad_image: "stop" at a photo that cannot be read, or "skip" it and name it at the end.
-    text: file of captions without photos (.jsonl, .jsonl.gz) for the stage "language-model".
-    text_words: let the words of `text` into the vocabulary too.
-    cache: folder for decoded photos and frozen features; they are made again when anything changes.
-    limit: use only the first so many training photos and validate on them too ("overfit 20 first").
-    vocabulary: "words" of the training captions, or the subwords of "gpt2" or "bert".
-    tokenizer: folder, file or Hub name of the subwords' tokenizer; "" for the usual one.
-    min_count: words seen less often in the training captions become unknown.
-    max_size: of the vocabulary, its most frequent words; 0 for no limit.
-    max_words: longer captions are cut; in subwords where the vocabulary has such.
-    captions_per_image: how many of each photo's captions are learnt from.
+    # Data
+    name: str = about("the captioner's name, which its files have", "show-attend-tell-flickr8k")
+    family: str = about("what the card says of its family", "show-attend-tell")
+    data: str = about(
+        "folder with the data set's annotation files, or one such file", "../shared/data/flickr8k"
+    )
+    format: str = about(
+        "of the annotations, a key of training.data.formats.FORMATS, or auto to recognise it", "auto"
+    )
+    images: str = about("folder or tar of the photos; empty where they lie with the annotations", "")
+    on_bad_image: str = about(
+        "stop at a photo that cannot be read, or skip it and name it at the end", "stop",
+        choices=("stop", "skip"),
+    )  # fmt: skip
+    text: str = about("file of captions without photos (.jsonl, .jsonl.gz) for the stage language-model", "")
+    text_words: bool = about("let the words of --text into the vocabulary too", False)
+    cache: str = about(
+        "folder for decoded photos and frozen features; they are made again when anything changes", "cache"
+    )
+    limit: int = about(
+        "use only the first so many training photos, and validate on them too; 0 uses all", 0, low=0
+    )
+    vocabulary: str = about(
+        "words of the training captions, or the subwords of GPT-2 or BERT", "words",
+        choices=("words", "gpt2", "bert"),
+    )  # fmt: skip
+    tokenizer: str = about("folder, file or Hub name of the subwords' tokenizer; empty for the usual one", "")
+    min_count: int = about("words seen less often in the training captions become unknown", 4, low=0)
+    max_size: int = about("words of the vocabulary, the most frequent ones; 0 for no limit", 0, low=0)
+    max_words: int = about(
+        "longer captions are cut; in subwords where the vocabulary has such", 20,
+        low=1, high=SEARCH["max_length"].high,
+    )  # fmt: skip
+    captions_per_image: int = about("how many of each photo's captions are learnt from", 5, low=1)
 
-    Captioner
-    init: run folder or card to start from; its encoder, decoder, vocabulary and preprocessing are taken
-        over, and of decoder_config only dropout can be another.
-    extend_vocabulary: add to the vocabulary of init the words of the training captions that it lacks, each
-        seen at least min_count times.
-    encoder_weights: safetensors of the CNN by torchvision's names, or the run folder or card of a
-        captioner whose encoder to take, in the place of init's where there is one.
+    # Captioner
+    init: str = about(
+        "run folder or card to start from; its encoder, decoder, vocabulary and preprocessing are taken; "
+        "of --decoder-config only dropout can be another", "",
+    )  # fmt: skip
+    extend_vocabulary: bool = about(
+        "add to the vocabulary of --init the words of the training captions that it lacks, seen at least "
+        "--min-count times each", False,
+    )  # fmt: skip
+    encoder: str = about("kind of encoder, a key of captionbot.encoders.ENCODERS", "grid")
+    encoder_config: dict[str, Any] = about("fields of the encoder's configuration", factory=dict)
+    encoder_weights: str = about(
+        "safetensors of the CNN by torchvision's names, or the run folder or card of a captioner whose encoder "
+        "to take, in the place of --init's where there is one", "",
+    )  # fmt: skip
+    decoder: str = about("kind of decoder, a key of captionbot.decoders.FAMILIES", "soft-attention")
+    decoder_config: dict[str, Any] = about("fields of the decoder's configuration", factory=dict)
+    image_size: int = about("height and width that photos are squashed to", 256, low=1, high=4096)
+    mean: tuple[float, float, float] = about(
+        "of red, green and blue, taken off pixels of 0 to 1", (0.485, 0.456, 0.406)
+    )
+    std: tuple[float, float, float] = about(
+        "of red, green and blue, that pixels are divided by", (0.229, 0.224, 0.225)
+    )
 
-    Stage
-    stage: "cross-entropy"; "self-critical" (arXiv 1612.00563); "language-model", the decoder alone on
-        `text`, with one place of zeros for a photo, to be the `init` of a stage with photos.
-    train_encoder: fine-tune the CNN end to end.
-    cache_features: compute a frozen CNN's features once; otherwise anew in every step, of photos that are
-        cropped at random too.
-    flips: also learn from mirrored photos.
-    crop, jitter: of photos that are not cached: the least share of its sides that a photo is cropped to, and
-        the most that its contrast, colours and brightness change by.
-    doubly_stochastic: weight of the regulariser of arXiv 1502.03044, equation 14.
-    scheduled_sampling: chance at the run's end that a word the decoder reads is one of its own, rising
-        from 0 (arXiv 1506.03099).
-    word_dropout: chance that a word the decoder reads is the unknown one (arXiv 1511.06349).
-    teachers: run folders or cards of captioners with the same vocabulary to learn from as well.
-    distillation: share of the cross-entropy that the teachers' probabilities get (arXiv 1503.02531).
-    sentences: file of a teacher's captions of the training photos, as `training.evaluate --split train`
-        writes them, to be learnt before people's in the cross-entropy stage (arXiv 1606.07947, section
-        3.2). With captions_per_image 1 they alone are learnt from.
-    ema: decay of the moving average of the weights that is validated and exported; 0 for none.
-    samples, temperature: captions drawn per photo in the self-critical stage, and how boldly.
-    baseline: what a drawn caption is to beat: the "mean" reward of the photo's others (arXiv 2003.09971)
-        or that of the "greedy" caption (arXiv 1612.00563).
-    reward: weights of "cider" (CIDEr-D) and "bleu_4" (smoothed, of one sentence) in the reward.
-    amp: mixed precision: "bf16" where the device computes it, "fp16" on GPUs, or "off".
-    batch_size: photos a step, of all processes together.
-    learning_rate, encoder_learning_rate: peaks, after warmup_steps; final_learning_rate: share of them
-        that a half cosine ends at.
-    patience: epochs without a better score on val after which to stop.
+    # Stage
+    stage: str = about(
+        "cross-entropy; self-critical (arXiv 1612.00563); language-model, the decoder alone on --text with one "
+        "place of zeros for a photo, to be the --init of a stage with photos", "cross-entropy",
+        choices=("cross-entropy", "self-critical", "language-model"),
+    )  # fmt: skip
+    train_encoder: bool = about("fine-tune the CNN end to end", False)
+    cache_features: bool = about(
+        "compute a frozen CNN's features once; otherwise anew in every step, of photos that are cropped at "
+        "random too", True,
+    )  # fmt: skip
+    flips: bool = about("also learn from mirrored photos", True)
+    crop: float = about(
+        "of photos that are not cached: the least share of its sides that a photo is cropped to", 0.8,
+        low=0, high=1,
+    )  # fmt: skip
+    jitter: float = about(
+        "of photos that are not cached: the most that contrast, colours and brightness change by", 0.0,
+        low=0, high=1,
+    )  # fmt: skip
+    epochs: int = about("passes over the training photos", 10, low=1)
+    batch_size: int = about("photos a step, of all processes together", 64, low=1)
+    learning_rate: float = about(
+        "peak of the decoder's rate, after --warmup-steps", 5e-4, low=0, high=MOST_RATE
+    )
+    encoder_learning_rate: float = about(
+        "peak of the encoder's rate, with --train-encoder", 5e-5, low=0, high=MOST_RATE
+    )
+    final_learning_rate: float = about("share of the peaks that a half cosine ends at", 0.05, low=0)
+    warmup_steps: int = about("steps in which rates rise from 0", 100, low=0)
+    weight_decay: float = about("of AdamW", 0.01, low=0)
+    clip: float = about("norm that gradients are cut to; 0 for none", 1.0, low=0)
+    label_smoothing: float = about("share of the target that all other words get", 0.1, low=0, high=1)
+    doubly_stochastic: float = about("weight of the regulariser of arXiv 1502.03044, equation 14", 1.0, low=0)
+    scheduled_sampling: float = about(
+        "chance at the run's end that a word the decoder reads is one of its own, rising from 0 "
+        "(arXiv 1506.03099)", 0.0, low=0, high=1,
+    )  # fmt: skip
+    word_dropout: float = about(
+        "chance that a word the decoder reads is the unknown one (arXiv 1511.06349)", 0.0, low=0, high=1
+    )
+    teachers: tuple[str, ...] = about(
+        "run folders or cards of captioners with the same vocabulary to learn from as well", ()
+    )
+    distillation: float = about(
+        "share of the cross-entropy that the teachers' probabilities get (arXiv 1503.02531)", 0.5,
+        low=0, high=1,
+    )  # fmt: skip
+    sentences: str = about(
+        "file of a teacher's captions of the training photos, as training.evaluate --split train writes them, "
+        "to be learnt before people's in the cross-entropy stage (arXiv 1606.07947, section 3.2); with "
+        "--captions-per-image 1 they alone are learnt from", "",
+    )  # fmt: skip
+    ema: float = about(
+        "decay of the moving average of the weights that is validated and exported; 0 for none", 0.99,
+        low=0, high=1,
+    )  # fmt: skip
+    samples: int = about(
+        "captions drawn per photo in the self-critical stage", 5, low=1, high=SEARCH["num_return"].high
+    )
+    temperature: float = about(
+        "how boldly they are drawn", 1.0, low=SEARCH["temperature"].low, high=SEARCH["temperature"].high
+    )
+    baseline: str = about(
+        "what a drawn caption is to beat: the mean reward of the photo's others (arXiv 2003.09971), or that of "
+        "the greedy caption (arXiv 1612.00563)", "mean", choices=("mean", "greedy"),
+    )  # fmt: skip
+    reward: dict[str, float] = about(
+        "weights of cider (CIDEr-D) and bleu_4 (smoothed, of one sentence) in the reward",
+        factory=lambda: {"cider": 1.0},
+    )
+    amp: str = about(
+        "mixed precision: bf16 where the device computes it, fp16 on GPUs, or off", "bf16",
+        choices=("bf16", "fp16", "off"),
+    )  # fmt: skip
 
-    Keeping and watching
-    keep: how many of the best epochs' captioners to keep for `training.compress.average`, in RUN/kept.
-    sample_photos: val photos whose captions and heatmaps tensorboard gets after every epoch.
-    """
-
-    name: str = "show-attend-tell-flickr8k"
-    family: str = "show-attend-tell"
-    data: str = "../shared/data/flickr8k"
-    format: str = "auto"
-    images: str = ""
-    on_bad_image: str = "stop"
-    text: str = ""
-    text_words: bool = False
-    cache: str = "cache"
-    limit: int = 0
-    vocabulary: str = "words"
-    tokenizer: str = ""
-    min_count: int = 4
-    max_size: int = 0
-    max_words: int = 20
-    captions_per_image: int = 5
-
-    init: str = ""
-    extend_vocabulary: bool = False
-    encoder: str = "grid"
-    encoder_config: dict[str, Any] = field(default_factory=dict)
-    encoder_weights: str = ""
-    decoder: str = "soft-attention"
-    decoder_config: dict[str, Any] = field(default_factory=dict)
-    image_size: int = 256
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-    stage: str = "cross-entropy"
-    train_encoder: bool = False
-    cache_features: bool = True
-    flips: bool = True
-    crop: float = 0.8
-    jitter: float = 0.0
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 5e-4
-    encoder_learning_rate: float = 5e-5
-    final_learning_rate: float = 0.05
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    label_smoothing: float = 0.1
-    doubly_stochastic: float = 1.0
-    scheduled_sampling: float = 0.0
-    word_dropout: float = 0.0
-    teachers: tuple[str, ...] = ()
-    distillation: float = 0.5
-    sentences: str = ""
-    ema: float = 0.99
-    samples: int = 5
-    temperature: float = 1.0
-    baseline: str = "mean"
-    reward: dict[str, float] = field(default_factory=lambda: {"cider": 1.0})
-    amp: str = "bf16"
-
-    beam_size: int = 3
-    length_penalty: float = 0.7
-    patience: int = 3
-    seed: int = 1
-    checkpoint_minutes: float = 3.0
-    keep: int = 0
-    sample_photos: int = 8
+    # Validation, keeping and watching
+    beam_size: int = about("of the search on val", 3, low=1, high=SEARCH["beam_size"].high)
+    length_penalty: float = about(
+        "of the search on val, and what the card asks for", 0.7,
+        low=SEARCH["length_penalty"].low, high=SEARCH["length_penalty"].high,
+    )  # fmt: skip
+    patience: int = about("epochs without a better score on val after which to stop", 3, low=1)
+    seed: int = about("of all that is drawn by chance", 1, low=0, high=2**32 - 1)  # numpy's
+    checkpoint_minutes: float = about("between checkpoints of the run", 3.0, low=0)
+    keep: int = about(
+        "how many of the best epochs' captioners to keep for training.average, in RUN/kept", 0, low=0
+    )
+    sample_photos: int = about(
+        "val photos whose captions and heatmaps tensorboard gets after every epoch", 8, low=0
+    )
 
     def __post_init__(self) -> None:
         if isinstance(self.amp, bool):  # YAML reads "off" as False
@@ -183,13 +187,7 @@ class TrainingConfig:
             object.__setattr__(self, "teachers", (self.teachers,))
         set_types(self)
         check_name(self.name)
-        check_least(self, LEAST, MOST)
-        check_shares(self, SHARES)
-        for name, allowed in CHOICES.items():
-            if (value := getattr(self, name)) not in allowed:
-                raise CaptionBotError(
-                    f"{name} is '{shortened(value, 60)}'; choose one of {', '.join(allowed)}."
-                )
+        check_ranges(self)
         if not min(self.std) > 0:
             raise CaptionBotError(f"std is {list(self.std)}; give three numbers above 0.")
         if not self.reward:
@@ -204,6 +202,31 @@ class TrainingConfig:
             )
         if self.stage == "self-critical" and self.baseline == "mean" and self.samples < 2:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
+
+
+ABOUT = abouts(TrainingConfig)
+"""What each field is for."""
+_METAVARS = {
+    "str": "TEXT",
+    "int": "N",
+    "bool": "true|false",
+    "tuple": "'[A, B, ...]'",
+    "dict": "'{NAME: VALUE}'",
+}
+
+
+def check_ranges(record: Any) -> None:
+    """Refuse values of a record's fields that its `About`s do not allow."""
+    for name, said in abouts(type(record)).items():
+        value = getattr(record, name)
+        if said.choices and value not in said.choices:
+            raise CaptionBotError(
+                f"{name} is '{shortened(value, 60)}'; choose one of {', '.join(said.choices)}."
+            )
+        if (said.low, said.high) == (0, 1):
+            check_shares(record, [name])
+        elif said.low is not None:
+            check_least(record, {name: said.low}, {} if said.high is None else {name: said.high})
 
 
 def check_least(values: object, least: Mapping[str, float], most: Mapping[str, float] | None = None) -> None:
@@ -274,8 +297,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     for f in dataclasses.fields(TrainingConfig):
         flag = f"--{f.name.replace('_', '-')}"
         # text is taken as it stands: a folder may be called 2024 or "photos #2"
-        kind, about = (str, "text") if f.type == "str" else (_yaml, f"(YAML) {f.type}")
-        parser.add_argument(flag, dest=f.name, default=None, type=kind, help=about)
+        kind = str if f.type == "str" else _yaml
+        words = ABOUT[f.name].help
+        if allowed := ABOUT[f.name].allowed:
+            words += f" ({allowed})"
+        metavar = _METAVARS.get(str(f.type).partition("[")[0], "X")
+        parser.add_argument(
+            flag, dest=f.name, default=None, type=kind, metavar=metavar, help=words.replace("%", "%%")
+        )
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, Any]:

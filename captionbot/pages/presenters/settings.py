@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from captionbot.pages.uploads import MAX_MEGABYTES
+from captionbot.search.options import ABOUT as OPTIONS
 from captionbot.search.options import SearchOptions
 
 BEAM_OPTIONS = ("beam_size",)
@@ -32,36 +33,26 @@ CAPTIONER = Setting("Captioner")
 PREFIX = Setting("Start the caption with…", "The model finishes your sentence.", example="two children")
 BANNED = Setting("Words to avoid", "Separated by commas or spaces.", example="man, shirt")
 LENGTH = Setting("Length in words", low=1, high=40)
+
+
+def _of(name: str, value: Any = None) -> Setting:
+    """The widget of a search option, as the option says of itself; value: at first, None for the card's."""
+    said = OPTIONS[name]
+    return Setting(said.label, said.sentence, *(said.widget or ()), value=value)
+
+
 SETTINGS = {
-    "beam_size": Setting(
-        "Beam size",
-        "Hypotheses kept at each step. 1 takes the likeliest word each time; more finds likelier sentences "
-        "and takes longer.",
-        1,
-        10,
-    ),
-    "captions": Setting("Captions", "How many to show, best first; at most the beam size.", 1, 10, value=3),
-    "min_length": Setting("Words at least", low=LENGTH.low, high=LENGTH.high),
-    "max_length": Setting("Words at most", low=LENGTH.low, high=LENGTH.high),
-    "length_penalty": Setting(
-        "Length penalty",
-        "0 ranks sentences by probability alone, which favours short ones; more favours long ones.",
-        0,
-        2,
-        0.1,
-    ),
-    "no_repeat_ngram_size": Setting(
-        "No-repeat n-gram size", "No run of so many words is said twice; 0 allows it.", 0, 5
-    ),
-    "sample": Setting(
-        "Sampling", "Draw words by chance instead of searching for the likeliest sentence.", value=False
-    ),
-    "temperature": Setting("Temperature", "Lower is safer, higher is wilder.", 0.1, 2, 0.01, 1.0),
-    "top_k": Setting("Top k", "Draw from the k likeliest words; 0 is all.", 0, 100, value=0),
-    "top_p": Setting(
-        "Top p", "Draw from the likeliest words that hold this probability.", 0.05, 1, 0.01, 0.9
-    ),
-    "seed": Setting("Seed", "The same seed draws the same sentences.", 0, 99_999, value=0),
+    "beam_size": _of("beam_size"),
+    "captions": _of("num_return", 3),
+    "min_length": _of("min_length"),
+    "max_length": _of("max_length"),
+    "length_penalty": _of("length_penalty"),
+    "no_repeat_ngram_size": _of("no_repeat_ngram_size"),
+    "sample": _of("sample", False),
+    "temperature": _of("temperature", 1.0),
+    "top_k": _of("top_k", 0),
+    "top_p": _of("top_p", 0.9),
+    "seed": _of("seed", 0),
 }
 MORE = "More options"
 GENERATE, DRAW_AGAIN = "Generate captions", "Draw again"
