@@ -75,8 +75,8 @@ class TrainingConfig:
     encoder: str = about("kind of encoder, a key of captionbot.encoders.ENCODERS", "grid")
     encoder_config: dict[str, Any] = about("fields of the encoder's configuration", factory=dict)
     encoder_weights: str = about(
-        "safetensors of the CNN by torchvision's names, or the run folder or card of a captioner whose encoder "
-        "to take, in the place of --init's where there is one", "",
+        "safetensors of the CNN by torchvision's names, or the run folder or card of a captioner, for its "
+        "encoder, in the place of that of --init", "",
     )  # fmt: skip
     decoder: str = about("kind of decoder, a key of captionbot.decoders.FAMILIES", "soft-attention")
     decoder_config: dict[str, Any] = about("fields of the decoder's configuration", factory=dict)
@@ -90,8 +90,8 @@ class TrainingConfig:
 
     # Stage
     stage: str = about(
-        "cross-entropy; self-critical (arXiv 1612.00563); language-model, the decoder alone on --text with one "
-        "place of zeros for a photo, to be the --init of a stage with photos", "cross-entropy",
+        "cross-entropy; self-critical (arXiv 1612.00563); language-model, the decoder alone on --text with "
+        "one place of zeros for a photo, to be the --init of a stage with photos", "cross-entropy",
         choices=("cross-entropy", "self-critical", "language-model"),
     )  # fmt: skip
     train_encoder: bool = about("fine-tune the CNN end to end", False)
@@ -137,8 +137,8 @@ class TrainingConfig:
         low=0, high=1,
     )  # fmt: skip
     sentences: str = about(
-        "file of a teacher's captions of the training photos, as training.evaluate --split train writes them, "
-        "to be learnt before people's in the cross-entropy stage (arXiv 1606.07947, section 3.2); with "
+        "file of a teacher's captions of the training photos, as training.evaluate --split train writes "
+        "them, to be learnt before people's in the cross-entropy stage (arXiv 1606.07947, section 3.2); with "
         "--captions-per-image 1 they alone are learnt from", "",
     )  # fmt: skip
     ema: float = about(
@@ -152,8 +152,8 @@ class TrainingConfig:
         "how boldly they are drawn", 1.0, low=SEARCH["temperature"].low, high=SEARCH["temperature"].high
     )
     baseline: str = about(
-        "what a drawn caption is to beat: the mean reward of the photo's others (arXiv 2003.09971), or that of "
-        "the greedy caption (arXiv 1612.00563)", "mean", choices=("mean", "greedy"),
+        "what a drawn caption is to beat: the mean reward of the photo's others (arXiv 2003.09971), or that "
+        "of the greedy caption (arXiv 1612.00563)", "mean", choices=("mean", "greedy"),
     )  # fmt: skip
     reward: dict[str, float] = about(
         "weights of cider (CIDEr-D) and bleu_4 (smoothed, of one sentence) in the reward",
