@@ -34,7 +34,7 @@ from PIL import Image
 from benchmarks.servers import served
 from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
 from captionbot.pages.samples import sample_photos
-from captionbot.store.weights import list_cards
+from captionbot.store.registry import list_cards
 from captionbot.text.display import sentence
 
 STEERED = "two dogs"  # what sentences are made to go on with

@@ -24,7 +24,7 @@ from captionbot.search.beam import beam_search, image_of
 from captionbot.search.options import SearchOptions, checked_text
 from captionbot.store import card as cards
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.tokenizer import tokenize
 from captionbot.text.vocabulary import load_vocabulary
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word

@@ -23,8 +23,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from captionbot.store.folders import cache_folder
     from captionbot.store.importers import import_captioner
-    from captionbot.store.weights import cache_folder
 
     is_folder = os.sep in args.out or "/" in args.out
     folder = Path(args.out) if is_folder else cache_folder() / args.out

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 def _here() -> Iterator[dict[str, Any]]:
     """The captioners that ship, then those that were imported; a damaged card hides its own alone."""
     from captionbot.store.card import Card
-    from captionbot.store.weights import imported_cards, list_cards
+    from captionbot.store.registry import imported_cards, list_cards
 
     told = ("name", "family", "default", "parameters", "size_bytes", "scores")
     for ships, paths in ((True, list_cards()), (False, imported_cards())):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from captionbot.errors import CaptionBotError
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card, list_cards
+from captionbot.store.registry import find_card, list_cards
 from captionbot.text.parts_of_speech import parts_of_speech
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from captionbot.errors import CaptionBotError
 from captionbot.explain.maps import Share
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card, list_cards, weights_folder
+from captionbot.store.folders import weights_folder
+from captionbot.store.registry import find_card, list_cards
 from captionbot.text.tokenizer import tokenize
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from captionbot.images.archives import members
 from captionbot.search.options import SearchOptions
 from captionbot.store import card as cards
 from captionbot.store.card import Card
+from captionbot.store.folders import weights_folder
 from captionbot.store.tensors import shapes_in
-from captionbot.store.weights import weights_folder
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner

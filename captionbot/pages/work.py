@@ -25,7 +25,7 @@ from captionbot.pages.resident import captioners, resident
 from captionbot.pages.turns import turn
 from captionbot.search.options import SearchOptions
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.types import Caption, Captioned, Features, Search, Size, Word
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that

@@ -524,13 +524,13 @@ def test_ctrl_c_is_quiet(run, photos, monkeypatch):
 def test_ctrl_c_waits_for_no_thread():
     code = """if True:
         import runpy, sys, threading, time
-        from captionbot.store import weights
+        from captionbot.store import registry
 
         def interrupted():
             threading.Thread(target=time.sleep, args=(60,)).start()
             raise KeyboardInterrupt
 
-        weights.list_cards = interrupted
+        registry.list_cards = interrupted
         sys.argv = ["captionbot", "models"]
         runpy.run_module("captionbot", run_name="__main__")
     """

@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 
 import captionbot
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from tests.golden.regenerate import CAPTIONS, FOLDER
 
 ROOT = Path(__file__).parents[2]

@@ -13,15 +13,9 @@ from local_server import local_server
 
 from captionbot.errors import CaptionBotError
 from captionbot.store import weights
-from captionbot.store.weights import (
-    cache_folder,
-    download,
-    find_card,
-    list_cards,
-    verification,
-    weight_files,
-    weights_folder,
-)
+from captionbot.store.folders import cache_folder, weights_folder
+from captionbot.store.registry import find_card, list_cards
+from captionbot.store.weights import download, verification, weight_files
 
 DATA = b"\x80weights" * 5000
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -232,7 +226,7 @@ def test_unknown_downloads_list_the_known_ones(monkeypatch: pytest.MonkeyPatch) 
 
 def test_without_a_table_nothing_downloads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr(weights, "_SHIPPED", tmp_path)
+    monkeypatch.setattr(weights, "SHIPPED", tmp_path)
     assert weight_files() == []
     with pytest.raises(CaptionBotError, match=r"Unknown download 'gone'\. Available: none"):
         weight_files("gone")

@@ -8,7 +8,7 @@ from captionbot.captioner import Captioner
 from captionbot.decoders.gpt2_prefix import Tagger
 from captionbot.encoders import grid_boxes
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import Vocabulary
 from captionbot.types import Features
 from training.fit.tags import content_words, fit, main, mentions, precision

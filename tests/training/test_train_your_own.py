@@ -17,7 +17,7 @@ from captionbot.decoders import build_decoder
 from captionbot.pages.samples import sample_photos
 from captionbot.store import card as cards
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import Vocabulary
 from training.data.__main__ import main as data
 from training.evaluation.evaluate import main as evaluate

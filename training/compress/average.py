@@ -20,7 +20,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.store import card as cards
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import load_vocabulary
 from training.run.captioners import load_to_train
 from training.run.checkpoints import prepare_folder, written

@@ -22,7 +22,8 @@ from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, squash
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card, weights_folder
+from captionbot.store.folders import weights_folder
+from captionbot.store.registry import find_card
 from training.compress.rounding import round_cnn
 from training.data import open_images
 from training.data.files import read_json

@@ -28,7 +28,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.fields import set_types
 from captionbot.images.load import Preprocessing
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from training.data import open_images
 from training.data.formats import load_dataset
 from training.detector.data import (

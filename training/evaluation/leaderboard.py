@@ -28,7 +28,8 @@ from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.files import utf8
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card, list_cards, weights_folder
+from captionbot.store.folders import weights_folder
+from captionbot.store.registry import find_card, list_cards
 from training.compress.export import SCORES
 from training.data import Example, ImageStore, open_images
 from training.data.files import read_json, read_text

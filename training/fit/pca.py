@@ -21,7 +21,7 @@ from captionbot.encoders import GridConfig, GridEncoder, PCAConfig, PCAEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from training.run.checkpoints import check_outputs, written
 from training.run.config import TrainingConfig
 from training.run.distributed import device_of

@@ -17,7 +17,7 @@ from captionbot.fields import as_type
 from captionbot.images.load import Preprocessing
 from captionbot.store import card as cards
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
 from training.run.checkpoints import read_weights
 from training.run.config import INHERITED, TrainingConfig

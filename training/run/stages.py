@@ -18,7 +18,7 @@ from captionbot.images.load import Preprocessing
 from captionbot.search.beam import beam_search
 from captionbot.search.options import SearchOptions
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
 from captionbot.types import Features
 from training.metrics.overlap import CiderD, bleu_tally

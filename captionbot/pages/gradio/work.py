@@ -35,7 +35,7 @@ from captionbot.pages.resident import captioners, resident, resident_upload
 from captionbot.pages.turns import turn
 from captionbot.pages.uploads import MAX_MEGABYTES
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import load_vocabulary
 from captionbot.types import Caption, Features, Size, Word
 

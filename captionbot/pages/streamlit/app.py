@@ -26,7 +26,7 @@ from captionbot.pages.streamlit.work import WORK
 from captionbot.pages.work import Asked, PhotoFile, Settings
 from captionbot.search.options import SearchOptions
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.display import plain
 from captionbot.types import Captioned
 

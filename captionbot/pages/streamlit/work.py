@@ -23,7 +23,7 @@ from captionbot.pages.resident import resident, resident_upload, upload_key
 from captionbot.pages.turns import turn
 from captionbot.pages.work import PhotoFile, Settings, Work
 from captionbot.store.card import Card
-from captionbot.store.weights import find_card, list_cards
+from captionbot.store.registry import find_card, list_cards
 from captionbot.types import Caption
 
 if TYPE_CHECKING:  # torch takes seconds to import: the page is there before that

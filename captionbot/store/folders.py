@@ -1,0 +1,42 @@
+"""Where weights lie: those that ship, and those that were downloaded or imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from captionbot.errors import CaptionBotError, shortened
+from captionbot.files import read_json
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_INSTALLED = _PACKAGE / "_weights"  # of a wheel, which has the default captioner alone: see hatch_build.py
+SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "weights"
+
+
+def weights_folder() -> Path:
+    """The folder of the weights that ship, of a checkout or a wheel; CAPTIONBOT_WEIGHTS names another."""
+    return Path(os.environ.get("CAPTIONBOT_WEIGHTS") or SHIPPED)
+
+
+def cache_folder() -> Path:
+    """The folder of what was downloaded: CAPTIONBOT_CACHE, else ~/.cache/captionbot.
+
+    Raises CaptionBotError where there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("CAPTIONBOT_CACHE") or Path.home() / ".cache" / "captionbot")
+    except RuntimeError as error:  # a user without an entry, as in some containers
+        raise CaptionBotError(
+            "There is no home folder: set CAPTIONBOT_CACHE to one for downloads."
+        ) from error
+
+
+def read_listing(path: Path) -> Any:
+    """What the JSON of a card or table says; CaptionBotError where it cannot be read."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError) as error:
+        raise CaptionBotError(
+            f"{shortened(path)} cannot be read ({shortened(error)}): put a good copy of it there."
+        ) from error
