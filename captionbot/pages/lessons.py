@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captionbot.draw.render import percent, plain
+from captionbot.text.display import percent, plain
 from captionbot.explain.counterfactuals import attention_entropy
 from captionbot.search.options import SearchOptions
 from captionbot.types import Caption, Fate, Hypothesis, Search

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.maps import Share
+from captionbot.explain.faithfulness import Share
 from captionbot.store.card import Card
 from captionbot.store.folders import weights_folder
 from captionbot.store.registry import find_card, list_cards
@@ -125,7 +125,7 @@ class Gallery:
 
     def photos(self, shots: Iterable[Shot], longest: int) -> dict[str, Image.Image]:
         """Their photos by name, as many as are there; longest: pixels of the longest side."""
-        from captionbot.draw.render import fit
+        from captionbot.draw.overlays import fit
         from captionbot.images.load import find_images
 
         wanted = {shot.photo for shot in shots}
