@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from captionbot.text.display import percent, plain
 from captionbot.explain.counterfactuals import attention_entropy
 from captionbot.search.options import SearchOptions
+from captionbot.text.display import percent, plain
 from captionbot.types import Caption, Fate, Hypothesis, Search
 
 
