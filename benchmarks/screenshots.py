@@ -45,7 +45,7 @@ SHOTS = (
     Shot("explorer-words", "Words", 1200),
     Shot("explorer-beam", "Beam", 1400),
     Shot("explorer-ask", "Ask the picture", 1100),
-    Shot("explorer-truth", "Is it true?", 1100),
+    Shot("explorer-truth", "Faithfulness", 1100),
 )
 
 

@@ -126,7 +126,7 @@ def _rivals(words: Sequence[Word]) -> str:
         f"<span>{percent(math.exp(word.log_prob)).replace('<', '&lt;')}</span></div>"
         for word in words
     )
-    return f'<div class="rivals" hidden><p class="note">Nearly said instead:</p>{rows}</div>'
+    return f'<div class="rivals" hidden><p class="note">Alternatives:</p>{rows}</div>'
 
 
 def _row(caption: Caption) -> str:

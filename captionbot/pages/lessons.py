@@ -12,6 +12,8 @@ from captionbot.search.options import SearchOptions
 from captionbot.text.display import percent, plain
 from captionbot.types import Caption, Fate, Hypothesis, Search
 
+ATTENTION, BEAM = "How it decides where to look", "How beam search works"
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -74,7 +76,7 @@ def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> L
             f"{gates[most]:.2f}, for “{words[most]}”, and least, at {gates[least]:.2f}, for "
             f"“{words[least]}”."
         )
-    return Lesson("How it decides where to look", "\n\n".join(parts), equations.latex, equations.source)
+    return Lesson(ATTENTION, "\n\n".join(parts), equations.latex, equations.source)
 
 
 def beam(search: Search, options: SearchOptions) -> Lesson:
@@ -82,7 +84,7 @@ def beam(search: Search, options: SearchOptions) -> Lesson:
     weighed, kept = int((search.fates != Fate.NONE).sum()), int((search.fates == Fate.KEPT).sum())
     best = search.hypotheses[0][0]
     return Lesson(
-        "How beam search works",
+        BEAM,
         "Taking the likeliest word each time can lead into a dead end. A beam keeps the best few beginnings "
         f"instead, here **{options.width}**, goes on with every word of each, and keeps the best few again. "
         f"This search weighed **{weighed}** continuations, kept **{kept}**, and finished "

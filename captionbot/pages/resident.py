@@ -1,4 +1,4 @@
-"""What both pages need, and neither toolkit has."""
+"""Which captioners are here, and the one of them that a page keeps in memory."""
 
 from __future__ import annotations
 
@@ -6,20 +6,17 @@ import ctypes
 import gc
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from html import escape
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from captionbot.errors import CaptionBotError
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card, list_cards
-from captionbot.text.parts_of_speech import parts_of_speech
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner
-    from captionbot.types import Caption
 
 _held: dict[Hashable, Captioner] = {}
 _lock = Lock()
@@ -101,35 +98,3 @@ def _give_back() -> None:
     gc.collect()  # modules can hold each other
     with suppress(OSError, AttributeError):  # it is glibc's
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-
-
-def sharpest(caption: Caption) -> int:
-    """The noun that the model looked at most sharply, of a caption without one the word. Views begin with it:
-    the first word is mostly an article."""
-    sharp = caption.alphas.max(axis=1) / caption.alphas.sum(axis=1).clip(1e-9)
-    nouns = [t for t, noun in enumerate(are_nouns([word.text for word in caption.words])) if noun]
-    return max(nouns or range(len(sharp)), key=sharp.__getitem__)
-
-
-def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:
-    """The words of several sentences: those that most have first, of these nouns, then the longest."""
-    nouns = {word: noun for words in sentences for word, noun in zip(words, are_nouns(words), strict=True)}
-    common = Counter(word for words in sentences for word in set(words))
-    return sorted(nouns, key=lambda word: (-common[word], not nouns[word], -len(word)))
-
-
-def are_nouns(words: Sequence[str]) -> list[bool]:
-    return [part == "noun" for part in parts_of_speech(words)]
-
-
-def colours(curves: Iterable[str]) -> dict[str, str]:
-    """The colours in which `Faithfulness.curves` are drawn."""
-    return dict(zip(curves, ("#635bff", "#d97706", "#8a90a0"), strict=True))
-
-
-def legend(colours: dict[str, str]) -> str:
-    """HTML that says which curve is which. A legend of a chart's own is cut off on a phone."""
-    return " &ensp; ".join(
-        f'<span style="white-space:nowrap"><span style="color:{colour}">●</span> {escape(name)}</span>'
-        for name, colour in colours.items()
-    )

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from captionbot.draw import beam_tree
 from captionbot.draw.overlays import DISPLAY, fit
 from captionbot.errors import CaptionBotError, displayable, shortened
 from captionbot.explain import counterfactuals as explore
@@ -193,18 +192,21 @@ class Work:
 
     def look(self, asked: Asked) -> tuple[Captioned, Evidence]:
         """The captions of a photo, and what the best of them rests on."""
+        asked = _decoded(asked)
         features, size = self.features(asked)
         captioned = self._caption(asked, features, size)
-        return captioned, self._evidence(asked, captioned.captions[0], "auto", features)
+        return captioned, self._evidence(asked, features, captioned.captions[0], "auto")
 
     def evidence(self, asked: Asked, caption: Caption, method: str = "auto") -> Evidence:
         """What the words of a caption rest on, by one of `attribution.METHODS`."""
-        return self._evidence(asked, caption, method, self.features(asked)[0])
+        asked = _decoded(asked)
+        return self._evidence(asked, self.features(asked)[0], caption, method)
 
-    def _evidence(self, asked: Asked, caption: Caption, method: str, features: Features) -> Evidence:
-        maps = self.maps(asked.settings.model, asked.photo, caption, method)
+    def _evidence(self, asked: Asked, features: Features, caption: Caption, method: str) -> Evidence:
         with turn():
-            question = self.captioner(asked.settings.model), features, caption.token_ids
+            captioner = self.captioner(asked.settings.model)
+            maps = word_maps(captioner, asked.photo.decode(), caption, method)
+            question = captioner, features, caption.token_ids
             return Evidence(maps, maps.on(caption), explore.rivals(*question), explore.gates(*question))
 
     def maps(self, model: str, photo: Photo, caption: Caption, method: str = "auto") -> WordMaps:
@@ -255,8 +257,14 @@ class Work:
 
     def beam_svg(self, model: str, search: Search, cut: bool) -> str:
         """The tree of a search; cut: also what was pruned as soon as it was weighed."""
+        from captionbot.draw import beam_tree  # with torch, which the first caption has loaded
+
         vocabulary = self.vocabulary(model)
         return beam_tree.draw(search, lambda i: vocabulary.pieces([i])[0], vocabulary.eos_id, cut=cut)
+
+
+def _decoded(asked: Asked) -> Asked:
+    return replace(asked, photo=Decoded(asked.photo.name, asked.photo.decode()))
 
 
 def display(photo: Photo) -> Image.Image:

@@ -10,9 +10,10 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
+import gradio as gr
 import numpy as np
 import pytest
 import requests
@@ -24,12 +25,26 @@ from tiny import build_region_captioner, build_tiny_captioner
 from captionbot import CaptionBotError
 from captionbot.explain import counterfactuals as explore
 from captionbot.pages import resident as pages
+from captionbot.pages import results
+from captionbot.pages.presenters import beam as says_beam
+from captionbot.pages.presenters import regions as says_regions
+from captionbot.pages.presenters import results as says_results
+from captionbot.pages.presenters import share as says_share
+from captionbot.pages.samples import sample_photos
+from captionbot.pages.work import Asked, Settings
 from captionbot.types import Size
+
+if TYPE_CHECKING:
+    from captionbot.pages.gradio.app import Explorer
+
+CACHE_SECONDS = 600
 
 
 class Page(NamedTuple):
-    app: ModuleType
-    draw: ModuleType
+    """app: the page itself; work: how it runs captioners."""
+
+    app: Explorer
+    work: ModuleType
     url: str
     client: Client
     temporary: Path
@@ -44,12 +59,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
-        from captionbot.pages.gradio import app, draw
+        from captionbot.pages.gradio import work
+        from captionbot.pages.gradio.app import LAUNCH, build
 
+        app = build()
         _, url, _ = app.demo.launch(
-            prevent_thread_lock=True, quiet=True, mcp_server=find_spec("mcp") is not None, **app.LAUNCH
+            prevent_thread_lock=True, quiet=True, mcp_server=find_spec("mcp") is not None, **LAUNCH
         )
-        yield Page(app, draw, url, Client(url, verbose=False), temporary)
+        yield Page(app, work, url, Client(url, verbose=False), temporary)
         app.demo.close()
 
 
@@ -74,11 +91,13 @@ def view(page: Page, photo: Path) -> Any:
 
 
 def looked_at(page: Page, photo: Path, model: str) -> Any:
-    image = Image.open(photo)
-    work, draw = page.app.work, page.draw
+    from captionbot.pages.gradio.view import Seen
+
+    work = page.work.WORK
     options = replace(work.usual(model), num_return=2)
-    captioned, evidence = work.look(model, image, options, "", "")
-    return draw.View(str(photo), "seen.png", model, options, "", "", image, captioned, evidence)
+    asked = Asked(page.work.Uploaded("seen.png", str(photo)), Settings(model, options))
+    captioned, evidence = work.look(asked)
+    return Seen(work, asked, Image.open(photo), captioned, t=0, evidence=evidence)
 
 
 def test_the_endpoint_answers_with_the_command_line_s_record(page, photo):
@@ -86,7 +105,7 @@ def test_the_endpoint_answers_with_the_command_line_s_record(page, photo):
 
     answer = page.client.predict(image=handle_file(photo), beam_size=4, num_return=2, api_name="/caption")
     assert (answer["image"], answer["model"]) == ("photo.png", "tiny")
-    captioner = page.app.work.captioner("tiny")
+    captioner = page.work.WORK.captioner("tiny")
     (captioned,) = captioner.caption([load_image(photo)], beam_size=4, num_return=2)
     assert [caption["text"] for caption in answer["captions"]] == [c.text for c in captioned.captions]
     assert set(answer["captions"][0]) == {"text", "log_prob", "words"}
@@ -116,8 +135,9 @@ def test_explain_says_what_every_word_rests_on(page, photo, view, monkeypatch):
         assert len(word["rivals"]) == 5
         assert word["text"] not in {rival["text"] for rival in word["rivals"]}
         assert word["holds"] == (word["effect"] > word["threshold"])
-    tested, test = [], page.app.work.test
-    monkeypatch.setattr(page.app.work, "test", lambda *asked: tested.append(asked[3].method) or test(*asked))
+    tested, work = [], page.work.WORK
+    test = work.test
+    monkeypatch.setattr(work, "test", lambda *asked: tested.append(asked[4].method) or test(*asked), False)
     occluded = page.client.predict(
         image=handle_file(photo), method="occlusion", test=True, api_name="/explain"
     )
@@ -158,7 +178,7 @@ def test_ask_captions_what_is_left_of_the_photo(page, photo):
     answer = page.client.predict(image=handle_file(photo), box=[0, 0, 0.5, 1], api_name="/ask")
     image = load_image(photo)
     covered = hide(image, cover(image.size, [(0, 0, 60, 90)]))
-    captioner = page.app.work.captioner("tiny")
+    captioner = page.work.WORK.captioner("tiny")
     (expected,) = captioner.caption([covered])
     assert answer["after"]["text"] == expected.captions[0].text
     only = page.client.predict(image=handle_file(photo), word=0, show_only=True, api_name="/ask")
@@ -244,32 +264,14 @@ def test_the_queues_have_limits_and_neither_batches_nor_programs_stand_in_the_wa
 
 
 def test_a_caption_is_shown_word_by_word(page, view):
-    app = page.app
-    shown = app.show_caption(view)
+    app, heroes = page.app, page.app.heroes
+    shown = app.show("caption", view)
+    assert set(shown) <= set(app.outputs("caption"))
     caption = view.captioned.captions[0]
-    assert caption.text.capitalize() in shown[app.heroes.headline].replace("\\", "")
-    assert [text for text, _ in shown[app.heroes.words]] == [word.text for word in caption.words]
-    assert shown[app.heroes.heatmap]["value"].size == view.photo.size
-    assert len(shown[app.every_word.gallery]) == len(caption.words)
-
-
-def test_a_word_is_shown_by_its_heatmap_its_places_and_its_rivals(page, view):
-    draw = page.draw
-    for t, word in enumerate(view.caption.words):
-        # Shown at half the size it was captioned at.
-        small = view._replace(photo=view.photo.resize((60, 45)), t=t)
-        heatmap, (photo, annotations) = draw.heatmap(small), draw.places(small)
-        assert heatmap["value"].size == photo.size == (60, 45)
-        assert word.text in heatmap["label"]
-        (mask, label), *places = annotations
-        assert (mask.shape, label) == ((45, 60), word.text)
-        assert 0 <= mask.min() <= mask.max() == 1
-        assert len(places) == draw.PLACES
-        most = view.caption.alphas[t].argmax()
-        assert places[0][0] == tuple((view.caption.boxes[most] / 2).round().astype(int))
-        rivals = draw.rivals(small)
-        assert len(rivals) == 5
-        assert word.text not in rivals
+    assert caption.text.capitalize() in shown[heroes.headline].replace("\\", "")
+    assert [text for text, _ in shown[heroes.words]] == [word.text for word in caption.words]
+    assert shown[heroes.heatmap]["value"].size == view.shown.size
+    assert len(shown[app.views["words"].gallery]) == len(caption.words)
 
 
 def test_what_is_painted_becomes_a_mask_of_the_photo(page):
@@ -287,36 +289,37 @@ def test_what_is_painted_becomes_a_mask_of_the_photo(page):
 
 
 def test_files_to_take_along(page, view):
-    paths = page.draw.share_files(view)
+    paths = page.app.views["share"].on_share(view)
     assert [Path(path).name for path in paths] == ["seen.html", "seen.png", "seen.gif", "seen.json"]
     assert all(page.temporary in Path(path).parents for path in paths)
     assert view.caption.text.capitalize() in Path(paths[0]).read_text()
 
 
 def test_the_captioner_is_woken_before_a_gpu_is_lent_to_a_copy_of_this_process(page, monkeypatch):
-    work, lent = page.app.work, []
+    work, lent = page.work, []
 
     def gpu(function):
         return lambda *args: lent.append([card.stem for card in pages._held]) or function(*args)
 
     monkeypatch.setattr(work, "spaces", SimpleNamespace(GPU=gpu))
-    assert work.on_gpu(lambda model, word: f"{model} {word}")("other", "runs") == "other runs"
+    run = work.on_gpu(lambda self, model, word: f"{model} {word}")
+    assert run(work.WORK, "other", "runs") == "other runs"
     assert lent == [["other"]]
 
 
 def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
-    app, regions = page.app, page.app.regions
+    regions = page.app.views["regions"]
     seen = looked_at(page, photo, "regions")
     caption, every = seen.caption, list(range(6))
     shown = regions.show_caption(seen)
     assert shown[regions.tab]["visible"] is True
     names = [name for name, _ in shown[regions.kept]["choices"]]
-    assert names == page.draw.box_names(caption)
+    assert names == says_regions.names(caption)
     assert caption.labels[3] in names[3]
     columns = np.array([row[1:] for row in shown[regions.leaning]["value"]], float)
     np.testing.assert_allclose(columns.sum(0), 100, atol=0.5)
 
-    bot = app.work.captioner("regions")
+    bot = page.work.WORK.captioner("regions")
     least = float(caption.scores[4])  # boxes come best first
     for (most, score, kept), gone in (
         ((6, 0, [0, 1, 3, 4, 5]), [2]),
@@ -330,31 +333,32 @@ def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
         drawn = [name for _, name in answer[regions.picture][1]]
         assert len(drawn) == 5 - len(gone)  # the whole image would cover the others
         assert not any("whole image" in name for name in drawn)
-        said = [text.strip() for text, _ in answer[regions.said.after]]
+        said = [text.strip() for text, _ in answer[regions.said.after]["value"]]
         assert said == [word.text for word in expected.captions[0].words]
     assert "Nothing changed" in regions.on_regions(seen, 6, 0, every)[regions.said.note]["value"]
-    with pytest.raises(app.gr.Error, match="leave at least one"):
+    with pytest.raises(gr.Error, match="leave at least one"):
         regions.on_regions(seen, 6, 0, [])
 
 
 def test_captioners_without_a_detector_have_no_view_of_boxes(page, view):
-    regions = page.app.regions
+    regions = page.app.views["regions"]
     assert regions.show_caption(view)[regions.tab]["visible"] is False
 
 
 def test_the_address_of_the_page_restores_what_was_set(page, view):
     app, settings = page.app, page.app.settings
-    sample, path = next(iter(app.SAMPLES.items()))
-    values = {control: control.value for control in app.asking}
+    sample, path = next(iter(sample_photos().items()))
+    values = {control: control.value for control in settings.controls.values()}
     values |= {settings.model: "other", settings.prefix: "a dog", settings.options["max_length"]: 9}
     values |= {settings.options["sample"]: True, settings.options["top_p"]: 0.35, app.link: ""}
-    values[app.view] = view._replace(file=str(path))
+    asked = replace(view.asked, photo=page.work.Uploaded("lion.jpg", str(path)))
+    values[app.seen] = replace(view, asked=asked)
     query = app.on_address(values)
     shown = app.on_open(SimpleNamespace(query_params=dict(parse_qsl(query.removeprefix("?")))))
-    assert shown[app.photo] == str(app.SAMPLES[sample])
-    for control in app.asking:
+    assert shown[app.photo] == str(sample_photos()[sample])
+    for control in settings.controls.values():
         assert shown.get(control, control.value) == values[control], control.label
-    own = app.on_address(values | {app.view: view})  # a photo of one's own cannot be linked to
+    own = app.on_address(values | {app.seen: view})  # a photo of one's own cannot be linked to
     assert "photo" not in own
 
 
@@ -366,8 +370,8 @@ def test_an_address_that_cannot_be_changes_nothing(page, query):
 
 
 def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
-    batch = page.app.batch
-    values = {control: control.value for control in page.app.asking}
+    batch = page.app.views["batch"]
+    values = {control: control.value for control in page.app.settings.controls.values()}
     values[batch.files] = [{"path": str(path)} for path in (photo, broken)]
     *_, last = batch.on_batch(values)
     good, bad = last[batch.table]["value"]
@@ -384,22 +388,25 @@ def test_an_address_without_a_photo_is_a_sentence_and_changes_no_other_setting(p
     app, bad = page.app, "http://127.0.0.1:9/photo.jpg?<b>"
     shown = app.on_open(SimpleNamespace(query_params={"url": bad, "beam_size": "2"}))
     with pytest.warns(UserWarning, match=r"127\.0\.0\.1") as warned:
-        assert asyncio.run(app.on_link(bad)) == app.gr.skip()
+        assert asyncio.run(app.on_link(bad)) == gr.skip()
     assert "<b>" not in str(warned[0].message)  # messages are HTML
     assert (shown[app.link], shown[app.settings.options["beam_size"]]) == (bad, 2)
 
 
 def test_results_are_those_of_the_leaderboard(page, monkeypatch):
-    assert page.draw.leaderboard() == []  # tiny ones were never measured
+    work = page.work.WORK
+    assert says_results.leaderboard(work).rows == []  # tiny ones were never measured
     line = {"name": "other", "beam_size": 5, "CIDEr": 0.5, "parameters": 2_140_000, "images_per_second": 20.5}
-    monkeypatch.setattr(page.draw.results, "leaderboard", lambda: [line])
+    monkeypatch.setattr(results, "leaderboard", lambda: [line])
     title = "Show, Attend and Tell · other"  # tiny is one too
-    assert page.draw.leaderboard() == [[title, "beam 5", "0.500", "", "", "", "2.1", "20.5"]]
+    written = [title, "beam 5", "0.500", "", "", "", "", "2.1", "20.5"]
+    assert says_results.leaderboard(work).written == [written]
 
 
 def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypatch):
     monkeypatch.delenv("CAPTIONBOT_VAL", raising=False)
-    draw = page.draw
+    from captionbot.pages.gradio import results as draw
+
     assert draw.gallery()[0] is None
     assert draw.shots("Best", "one") == []
     # A choice among none is an error to Gradio.
@@ -415,7 +422,7 @@ def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypat
     assert draw.gallery()[0].captioners == ("two", "one")
     [(picture, text)] = draw.shots("Best", "one")  # the other photo is not there
     assert picture.size == Image.open(photo).size
-    assert text == "A dog. (one, CIDEr 0.25)\nA person: A fox."
+    assert text == "A dog. (one · CIDEr 0.25)\nA person: A fox."
     [(_, text)] = draw.shots("Most different", "one")
     assert text.count("CIDEr") == 2
     file.write_text("{}")
@@ -423,12 +430,16 @@ def test_best_worst_and_most_different_captions(page, photo, tmp_path, monkeypat
 
 
 def test_explanations_have_the_photo_s_own_numbers(page, view):
-    attention, beam = page.draw.about_attention(view), page.draw.about_beam(view)
-    assert "**16 places**" in attention
-    assert "$$" in attention
+    about_attention = page.app.views["words"].show_caption(view)[page.app.views["words"].lesson]
+    beam = page.app.views["beam"]
+    about_beam = beam.show_photo(view)[beam.lesson]
+    assert "**16 places**" in about_attention
+    assert "$$" in about_attention
     best = view.captioned.search.hypotheses[0][0]
-    assert f"**{best.score:.2f}**" in beam
-    assert page.draw.about_beam(view._replace(options=replace(view.options, sample=True))) == ""
+    assert f"**{best.score:.2f}**" in about_beam
+    options = replace(view.options, sample=True)
+    drawn = replace(view, asked=replace(view.asked, settings=Settings("tiny", options)))
+    assert beam.show_photo(drawn)[beam.lesson] == beam.on_tree(drawn, False) == says_beam.SAMPLING
 
 
 def test_a_language_model_finds_the_endpoints_as_tools(page):
@@ -451,34 +462,40 @@ def test_a_language_model_finds_the_endpoints_as_tools(page):
     assert any("Caption one photo: what" in text for text in found.values())
 
 
-@pytest.mark.parametrize(
-    ("probability", "start"), [(1, "sure"), (0.6, "sure"), (0.59, "likely"), (0.2, "likely"), (0, "a guess")]
-)
-def test_colours_follow_confidence(page, probability, start):
-    assert page.draw.sureness(probability).startswith(start)
-
-
 def test_what_a_word_misses_is_worked_out_once_a_caption(page, view, monkeypatch):
-    app = page.app
+    app, truth, work = page.app, page.app.views["truth"], page.work.WORK
     asked: list[str] = []
-    evidence = app.work.evidence
-    monkeypatch.setattr(app.work, "evidence", lambda *args: asked.append(args[-1]) or evidence(*args))
-    first = app.truth.on_test(view)
-    again = app.truth.on_test(first[app.view]._replace(t=1))
+    maps = work.maps
+    monkeypatch.setattr(work, "maps", lambda *args: asked.append(args[-1]) or maps(*args), False)
+    first = truth.on_test(view)
+    again = truth.on_test(replace(first[app.seen], t=1))
     assert asked == ["occlusion"]
     for answer, t in ((first, 0), (again, 1)):
-        assert f"“{view.caption.words[t].text}”" in answer[app.truth.pictures][1][1]
-        assert "19 tries" in answer[app.truth.verdict]["value"]
-    every = app.truth.on_test_all(view)[app.truth.verdicts]["value"]
+        (_, attention), (_, occlusion) = answer[truth.pictures]
+        assert attention.startswith("Attention map: ")
+        assert occlusion.startswith("Occlusion map: ")
+        assert f"“{view.caption.words[t].text}”" in occlusion
+        assert "19 tries" in answer[truth.verdict]["value"]
+    every = truth.on_test_all(view)[truth.verdicts]["value"]
     assert [row[0] for row in every] == [word.text for word in view.caption.words]
 
 
 def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
-    app = page.app
-    shown = app.show_caption(view)
-    assert [shown[answer]["visible"] for answer in app.answers] == [False] * len(app.answers)
-    steered = app.steer.on_steer(view, "dog", False, "as it is")
-    assert steered[app.steer.said.row]["visible"] is True
+    app, steer = page.app, page.app.views["steer"]
+    steered = steer.on_steer(view, "dog", False, "as it is")
+    assert steered[steer.said.row]["visible"] is True
+    shown = app.show("caption", view)
+    answers = [
+        *(steer.said.row, steer.said.note, app.views["ask"].said.row, app.views["ask"].said.note),
+        *(app.views["truth"].verdict, app.views["truth"].row, app.views["truth"].verdicts),
+        *(app.views["regions"].said.row, app.views["regions"].said.note),
+    ]
+    assert [shown[answer]["visible"] for answer in answers] == [False] * len(answers)
+    word = app.show("word", view)
+    assert not set(word) & set(answers)
+    compared = app.views["compare"].table
+    assert app.show("photo", view)[compared]["visible"] is False
+    assert compared not in shown
 
 
 def uploaded(folder: Path, name: str) -> list[dict[str, str]]:
@@ -499,33 +516,33 @@ def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_
     assert ("mine (yours)", own) in answer[app.settings.model]["choices"]
     seen = looked_at(page, photo, own)
     assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
-    shared = "".join(Path(path).read_text(errors="ignore") for path in page.draw.share_files(seen))
+    shared = "".join(Path(path).read_text(errors="ignore") for path in app.views["share"].on_share(seen))
     assert own not in shared  # its name is the session's secret
-    assert page.draw.numbers(seen)["model"] == "mine"
-    assert page.draw.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles
+    assert says_share.numbers(seen)["model"] == "mine"
+    assert says_share.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles
     assert "mine" in shared
-    values = {control: control.value for control in app.asking}
-    values |= {app.settings.model: own, app.view: seen, app.link: ""}
+    values = {control: control.value for control in app.settings.controls.values()}
+    values |= {app.settings.model: own, app.seen: seen, app.link: ""}
     assert "model" not in dict(parse_qsl(app.on_address(values).removeprefix("?")))
     with pytest.raises(AppError, match="choose one of tiny, other, regions"):
         page.client.predict(image=handle_file(photo), model="mine", api_name="/caption")
-    app.work.let_go(own)
+    page.work.let_go(own)
     with pytest.raises(CaptionBotError, match="Your captioner 'mine' was let go"):
-        app.work.captioner(own)
+        page.work.WORK.captioner(own)
 
 
 def test_few_uploads_are_kept_and_a_second_one_takes_the_place_of_the_first(page, tmp_path):
     app = page.app
     owns = [app.on_own(uploaded(tmp_path, f"mine{i}"), "")[app.own_captioner] for i in range(4)]
-    assert list(app.work._own) == owns[1:]
+    assert list(page.work._own) == owns[1:]
     last = app.on_own(uploaded(tmp_path, "mine4"), owns[3])[app.own_captioner]
-    assert list(app.work._own) == [*owns[1:3], last]
+    assert list(page.work._own) == [*owns[1:3], last]
     for own in [*owns[1:3], last]:
-        app.work.let_go(own)
+        page.work.let_go(own)
 
 
 def test_an_upload_that_is_no_captioner_is_a_sentence(page, broken):
-    with pytest.raises(page.app.gr.Error, match="found here: none of these"):
+    with pytest.raises(gr.Error, match="found here: none of these"):
         page.app.on_own(sent(broken), "")
     assert not broken.exists()
 
@@ -542,22 +559,23 @@ def test_a_photo_that_cannot_be_read_is_named_on_an_empty_page(page, broken):
     app = page.app
     controls = {control: control.value for control in app.settings.controls.values()}
     file = {"path": str(broken), "orig_name": "diary.jpg"}
-    shown = app.on_photo({app.photo: file, app.view: None, **controls})
+    shown = app.on_photo({app.photo: file, app.seen: None, **controls})
     assert "diary.jpg is empty or not an image" in shown[app.heroes.headline]
-    assert shown[app.heroes.heatmap] == app.gr.update(value=None, label="Heatmap")
-    assert shown[app.every_word.table] is shown[app.beam.tree] is shown[app.ask.painting] is None
-    assert shown[app.view] is None
+    assert shown[app.heroes.heatmap] == gr.update(value=None, label="Heatmap")
+    words, beam, ask = (app.views[name] for name in ("words", "beam", "ask"))
+    assert shown[words.table] is shown[beam.tree] is shown[ask.painting] is None
+    assert shown[app.seen] is None
 
 
 def test_an_abandoned_page_says_so(page):
-    with pytest.raises(page.app.gr.Error, match="left alone"):
-        page.app.on_word(None, None)
+    with pytest.raises(gr.Error, match="left alone"):
+        page.app.heroes.on_word(None, None)
 
 
 def test_photos_leave_the_disk_when_the_server_stops(page, photo):
     page.client.predict(image=handle_file(photo), api_name="/caption")
     kept = [path for path in page.temporary.rglob("*") if path.is_file()]
     assert kept
-    assert page.app.demo.delete_cache == (60, page.app.CACHE_SECONDS)
+    assert page.app.demo.delete_cache == (60, CACHE_SECONDS)
     page.app.demo.close()
     assert not [path for path in page.temporary.rglob("photo.png") if path.is_file()]

@@ -1,7 +1,6 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 from tiny import build_tiny_captioner
 
@@ -10,7 +9,6 @@ from captionbot.decoders import FAMILIES
 from captionbot.pages import resident as pages
 from captionbot.pages.resident import captioners
 from captionbot.store.card import Card
-from captionbot.types import Caption, Size, Word
 
 
 @pytest.fixture
@@ -85,20 +83,3 @@ def test_one_captioner_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.
     assert pages.resident("one") is first
     assert pages.resident("two").name == "two"
     assert alive == [0, 0]  # the first was let go before the second was loaded
-
-
-def test_words_that_most_say_come_first_and_of_these_nouns_and_the_longest() -> None:
-    said = [["a", "dog", "runs"], ["a", "brown", "dog"], ["the", "dog", "runs"]]
-    assert pages.shared_words(said) == ["dog", "runs", "a", "brown", "the"]
-    assert pages.shared_words([["standing", "by", "water"], ["standing", "near", "water"]])[0] == "water"
-
-
-@pytest.mark.parametrize(
-    ("sentence", "chosen"), [("a dog on rocks", 3), ("two rocks by a dog", 1), ("is on a", 1)]
-)
-def test_views_begin_with_the_noun_that_was_looked_at_most_sharply(sentence: str, chosen: int) -> None:
-    most = {"dog": 0.7, "rocks": 0.8, "on": 0.95}
-    alphas = np.array([[share := most.get(word, 0.5), 1 - share] for word in sentence.split()])
-    words = tuple(Word(word, -1.0) for word in sentence.split())
-    caption = Caption(sentence, words, -1.0, -1.0, 0.5, alphas, np.zeros((2, 4)), (1, 2), Size(2, 1))
-    assert pages.sharpest(caption) == chosen

@@ -17,12 +17,16 @@ from captionbot.errors import shortened
 from captionbot.explain import counterfactuals as explore
 from captionbot.pages.gradio import work
 from captionbot.pages.gradio.door import Upload, told
-from captionbot.pages.gradio.work import DEFAULT, FIRST_COMPARED, MODELS
+from captionbot.pages.gradio.work import WORK
+from captionbot.pages.presenters.compare import FIRST, to_compare
 from captionbot.pages.turns import turn
+from captionbot.pages.work import Asked, Box, Decoded, Settings, boxes_looked_at
 from captionbot.search.beam import tree
+from captionbot.search.options import SearchOptions
 from captionbot.types import Caption
 
-USUAL = work.usual(DEFAULT)
+DEFAULT = work.default()
+USUAL = WORK.usual(DEFAULT)
 
 
 def caption(
@@ -44,12 +48,12 @@ def caption(
         model: the captioner's name.
     """
     with told(), turn():
-        options = replace(work.usual(model), beam_size=beam_size, num_return=num_return)
+        options = replace(WORK.usual(model), beam_size=beam_size, num_return=num_return)
         try:
             photo = read(image)
         except CaptionBotError as error:
             return error_record(name_of(image), str(error))
-        captioned, _ = work.look(model, photo, options, prefix, banned)
+        captioned = WORK.caption(asked(model, photo, options, prefix, banned))
         return record(name_of(image), model, captioned)
 
 
@@ -73,17 +77,18 @@ def explain(
     """
     with told(), turn():
         photo = read(image)
-        captioned, evidence = work.look(model, photo, replace(work.usual(model), beam_size=beam_size), "", "")
+        question = asked(model, photo, replace(WORK.usual(model), beam_size=beam_size))
+        captioned, evidence = WORK.look(question)
         said = captioned.captions[0]
         if method != "auto":
-            evidence = work.evidence(model, photo, said, method)
+            evidence = WORK.evidence(question, said, method)
         best = replace(captioned, captions=(evidence.looked,))
-        found = record(name_of(image), model, best, with_alphas=True) | {"label": evidence.label}
+        found = record(name_of(image), model, best, with_alphas=True) | {"label": evidence.maps.label}
         words = found["captions"][0]["words"]
         for word, rivals in zip(words, evidence.rivals, strict=False):  # the end has rivals too
             word["rivals"] = [{"text": rival.text, "log_prob": rival.log_prob} for rival in rivals]
         if test:
-            tested = work.test(model, photo, said, evidence.maps, range(len(said.words)))
+            tested = WORK.test(model, question.photo, said, tuple(range(len(said.words))), evidence.maps)
             for word, result in zip(words, tested, strict=True):
                 word |= {"holds": result.holds, "effect": result.effect, "threshold": result.threshold}
         return found
@@ -102,9 +107,9 @@ def beam(
         cut: draw also the words that were cut as soon as they were weighed.
     """
     with told(), turn():
-        options = replace(work.usual(model), beam_size=beam_size)
-        captioned, _ = work.look(model, read(image), options, "", "")
-        vocabulary, search = work.vocabulary_of(model), captioned.search
+        options = replace(WORK.usual(model), beam_size=beam_size)
+        captioned = WORK.caption(asked(model, read(image), options))
+        vocabulary, search = WORK.vocabulary(model), captioned.search
         nodes = tree(search)
         return {
             "image": name_of(image),
@@ -125,7 +130,7 @@ def beam(
                 }
                 for i, node in enumerate(nodes)
             ],
-            "svg": work.beam_svg(model, captioned, cut),
+            "svg": WORK.beam_svg(model, search, cut),
         }
 
 
@@ -146,10 +151,10 @@ def steer(
         model: the captioner's name.
     """
     with told(), turn():
-        photo, options, words = read(image), replace(work.usual(model), num_return=1), begin.split()
-        before = work.ask(model, photo, options)
+        photo, options, words = read(image), replace(WORK.usual(model), num_return=1), begin.split()
+        before = WORK.caption(asked(model, photo, options)).captions[0]
         wanted = explore.of_length(options, length, len(before.words), len(words))
-        return two(image, model, before, work.steer(model, photo, wanted, words, [banned]))
+        return two(image, model, before, WORK.steer(asked(model, photo, wanted, "", banned), tuple(words)))
 
 
 def ask(
@@ -173,13 +178,16 @@ def ask(
     with told(), turn():
         if sum(given is not None for given in (box, word, places)) != 1:
             raise CaptionBotError("Say what to hide by one of box, word and places.")
-        photo, options = read(image), replace(work.usual(model), num_return=1)
-        captioned, evidence = work.look(model, photo, options, "", "")
+        photo, options = read(image), replace(WORK.usual(model), num_return=1)
+        question = asked(model, photo, options)
+        captioned, evidence = WORK.look(question)
         before = captioned.captions[0]
         if places is not None:
-            return two(image, model, before, work.ask(model, photo, options, places=places))
-        boxes = [checked(box)] if box is not None else looked_at(evidence.looked, cast(int, word))
-        return two(image, model, before, work.ask(model, work.hidden(photo, boxes, show_only), options))
+            question = replace(question, places=tuple(places))
+        else:
+            boxes = (checked(box),) if box is not None else looked_at(evidence.looked, cast(int, word))
+            question = replace(question, boxes=boxes, others=show_only)
+        return two(image, model, before, WORK.caption(question).captions[0])
 
 
 def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[str, Any]]:
@@ -190,11 +198,11 @@ def compare(image: gr.FileData, models: list[str] | None = None) -> list[dict[st
         models: the captioners' names; by default the default one and up to two others.
     """
     with told():
-        names = work.compared(models or MODELS[:FIRST_COMPARED])
+        names = to_compare(WORK, [work.known(model) for model in models or work.names()[:FIRST]])
         found = []
         for model in names:
             with turn():
-                captioned, seconds = work.timed(model, read(image))
+                captioned, seconds = WORK.timed(asked(model, read(image), WORK.usual(model)))
             found.append(record(name_of(image), model, captioned) | {"seconds": round(seconds, 3)})
         return found
 
@@ -212,13 +220,20 @@ def batch(
         model: the captioner's name.
     """
     with told():
-        options = replace(work.usual(model), num_return=num_return)
+        options = replace(WORK.usual(model), num_return=num_return)
         paths = [fields(file).path for file in files]
-        results = [result for result, _ in work.caption_files(model, paths, options, prefix, banned)]
+        settings = Settings(model, options, prefix, (banned,))
+        results = [result for result, _ in work.caption_files(paths, settings)]
         return list(records(results, model))
 
 
 ENDPOINTS = (caption, explain, beam, steer, ask, compare, batch)
+
+
+def asked(
+    model: str, photo: Image.Image, options: SearchOptions, prefix: str = "", banned: str = ""
+) -> Asked:
+    return Asked(Decoded("photo", photo), Settings(model, options, prefix, (banned,)))
 
 
 def read(file: gr.FileData) -> Image.Image:
@@ -234,18 +249,18 @@ def fields(file: gr.FileData) -> Upload:
     return cast(Upload, file)
 
 
-def checked(box: list[float]) -> list[float]:
+def checked(box: list[float]) -> Box:
     if len(box) == 4 and 0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1:
-        return box
+        return box[0], box[1], box[2], box[3]
     raise CaptionBotError(
         f"{shortened(box)} is no box: give left, top, right and bottom as fractions of the photo, from 0 "
         "to 1."
     )
 
 
-def looked_at(caption: Caption, t: int) -> list[list[float]]:
+def looked_at(caption: Caption, t: int) -> tuple[Box, ...]:
     if 0 <= t < len(caption.words):
-        return work.boxes_looked_at(caption, t)
+        return boxes_looked_at(caption, t)
     raise CaptionBotError(
         f"There is no word {shortened(t)} in “{caption.text}”: choose one of 0 to {len(caption.words) - 1}."
     )

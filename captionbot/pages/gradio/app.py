@@ -1,7 +1,7 @@
 """The Gradio page and Hugging Face Space: `python gradio_app.py`. Widgets only.
 
 This is the frame: the photo, the settings and the tabs, and what more than one of them follows. Each tab is
-a module of `captionbot.pages.gradio`.
+a module of `captionbot.pages.gradio`; `captionbot.pages.presenters` lists them.
 
 GRADIO_MCP_SERVER=true makes the endpoints tools of an MCP server too; it needs `pip install "gradio[mcp]"`.
 """
@@ -9,6 +9,8 @@ GRADIO_MCP_SERVER=true makes the endpoints tools of an MCP server too; it needs 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -23,53 +25,41 @@ from captionbot.pages.gradio import (
 import gradio as gr
 from starlette.middleware import Middleware
 
-from captionbot.draw.render import fit, plain
+from captionbot.draw.overlays import fit
 from captionbot.errors import CaptionBotError
-from captionbot.pages.gradio import api, results
-from captionbot.pages.gradio.ask import Ask
-from captionbot.pages.gradio.batch import Batch
-from captionbot.pages.gradio.beam import Beam
-from captionbot.pages.gradio.compare import Compare
+from captionbot.pages import presenters
 from captionbot.pages.gradio.door import Page, aside, told, warn
-from captionbot.pages.gradio.draw import View
-from captionbot.pages.gradio.regions import Regions
 from captionbot.pages.gradio.requests import Requests
 from captionbot.pages.gradio.settings import Settings, adopt
-from captionbot.pages.gradio.share import Share
-from captionbot.pages.gradio.steer import Steer
-from captionbot.pages.gradio.truth import Truth
 from captionbot.pages.gradio.view import (
     BUSY,
+    CACHE_SECONDS,
+    CAPTIONER,
     FETCHING,
     LONG,
+    PHOTO,
     PRIVATE,
     PROGRAMS,
     QUIET,
+    Frame,
+    Seen,
     Shown,
-    chosen,
-    hidden,
-    original,
-    present,
 )
-from captionbot.pages.gradio.words import EveryWord, Heroes
-from captionbot.pages.resident import sharpest
+from captionbot.pages.gradio.words import Heroes
+from captionbot.pages.gradio.work import WORK, Uploaded
+from captionbot.pages.presenters import about
+from captionbot.pages.presenters.share import File
 from captionbot.pages.samples import sample_photos
 from captionbot.pages.turns import turn
 from captionbot.pages.uploads import MAX_MEGABYTES
+from captionbot.pages.work import Asked, Decoded
+from captionbot.text.display import plain
 
-CACHE_SECONDS = 600
 SAMPLES = sample_photos()
 gr.set_static_paths([*SAMPLES.values()])  # wherever they are installed
 
-INTRODUCTION = """# CaptionBot
-Give it a photo. It says what it sees, and shows where it looked for every word."""
-ABOUT = f"""Captions can be wrong, and a confidence is how sure the model is of its wording, not the chance
-that it is right. Photos are used for nothing but your caption: Gradio keeps them and the pictures drawn
-from them in a temporary folder of the server, which is emptied of everything older than
-{CACHE_SECONDS // 60} minutes."""
 # What is asked for from further down comes into sight; a caption that is in sight stays where it is.
 TO_HEADLINE = "() => document.getElementById('headline').scrollIntoView({block: 'nearest'})"
-NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
 
 CSS = """
 #headline { scroll-margin-top: 1rem; }
@@ -120,230 +110,162 @@ LAUNCH: dict[str, Any] = {
     "app_kwargs": {"middleware": [Middleware(Requests)]},
 }
 
-# The events that more than one view follows. Each returns a value for every component that it changes.
 
+class Explorer(Frame):
+    """The page. demo: what Gradio launches; views: by their names, as `presenters` lists them.
 
-def on_open(request: gr.Request) -> Shown:
-    """What the address of the page says: the captioner, its settings, and a photo that others can see too."""
-    asked = dict(request.query_params)
-    shown = settings.from_address(asked)
-    if asked.get("photo") in SAMPLES:
-        return {link: "", photo: str(SAMPLES[asked["photo"]]), **shown}
-    # Gradio takes an empty dictionary for none.
-    return {link: asked.get("url", ""), **shown}
+    Its events are those that more than one view follows. Each returns a value for every component that it
+    changes.
+    """
 
+    def __init__(self) -> None:
+        with Page(title=about.TITLE, analytics_enabled=False, delete_cache=(60, CACHE_SECONDS)) as self.demo:
+            super().__init__()
+            self.build()
+            self.wire()
+        self.demo.queue(max_size=64, default_concurrency_limit=4)
 
-def on_address(values: Shown) -> str:
-    """What `on_open` reads, of all settings that are not as they were, and of the photo."""
-    said = settings.to_address(values)
-    seen, url = values[view], (values[link] or "").strip()
-    if seen:
-        data = Path(seen.file).read_bytes() if Path(seen.file).is_file() else b""
-        own = next((name for name, path in SAMPLES.items() if path.read_bytes() == data), None)
-        said |= {"photo": own} if own else {"url": url} if url else {}
-    return f"?{urlencode(said)}"
+    def build(self) -> None:
+        """The components, from the top of the page to its end."""
+        gr.Markdown(f"# {about.TITLE}\n{about.INTRODUCTION}")
+        self.own_captioner = gr.State("", delete_callback=work.let_go)
+        with gr.Row(elem_id="heroes"):
+            with gr.Column(scale=2, min_width=320, elem_id="given"):
+                self.photo = gr.Image(
+                    next((str(path) for path in SAMPLES.values()), None),
+                    label=about.PHOTO,
+                    sources=["upload", "webcam", "clipboard"],
+                    type="filepath",
+                    format="png",
+                    height=300,
+                    elem_id="photo",
+                )
+                self.link = gr.Textbox(
+                    label=about.ADDRESS, placeholder=about.ADDRESS_EXAMPLE, submit_btn=about.FETCH
+                )
+                gr.Examples([str(path) for path in SAMPLES.values()], self.photo, label=about.SAMPLE)
+                with gr.Column(elem_id="asked-for"):
+                    self.settings = Settings(self.own_captioner)
+            with gr.Column(scale=3, min_width=320, elem_id="said"):
+                self.heroes = Heroes(self)
+        self.views: dict[str, Any] = {}
+        with gr.Tabs(elem_id="views") as self.tabs:
+            for name in (*presenters.VIEWS, *presenters.PAGES):
+                with gr.Tab(presenters.title(name), id=name) as tab:
+                    self.views[name] = import_module(f"captionbot.pages.gradio.{name}").View(self, tab)
+        gr.Markdown(f"{about.MISTAKES} {about.kept(CACHE_SECONDS // 60)}")
 
+    def wire(self) -> None:
+        """The events that change several views, once all of them are there."""
+        photo, link, settings = self.photo, self.link, self.settings
+        asking = {*settings.controls.values()}
+        self.addressed = {self.seen, link, *asking}
+        caption_photo: dict[str, Any] = {
+            "fn": self.on_photo,
+            "inputs": {self.seen, photo, *asking},
+            "outputs": self.outputs(PHOTO),
+            "preprocess": False,
+            "show_progress_on": self.heroes.headline,
+            "trigger_mode": "always_last",  # a photo that comes while another is captioned is not forgotten
+            **PRIVATE,
+            **BUSY,
+        }
+        self.demo.load(self.on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(
+            self.on_link, link, photo, **QUIET, **FETCHING
+        ).then(**caption_photo)
+        asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
+        gr.on(asked_for, **caption_photo)
+        words = self.views["words"]
+        scrolling = [*asked_for, settings.model.input, words.gallery.select, words.table.select]
+        gr.on(scrolling, None, js=TO_HEADLINE)
+        settings.model.input(settings.on_model, settings.model, settings.searching, **QUIET).then(
+            **caption_photo
+        )
+        settings.own_files.upload(
+            self.on_own,
+            [settings.own_files, self.own_captioner],
+            [*settings.own_outputs, *self.outputs(CAPTIONER)],
+            preprocess=False,
+            **PRIVATE,
+            **BUSY,
+        ).success(**caption_photo)
+        link.submit(self.on_link, link, photo, **PRIVATE, **FETCHING)
+        photo.input(lambda: "", None, link, **QUIET)  # the photo is no longer that of the address
+        for part in (self.heroes, *self.views.values()):
+            part.wire()
 
-async def on_link(url: str) -> Any:
-    """The photo at an address; the one before stays where there is none."""
-    if not url.strip():
-        return gr.skip()
-    try:
-        return await aside(work.photo_at, url.strip())
-    except CaptionBotError as error:
-        warn(str(error))
-        return gr.skip()
+    def on_open(self, request: gr.Request) -> Shown:
+        """What the address of the page says: the captioner, its settings, and a photo that others can see
+        too."""
+        asked = dict(request.query_params)
+        shown = self.settings.from_address(asked)
+        if asked.get("photo") in SAMPLES:
+            return {self.link: "", self.photo: str(SAMPLES[asked["photo"]]), **shown}
+        # Gradio takes an empty dictionary for none.
+        return {self.link: asked.get("url", ""), **shown}
 
+    def on_address(self, values: Shown) -> str:
+        """What `on_open` reads, of all settings that are not as they were, and of the photo."""
+        said = self.settings.to_address(values)
+        seen, url = values[self.seen], (values[self.link] or "").strip()
+        if seen:
+            file = Path(seen.photo.path)
+            data = file.read_bytes() if file.is_file() else b""
+            own = next((name for name, path in SAMPLES.items() if path.read_bytes() == data), None)
+            said |= {"photo": own} if own else {"url": url} if url else {}
+        return f"?{urlencode(said)}"
 
-def on_own(uploaded: list[dict[str, Any]] | None, before: str) -> Shown:
-    """A captioner that a visitor uploads, chosen at once and among those to compare."""
-    own = adopt(uploaded, before)
-    return {**settings.show_own(own), **compare.show_own(own)}
-
-
-def on_photo(values: Shown) -> Shown:
-    """Caption the photo and show the best caption; an empty page where the photo was taken away."""
-    if values[photo] is None:
-        return show_nothing(NO_PHOTO)
-    file, before = values[photo], values[view]
-    with told(), turn():
-        asked = settings.chosen(values)
-        if before and before.asked == (file["path"], *asked):
-            return {view: before}  # a link's photo comes twice: with the page, and as it changes
-        name = file.get("orig_name") or "photo"
+    async def on_link(self, url: str) -> Any:
+        """The photo at an address; the one before stays where there is none."""
+        if not url.strip():
+            return gr.skip()
         try:
-            image = work.read_upload(file["path"], name)
+            return await aside(work.photo_at, url.strip())
         except CaptionBotError as error:
-            return show_nothing(plain(str(error)))
-        captioned, evidence = work.look(asked[0], image, *asked[1:])
-    seen = View(file["path"], name, *asked, fit(image), captioned, evidence)
-    return {
-        **every_word.show_photo(seen),
-        **beam.show_photo(seen),
-        **ask.show_photo(seen, image),
-        **truth.show_photo(seen),
-        **hidden(*compare.answers),
-        **show_caption(seen),
-    }
+            warn(str(error))
+            return gr.skip()
+
+    def on_own(self, uploaded: list[dict[str, Any]] | None, before: str) -> Shown:
+        """A captioner that a visitor uploads, chosen at once and among those to compare."""
+        own = adopt(uploaded, before)
+        return {**self.settings.show_own(own), **self.show(CAPTIONER, own)}
+
+    def on_photo(self, values: Shown) -> Shown:
+        """Caption the photo and show the best caption; an empty page where the photo was taken away."""
+        if values[self.photo] is None:
+            return self.nothing(about.NO_PHOTO)
+        file, before = values[self.photo], values[self.seen]
+        with told(), turn():
+            photo = Uploaded(file.get("orig_name") or "photo", file["path"])
+            asked = Asked(photo, self.settings.chosen(values))
+            if before and before.asked == asked:
+                return {self.seen: before}  # a link's photo comes twice: with the page, and as it changes
+            try:
+                image = photo.decode()
+            except CaptionBotError as error:
+                return self.nothing(plain(str(error)))
+            captioned, evidence = WORK.look(Asked(Decoded(photo.name, image), asked.settings))
+        return self.show(PHOTO, Seen(WORK, asked, fit(image), captioned, evidence=evidence))
+
+    def nothing(self, why: str) -> Shown:
+        return {
+            **self.show_nothing(),
+            self.heroes.headline: why,
+            self.heroes.heatmap: gr.update(value=None, label=self.heroes.heatmap.label),
+        }
+
+    def keep(self, files: Sequence[File]) -> list[str]:
+        """Makes files that visitors can download; their paths."""
+        return self.demo.keep([(file.name, file.make()) for file in files])
 
 
-def on_caption(seen: View | None, event: gr.SelectData) -> Shown:
-    seen = present(seen)
-    seen = seen._replace(rank=chosen(event.index[0] if event.index else None, seen.captioned.captions))
-    with turn():
-        found = work.evidence(seen.model, original(seen), seen.caption)
-    return show_caption(seen._replace(evidence=found, missed=None))
+def build() -> Page:
+    """The page with its endpoints for programs, of the captioners that are here now."""
+    from captionbot.pages.gradio import api  # whose signatures have the default captioner
 
-
-def on_word(seen: View | None, event: gr.SelectData) -> Shown:
-    return on_chosen(present(seen), event.index)
-
-
-def on_chosen(seen: View | None, t: int) -> Shown:
-    seen = present(seen)
-    return show_word(seen._replace(t=chosen(t, seen.caption.words)))
-
-
-def on_rival(seen: View | None, event: gr.SelectData) -> Shown:
-    return {views: gr.Tabs(selected="steer"), **steer.show_rival(present(seen), event.value)}
-
-
-def show_nothing(why: str) -> Shown:
-    """The page without a photo."""
-    emptied = [
-        heroes.words,
-        heroes.places,
-        heroes.rivals,
-        *(*every_word.caption_outputs, *every_word.photo_outputs),
-        *(*beam.photo_outputs, *ask.photo_outputs, *share.caption_outputs),
-    ]
-    return {
-        view: None,
-        heroes.headline: why,
-        heroes.heatmap: gr.update(value=None, label="Heatmap"),
-        **dict.fromkeys(emptied),
-        **hidden(*answers, regions.tab),
-    }
-
-
-def show_caption(seen: View) -> Shown:
-    """All that changes with the caption."""
-    return {
-        **heroes.show_caption(seen),
-        **every_word.show_caption(seen),
-        **regions.show_caption(seen),
-        **share.show_caption(seen),
-        **hidden(*answers),
-        **show_word(seen._replace(t=sharpest(seen.looked))),
-    }
-
-
-def show_word(seen: View) -> Shown:
-    """All that changes with the chosen word."""
-    return {
-        view: seen,
-        **heroes.show_word(seen),
-        **steer.show_word(seen),
-        **truth.show_word(seen),
-    }
-
-
-with Page(title="CaptionBot", analytics_enabled=False, delete_cache=(60, CACHE_SECONDS)) as demo:
-    gr.Markdown(INTRODUCTION)
-    view = gr.State(time_to_live=CACHE_SECONDS)
-    compared = gr.State(time_to_live=CACHE_SECONDS)
-    own_captioner = gr.State("", delete_callback=work.let_go)
-    with gr.Row(elem_id="heroes"):
-        with gr.Column(scale=2, min_width=320, elem_id="given"):
-            photo = gr.Image(
-                next((str(path) for path in SAMPLES.values()), None),
-                label="Photo",
-                sources=["upload", "webcam", "clipboard"],
-                type="filepath",
-                format="png",
-                height=300,
-                elem_id="photo",
-            )
-            link = gr.Textbox(label="Or the address of one", placeholder="https://…", submit_btn="Fetch")
-            gr.Examples([str(path) for path in SAMPLES.values()], photo, label="Or a sample")
-            with gr.Column(elem_id="asked-for"):
-                settings = Settings(own_captioner)
-        with gr.Column(scale=3, min_width=320, elem_id="said"):
-            heroes = Heroes()
-    with gr.Tabs(elem_id="views") as views:
-        with gr.Tab("Words"):
-            every_word = EveryWord()
-        with gr.Tab("Regions", id="regions", visible=False) as regions_tab:
-            regions = Regions(regions_tab, view)
-        with gr.Tab("Beam"):
-            beam = Beam(view)
-        with gr.Tab("Steer", id="steer"):
-            steer = Steer(view)
-        with gr.Tab("Ask the picture"):
-            ask = Ask(view)
-        with gr.Tab("Is it true?"):
-            truth = Truth(view)
-        with gr.Tab("Compare"):
-            compare = Compare(view, compared)
-        with gr.Tab("Many photos"):
-            batch = Batch(settings)
-        with gr.Tab("Results") as results_tab:
-            results.build(results_tab)
-        with gr.Tab("Share") as share_tab:
-            share = Share(view)
-    gr.Markdown(ABOUT)
-
-    answers = [*steer.said.answers, *ask.said.answers, *truth.answers]
-    word_outputs = [view, *heroes.word_outputs, *steer.word_outputs, *truth.word_outputs]
-    caption_outputs = [
-        *(*heroes.caption_outputs, *every_word.caption_outputs, *share.caption_outputs),
-        *(*word_outputs, *answers, *regions.caption_outputs),
-    ]
-    photo_outputs = [
-        *(*caption_outputs, *every_word.photo_outputs, *beam.photo_outputs),
-        *(*ask.photo_outputs, *truth.photo_outputs, *compare.answers),
-    ]
-    asking = {*settings.controls.values()}
-    caption_photo: dict[str, Any] = {
-        "fn": on_photo,
-        "inputs": {view, photo, *asking},
-        "outputs": photo_outputs,
-        "preprocess": False,
-        "show_progress_on": heroes.headline,
-        "trigger_mode": "always_last",  # a photo that comes while another is captioned is not forgotten
-        **PRIVATE,
-        **BUSY,
-    }
-    demo.load(on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(
-        on_link, link, photo, **QUIET, **FETCHING
-    ).then(**caption_photo)
-    asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
-    gr.on(asked_for, **caption_photo)
-    gr.on(
-        [*asked_for, settings.model.input, every_word.gallery.select, every_word.table.select],
-        None,
-        js=TO_HEADLINE,
-    )
-    settings.model.input(settings.on_model, settings.model, settings.searching, **QUIET).then(**caption_photo)
-    settings.own_files.upload(
-        on_own,
-        [settings.own_files, own_captioner],
-        [*settings.own_outputs, compare.models],
-        preprocess=False,
-        **PRIVATE,
-        **BUSY,
-    ).success(**caption_photo)
-    link.submit(on_link, link, photo, **PRIVATE, **FETCHING)
-    photo.input(lambda: "", None, link, **QUIET)  # the photo is no longer that of the address
-    every_word.table.select(on_caption, view, caption_outputs, **QUIET, **BUSY)
-    gr.on([heroes.words.select, every_word.gallery.select], on_word, view, word_outputs, **QUIET)
-    heroes.word.input(on_chosen, [view, heroes.word], word_outputs, **QUIET)
-    heroes.rivals.select(on_rival, view, [views, *steer.said.outputs], **PRIVATE, **BUSY)
-    share_tab.select(on_address, {view, link, *asking}, share.address, **QUIET).then(
-        None, share.address, share.address, js="(query) => location.origin + location.pathname + query"
-    )
-    for endpoint in api.ENDPOINTS:
-        kind = LONG if endpoint is api.batch else PROGRAMS
-        gr.api(endpoint, api_name=endpoint.__name__, **kind)
-
-demo.queue(max_size=64, default_concurrency_limit=4)
+    page = Explorer()
+    with page.demo:
+        for endpoint in api.ENDPOINTS:
+            kind = LONG if endpoint is api.batch else PROGRAMS
+            gr.api(endpoint, api_name=endpoint.__name__, **kind)
+    return page

@@ -13,44 +13,42 @@ from gradio.components.base import server
 from gradio.components.image_editor import AcceptBlobs
 from PIL import Image, ImageChops, ImageOps
 
-from captionbot import CaptionBotError
-from captionbot.draw.render import fit
-from captionbot.explain import counterfactuals as explore
-from captionbot.pages.gradio import api, work
+from captionbot.draw.overlays import fit
+from captionbot.errors import CaptionBotError
+from captionbot.pages.gradio import api, view
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.draw import View
 from captionbot.pages.gradio.settings import fitting
 from captionbot.pages.gradio.view import (
     BUSY,
     BUTTONS,
+    PHOTO,
     PICTURES,
     PRIVATE,
     QUIET,
+    Seen,
     Shown,
     SideBySide,
-    original,
     present,
 )
 from captionbot.pages.limits import checked_text
-from captionbot.pages.turns import turn
+from captionbot.pages.presenters import ask as says
+from captionbot.pages.presenters.ask import LOOKED, PAINTED, RECTANGLE
 
 MOST_LAYERS = 4
 MOST_PAINTED = 8  # visitors' paintings that are kept until they are asked for
 MAX_PAINTED_PIXELS = 8_000_000
-PAINTED, RECTANGLE, LOOKED = "What I paint over", "A rectangle", "What the chosen word rests on"
 
 
-class Ask:
-    def __init__(self, view: gr.State) -> None:
-        self.view = view
+class View(view.View):
+    def build(self) -> None:
         with gr.Row(equal_height=True):
-            self.ways = gr.Radio([PAINTED, RECTANGLE, LOOKED], value=PAINTED, label="Hide", scale=3)
-            self.only = gr.Checkbox(False, label="Show only that instead", min_width=220)
-            button = gr.Button("Caption it again", variant="primary", elem_classes="act")
+            self.ways = gr.Radio([PAINTED, RECTANGLE, LOOKED], value=PAINTED, label=says.WHAT, scale=3)
+            self.mode = gr.Radio([says.HIDE, says.ONLY], value=says.HIDE, label=says.DO, scale=2)
+            button = gr.Button(says.BUTTON, variant="primary", elem_classes="act")
         with gr.Row():
             with gr.Column() as drawing:
                 self.painting = gr.ImageEditor(
-                    label="Paint here",
+                    label=says.PAINT_HERE,
                     type="pil",
                     sources=[],
                     transforms=[],
@@ -62,26 +60,22 @@ class Ask:
                 )
                 with gr.Group(visible=False) as rectangle:
                     self.edges = [
-                        gr.Slider(0, 100, value, step=1, label=f"{edge}, %")
-                        for edge, value in (("Left", 30), ("Top", 30), ("Right", 70), ("Bottom", 70))
+                        gr.Slider(0, 100, value, step=1, label=label) for label, value in says.EDGES.items()
                     ]
             with gr.Column():
                 self.picture = gr.Image(
-                    label="What the model is shown",
-                    height=420,
-                    elem_id="asked",
-                    format=PICTURES,
-                    buttons=BUTTONS,
+                    label=says.SHOWN, height=420, elem_id="asked", format=PICTURES, buttons=BUTTONS
                 )
+                self.share = gr.Markdown()
         self.blobs: OrderedDict[str, list[bytes]] = OrderedDict()
         self.painting.accept_blobs = self.keep_blob
-        self.said = SideBySide("The whole photo", "With that hidden")
-        self.photo_outputs = [self.painting, self.picture]
+        self.said = SideBySide(self.frame, (says.WHOLE, says.REST))
+        self.frame.follow(PHOTO, self.show_photo, self.painting, self.picture, self.share)
         self.ways.change(on_way, self.ways, [drawing, self.painting, rectangle], **QUIET)
         button.click(
             self.on_ask,
-            {view, self.ways, self.only, self.painting, *self.edges},
-            [*self.said.outputs, self.picture],
+            {self.frame.seen, self.ways, self.mode, self.painting, *self.edges},
+            [*self.said.outputs, self.picture, self.share],
             preprocess=False,
             **PRIVATE,
             **BUSY,
@@ -89,20 +83,23 @@ class Ask:
 
     def on_ask(self, values: Shown) -> Shown:
         """Hide a part of the photo, caption it again, and mark what changed."""
-        seen = present(values[self.view])
-        way, others = values[self.ways], values[self.only]
-        with told(), turn():
-            asked = original(seen)
+        seen = present(values[self.frame.seen])
+        way, only = values[self.ways], values[self.mode] == says.ONLY
+        with told():
             if way == PAINTED:
                 layers = self.layers(values[self.painting])
-                asked = explore.hide(asked, painted({"layers": layers}, asked.size, others))
+                mask = painted({"layers": layers}, seen.caption.image_size, only)
+                hidden = says.present_masked(seen, mask, only)
             elif way == RECTANGLE:
-                box = [fitting(edge, values[edge]) / 100 for edge in self.edges]
-                asked = work.hidden(asked, [api.checked(box)], others)
+                box = api.checked([fitting(edge, values[edge]) / 100 for edge in self.edges])
+                hidden = says.present(seen, (box,), only)
             else:
-                asked = work.hidden(asked, work.boxes_looked_at(seen.looked, seen.t), others)
-            after = work.ask(seen.model, asked, seen.options, seen.prefix, seen.banned)
-        return {self.picture: fit(asked), **self.said.show(seen.captioned.captions[0], after)}
+                hidden = says.present(seen, says.rests_on(seen, seen.word)[0], only)
+        return {
+            self.picture: hidden.picture.image,
+            self.share: hidden.share,
+            **self.said.show(hidden.sides),
+        }
 
     # The browser sends what is painted by a way of its own, which in Gradio's hands knows no limits.
     @server
@@ -126,12 +123,9 @@ class Ask:
         ]
         return [opened(layer) for layer in data]
 
-    def show_photo(self, seen: View, image: Image.Image) -> Shown:
-        """image: the photo at its own size."""
-        return {
-            self.picture: None,
-            self.painting: {"background": fit(image, 720), "layers": [], "composite": None},
-        }
+    def show_photo(self, seen: Seen) -> Shown:
+        background = {"background": fit(seen.shown, 720), "layers": [], "composite": None}
+        return {self.picture: None, self.share: "", self.painting: background}
 
 
 def opened(layer: bytes) -> Image.Image:
@@ -155,6 +149,6 @@ def painted(value: dict[str, Any] | None, size: tuple[int, int], others: bool) -
     for layer in (value or {}).get("layers", []):
         mask = ImageChops.lighter(mask, layer.getchannel("A").resize(size))
     if not np.asarray(mask).any():
-        raise CaptionBotError("Nothing is painted yet: paint over a part of the photo first.")
+        raise CaptionBotError(says.NOTHING)
     mask = mask.point([0] * 128 + [255] * 128)
     return ImageOps.invert(mask) if others else mask

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import gradio as gr
 
-from captionbot.pages.gradio import draw
-from captionbot.pages.gradio.draw import View
-from captionbot.pages.gradio.view import PRIVATE, Shown, present
+from captionbot.pages.gradio import view
+from captionbot.pages.gradio.view import PHOTO, PRIVATE, Seen, Shown, filled, lesson, present
+from captionbot.pages.presenters import beam as says
+from captionbot.pages.presenters import learn
 
 
-class Beam:
-    def __init__(self, view: gr.State) -> None:
-        gr.Markdown(
-            "All that the search kept, from left to right, the winner in colour. Rest on a word to read "
-            "what became of it."
-        )
-        cut = gr.Checkbox(False, label="Also what was cut at once")
+class View(view.View):
+    def build(self) -> None:
+        gr.Markdown(f"{says.INTRODUCTION} {says.HINT}")
+        cut = gr.Checkbox(False, label=says.CUT, info=says.CUT_HELP)
         self.tree = gr.HTML(elem_id="beam")
         self.finished = gr.Dataframe(
-            headers=["sentence", "score", "log-prob", "word evidence", "lost because"],
-            label="The sentences that were finished; the score is log-prob and word evidence (what the "
-            "photo as a whole says for the words), divided by the length to the power of its penalty",
+            headers=[column.title for column in says.COLUMNS],
+            column_widths=["34%", "10%", "11%", "15%", "13%", "17%"],
             interactive=False,
             wrap=True,
         )
-        with gr.Accordion("How beam search works", open=False):
+        gr.Markdown(says.NOTE)
+        with gr.Accordion(learn.BEAM, open=False):
             self.lesson = gr.Markdown()
-        self.photo_outputs = [self.tree, self.finished, self.lesson]
-        cut.input(self.on_tree, [view, cut], self.tree, **PRIVATE)
+        self.frame.follow(PHOTO, self.show_photo, self.tree, self.finished, self.lesson)
+        cut.input(self.on_tree, [self.frame.seen, cut], self.tree, **PRIVATE)
 
-    def on_tree(self, seen: View | None, cut: bool) -> str:
-        return draw.beam(present(seen), cut)
+    def on_tree(self, seen: Seen | None, cut: bool) -> str:
+        tree = says.tree(present(seen), cut)
+        return f'<div class="tree" tabindex="0">{tree}</div>' if tree else says.SAMPLING
 
-    def show_photo(self, seen: View) -> Shown:
+    def show_photo(self, seen: Seen) -> Shown:
+        about = learn.beam(seen)
         return {
-            self.tree: draw.beam(seen, False),
-            self.finished: draw.finished(seen),
-            self.lesson: draw.about_beam(seen),
+            self.tree: self.on_tree(seen, False),
+            self.finished: filled(says.finished(seen)),
+            self.lesson: lesson(about) if about else says.SAMPLING,
         }

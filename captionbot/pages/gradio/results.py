@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import gradio as gr
+from PIL import Image
 
-from captionbot.pages.gradio import draw, work
+from captionbot.draw.overlays import DISPLAY
+from captionbot.errors import CaptionBotError
+from captionbot.pages.gradio import view
 from captionbot.pages.gradio.view import PICTURES, QUIET
-from captionbot.pages.results import WAYS
+from captionbot.pages.gradio.work import WORK
+from captionbot.pages.presenters import results as says
+from captionbot.pages.results import Gallery, gallery_file
+from captionbot.text.display import plain
 
 
-def build(tab: gr.Tab) -> None:
-    gr.Markdown(
-        "Scores of coco-caption on photos of Flickr8k that no captioner was trained on, higher is "
-        "better. CIDEr counts the phrases that a caption shares "
-        "with what people wrote, rare ones more; BLEU-4 counts runs of four words. Photos a second "
-        "are from a file's bytes to its caption, on the machine that measured them."
-    )
-    gr.Dataframe(
-        draw.leaderboard(),
-        headers=[
-            "captioner",
-            "search",
-            *draw.SCORES,
-            "million parameters",
-            "photos a second",
-        ],
-        show_label=False,
-        interactive=False,
-        wrap=True,
-        max_height=1000,
-        elem_id="results",
-    )
-    with gr.Accordion("About these captioners", open=False):
-        gr.Markdown(draw.descriptions())
-    found, note = draw.gallery()
-    with gr.Accordion("Best, worst, most different captions", open=found is not None):
-        gr.Markdown(note, visible=found is None)
-        with gr.Row(visible=found is not None):
-            way = gr.Radio(found.ways if found else (), value=WAYS[0], label="Captions")
-            way_of = gr.Dropdown(
-                [(work.title(name), name) for name in (found.captioners if found else ())], label="Captioner"
-            )
-        shots = gr.Gallery(
-            format=PICTURES,
-            label="Photos that people described",
-            columns=3,
-            visible=found is not None,
-            elem_id="shots",
+class View(view.View):
+    def build(self) -> None:
+        measured = says.leaderboard(WORK)
+        gr.Markdown(says.INTRODUCTION if measured.rows else says.NONE)
+        gr.Dataframe(
+            measured.written,
+            headers=measured.titles,
+            show_label=False,
+            interactive=False,
+            wrap=True,
+            max_height=1000,
+            visible=bool(measured.rows),
+            elem_id="results",
         )
-    if found is not None:
-        gr.on([tab.select, way.input, way_of.input], draw.shots, [way, way_of], shots, **QUIET)
+        gr.Markdown(says.speed())
+        with gr.Accordion(says.ABOUT, open=False):
+            gr.Markdown(says.markdown(says.descriptions(WORK)))
+        found, why = gallery()
+        with gr.Accordion(says.GALLERY, open=found is not None):
+            if found is None:
+                gr.Markdown(why)
+            else:
+                self.photos(found)
+
+    def photos(self, found: Gallery) -> None:
+        with gr.Row():
+            way = gr.Radio(found.ways, value=says.WAYS[0], label=says.WAY)
+            captioner = gr.Dropdown(
+                [(WORK.title(name), name) for name in found.captioners], label=says.CAPTIONER
+            )
+        pictures = gr.Gallery(format=PICTURES, show_label=False, columns=3, elem_id="shots")
+        gr.on([self.tab.select, way.input, captioner.input], shots, [way, captioner], pictures, **QUIET)
+
+
+def gallery() -> tuple[Gallery | None, str]:
+    """What captioners said of the photos of a data set; None, and why, where there is none here."""
+    file = gallery_file()
+    try:
+        return (Gallery.load(file), "") if file else (None, says.HINT)
+    except CaptionBotError as error:
+        return None, plain(str(error))
+
+
+def shots(way: str, captioner: str) -> list[tuple[Image.Image, str]]:
+    """Photos of `gallery` chosen in a way, each with its captions, their scores and what a person wrote."""
+    found, _ = gallery()
+    if found is None:
+        return []
+    chosen = found.chosen(way, captioner, says.SHOTS)
+    photos = found.photos(chosen, DISPLAY)
+    of = None if way == says.WAYS[-1] else captioner
+    return [
+        (photos[shot.photo], says.written(says.described(WORK, shot, photos[shot.photo], of)))
+        for shot in chosen
+        if shot.photo in photos
+    ]

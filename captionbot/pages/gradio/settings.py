@@ -8,20 +8,18 @@ from typing import Any
 
 import gradio as gr
 
-from captionbot import CaptionBotError, SearchOptions
-from captionbot.errors import displayable, shortened
+from captionbot.errors import CaptionBotError, displayable, shortened
+from captionbot.pages import work as core
 from captionbot.pages.gradio import work
 from captionbot.pages.gradio.door import told, warn
 from captionbot.pages.gradio.view import Shown
-from captionbot.pages.gradio.work import DEFAULT, MODELS
+from captionbot.pages.gradio.work import WORK
 from captionbot.pages.limits import checked_text
+from captionbot.pages.presenters import settings as says
+from captionbot.pages.presenters.settings import SEARCHING, SETTINGS
 from captionbot.pages.uploads import MAX_MEGABYTES
+from captionbot.search.options import SearchOptions
 from captionbot.text.display import plain
-
-BEAM_OPTIONS = ("beam_size",)
-SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "seed")
-COMMON_OPTIONS = ("min_length", "max_length", "length_penalty", "no_repeat_ngram_size")
-SEARCHING = (*BEAM_OPTIONS, *COMMON_OPTIONS)  # what a captioner's card says of its search
 
 
 class Settings:
@@ -32,53 +30,31 @@ class Settings:
 
     def __init__(self, own: gr.State) -> None:
         self.own = own
-        usual = work.usual(DEFAULT)
-        self.model = gr.Dropdown(work.choices(""), value=DEFAULT, label="Captioner", elem_id="model")
-        with gr.Accordion("A captioner of your own", open=False):
+        usual = WORK.usual(work.default())
+        self.model = gr.Dropdown(
+            work.choices(""), value=work.default(), label=says.CAPTIONER.label, elem_id="model"
+        )
+        with gr.Accordion(says.OWN, open=False):
             self.own_files = gr.File(
-                label="Its card (.json) and weights (.safetensors) together, or a .zip of both",
+                label=says.OWN_FILES,
                 file_count="multiple",
                 file_types=[".json", ".safetensors", ".zip"],
                 height=140,
                 elem_id="own",
             )
-            self.own_note = gr.Markdown(
-                f"What `python -m training.train` writes, {MAX_MEGABYTES} MB at most. It is kept in "
-                "memory for this visit, and used by you alone."
-            )
+            self.own_note = gr.Markdown(says.OWN_HELP)
         with gr.Row():
-            beam_size = gr.Slider(1, 10, usual.beam_size, step=1, label="Beam size", min_width=120)
-            captions = gr.Slider(1, 10, 3, step=1, label="Captions", min_width=120)
-        self.button = gr.Button("Generate captions", variant="primary")
-        with gr.Accordion("More options", open=False):
-            self.prefix = gr.Textbox("", label="Start the caption with", placeholder="two children")
-            self.banned = gr.Textbox("", label="Words to avoid", placeholder="man, shirt")
-            self.options = {
-                "beam_size": beam_size,
-                "captions": captions,
-                "min_length": gr.Slider(1, 40, usual.min_length, step=1, label="Words at least"),
-                "max_length": gr.Slider(1, 40, usual.max_length, step=1, label="Words at most"),
-                "length_penalty": gr.Slider(
-                    0,
-                    2,
-                    usual.length_penalty,
-                    label="Length penalty",
-                    info="more favours long sentences",
-                ),
-                "no_repeat_ngram_size": gr.Slider(
-                    0,
-                    5,
-                    usual.no_repeat_ngram_size,
-                    step=1,
-                    label="No repeat of so many words",
-                    info="0 allows it",
-                ),
-                "sample": gr.Checkbox(False, label="Sampling", info="draw words, don't search"),
-                "temperature": gr.Slider(0.1, 2, 1, label="Temperature", info="lower is safer"),
-                "top_k": gr.Slider(0, 100, 0, step=1, label="Top k", info="0 is all words"),
-                "top_p": gr.Slider(0.05, 1, 0.9, label="Top p"),
-                "seed": gr.Number(0, precision=0, label="Seed"),
-            }
+            few = {name: option(name, usual, min_width=120, info=None) for name in says.FEW}
+        self.button = gr.Button(says.GENERATE, variant="primary")
+        with gr.Accordion(says.MORE, open=False):
+            self.prefix, self.banned = (
+                gr.Textbox("", label=text.label, placeholder=text.example, info=text.help)
+                for text in (says.PREFIX, says.BANNED)
+            )
+            more = {name: option(name, usual) for name in SETTINGS if name not in says.FEW}
+        with gr.Accordion(says.TIPS_TITLE, open=False):
+            gr.Markdown(says.TIPS)
+        self.options = few | more
         self.controls = {
             "model": self.model,
             "prefix": self.prefix,
@@ -88,23 +64,18 @@ class Settings:
         self.searching = [self.options[name] for name in SEARCHING]
         self.own_outputs = [own, self.own_files, self.model, self.own_note, *self.searching]
 
-    def chosen(self, values: Shown) -> tuple[str, SearchOptions, str, str]:
+    def chosen(self, values: Shown) -> core.Settings:
         """The captioner, its search, what captions start with, and words to avoid."""
         model, prefix, banned = (
             fitting(control, values[control]) for control in (self.model, self.prefix, self.banned)
         )
         given = {name: fitting(control, values[control]) for name, control in self.options.items()}
-        names = COMMON_OPTIONS + (SAMPLING_OPTIONS if given["sample"] else BEAM_OPTIONS)
-        captions = given["captions"] if given["sample"] else min(given["captions"], given["beam_size"])
-        options = SearchOptions(
-            sample=given["sample"], num_return=captions, **{name: given[name] for name in names}
-        )
-        return model, options, prefix, banned
+        return core.Settings(model, says.search(given), prefix, (banned,))
 
     def on_model(self, model: str) -> Shown:
         """The captioner's own search settings."""
         with told():
-            options = work.usual(model)
+            options = WORK.usual(model)
         return {self.options[name]: getattr(options, name) for name in SEARCHING}
 
     def show_own(self, own: str) -> Shown:
@@ -113,15 +84,14 @@ class Settings:
             self.own: own,
             self.own_files: None,
             self.model: gr.update(choices=work.choices(own), value=own),
-            self.own_note: f"“{plain(displayable(work.title(own)))}” is at work. It is kept for this visit "
-            "alone.",
+            self.own_note: says.using(plain(displayable(WORK.title(own)))),
             **self.on_model(own),
         }
 
     def from_address(self, asked: dict[str, str]) -> Shown:
-        """The captioner and the settings that an address asks for."""
+        """The captioner and the settings that an address asks for, of the captioners that are here now."""
         shown: Shown = {}
-        if asked.get("model") in MODELS:
+        if asked.get("model") in work.names():
             shown |= self.on_model(asked["model"])
         for name, control in self.controls.items():
             if name in asked:
@@ -140,9 +110,20 @@ class Settings:
             for name, control in self.controls.items()
             if name in ("model", "beam_size") or values[control] != control.value
         }
-        if said["model"] not in MODELS:
+        if said["model"] not in work.names():
             del said["model"]  # an upload is its session's alone
         return said
+
+
+def option(name: str, usual: SearchOptions, **looks: Any) -> Any:
+    """The widget of a setting."""
+    setting, first = SETTINGS[name], says.first(name, usual)
+    texts = {"label": setting.label, "info": setting.help or None, **looks}
+    if isinstance(first, bool):
+        return gr.Checkbox(first, **texts)
+    if name == "seed":
+        return gr.Number(first, precision=0, **texts)
+    return gr.Slider(setting.low, setting.high, first, step=setting.step, **texts)
 
 
 def from_text(control: Any, text: str) -> Any:
@@ -150,7 +131,7 @@ def from_text(control: Any, text: str) -> Any:
     if isinstance(control, gr.Checkbox):
         return {"True": True, "False": False}[text]
     if isinstance(control, gr.Dropdown):
-        if text not in MODELS:
+        if text not in work.names():
             raise ValueError
         return text
     if isinstance(control, gr.Slider | gr.Number):

@@ -2,63 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import gradio as gr
 
-from captionbot import SearchOptions
-from captionbot.explain import counterfactuals as explore
-from captionbot.explain.counterfactuals import LENGTHS
-from captionbot.pages.gradio import work
+from captionbot.pages.gradio import view
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.draw import View
-from captionbot.pages.gradio.view import BUSY, PRIVATE, Shown, SideBySide, original, present
-from captionbot.pages.turns import turn
-from captionbot.text.tokenizer import tokenize
+from captionbot.pages.gradio.view import BUSY, PRIVATE, WORD, Seen, Shown, SideBySide, present
+from captionbot.pages.presenters import steer as says
 
 
-class Steer:
-    def __init__(self, view: gr.State) -> None:
+class View(view.View):
+    def build(self) -> None:
+        gr.Markdown(says.HINT)
         with gr.Row(equal_height=True):
-            self.instead = gr.Textbox(label="Instead say", placeholder="running through the snow", scale=3)
-            self.never = gr.Checkbox(False, label="Never say it", min_width=200)
-            length = gr.Radio(LENGTHS, value="as it is", label="Length", scale=2, min_width=330)
-            button = gr.Button("Finish the sentence again", variant="primary", elem_classes="act")
-        self.said = SideBySide("The model's own", "Steered", elem_id="steered")
-        self.word_outputs = [self.instead, self.never]
+            self.instead = gr.Textbox(label=says.TYPED, placeholder=says.TYPED_EXAMPLE, scale=3)
+            self.never = gr.Checkbox(False, min_width=200)
+            length = gr.Radio(says.LENGTHS, value=says.USUAL, label=says.LENGTH, scale=2, min_width=330)
+            button = gr.Button(says.BUTTON, variant="primary", elem_classes="act")
+        self.said = SideBySide(self.frame, says.TITLES, elem_id="steered")
+        self.frame.follow(WORD, self.show_word, self.instead, self.never)
         gr.on(
             [button.click, self.instead.submit],
             self.on_steer,
-            [view, self.instead, self.never, length],
+            [self.frame.seen, self.instead, self.never, length],
             self.said.outputs,
             **PRIVATE,
             **BUSY,
         )
 
-    def on_steer(self, seen: View | None, instead: str, never: bool, length: str) -> Shown:
+    def wire(self) -> None:
+        """A click on an alternative opens this view."""
+        outputs = [self.frame.tabs, *self.said.outputs]
+        self.frame.heroes.rivals.select(self.on_rival, self.frame.seen, outputs, **PRIVATE, **BUSY)
+
+    def on_steer(self, seen: Seen | None, typed: str, never: bool, length: str) -> Shown:
         seen = present(seen)
-        said = [word.text for word in seen.caption.words]
-        typed = tokenize(instead)
-        begun = [*said[: seen.t], *typed] if typed else []
         with told():
-            options = explore.of_length(seen.options, length, len(said), len(begun))
-        return self.steered(seen, options, begun, [said[seen.t]] if never else [])
+            sides = says.present(seen, seen.word, typed=typed, banned=never, length=length)
+        return self.said.show(sides)
 
-    def show_rival(self, seen: View, rival: str) -> Shown:
-        """The sentence finished again from a rival of the chosen word."""
-        said = [word.text for word in seen.caption.words[: seen.t]]
-        return self.steered(seen, seen.options, [*said, rival], [])
+    def on_rival(self, seen: Seen | None, event: gr.SelectData) -> Shown:
+        seen = present(seen)
+        with told():
+            sides = says.present(seen, seen.word, rival=event.value)
+        return {self.frame.tabs: gr.Tabs(selected="steer"), **self.said.show(sides)}
 
-    def steered(self, seen: View, options: SearchOptions, begun: list[str], never: list[str]) -> Shown:
-        with told(), turn():
-            after = work.steer(
-                seen.model, original(seen), replace(options, num_return=1), begun, [seen.banned, *never]
-            )
-        return self.said.show(seen.caption, after)
-
-    def show_word(self, seen: View) -> Shown:
-        text = seen.caption.words[seen.t].text
+    def show_word(self, seen: Seen) -> Shown:
+        word = seen.words[seen.word]
         return {
-            self.instead: gr.update(label=f"Instead of “{text}” say"),
-            self.never: gr.update(label=f"Never say “{text}”"),
+            self.instead: gr.update(label=says.instead_of(word)),
+            self.never: gr.update(label=says.never(word)),
         }

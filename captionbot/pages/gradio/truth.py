@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import gradio as gr
 
-from captionbot.draw.render import word_overlay
-from captionbot.pages import resident as pages
-from captionbot.pages.gradio import draw, work
+from captionbot.pages.gradio import view
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.draw import View
-from captionbot.pages.gradio.view import BUSY, PICTURES, PRIVATE, Shown, original, present
-from captionbot.pages.lessons import HEATMAP_TEST
-from captionbot.pages.turns import turn
+from captionbot.pages.gradio.view import (
+    BUSY,
+    CAPTION,
+    PHOTO,
+    PICTURES,
+    PRIVATE,
+    WORD,
+    Seen,
+    Shown,
+    filled,
+    lesson,
+    present,
+)
+from captionbot.pages.presenters import truth as says
+from captionbot.pages.presenters.learn import HEATMAP_TEST
 
 
-class Truth:
-    """answers: what belongs to one caption, and is hidden with the next."""
-
-    def __init__(self, view: gr.State) -> None:
-        self.view = view
-        gr.Markdown("Does the word rest on what its heatmap shows? Hide that, and see what it costs.")
+class View(view.View):
+    def build(self) -> None:
+        gr.Markdown(says.INTRODUCTION)
         with gr.Row():
-            self.button = gr.Button("Test the chosen word", variant="primary")
-            test_all = gr.Button("Test every word")
+            self.button = gr.Button(says.WORD, variant="primary")
+            test_all = gr.Button(says.TEST_ALL)
         self.verdict = gr.Markdown(elem_id="verdict", visible=False)
         with gr.Row(visible=False) as self.row:
             self.pictures = gr.Gallery(
@@ -37,71 +43,57 @@ class Truth:
             with gr.Column(min_width=320):
                 self.legend = gr.HTML()
                 self.curves = gr.LinePlot(
-                    x="share of the photo, %",
-                    y="log-probability",
-                    color="what",
+                    x=says.SHARE,
+                    y=says.LOG_PROB,
+                    color=says.CURVE,
                     colors_in_legend=[],
                     height=320,
                     show_label=False,
                 )
-        self.verdicts = gr.Dataframe(
-            headers=["word", "rests on its heatmap", "lost, nats", "must be above"],
-            interactive=False,
-            visible=False,
-        )
-        self.parts = gr.Dataframe(
-            headers=["part of speech", "words", "heatmap true", "95 % interval"],
-            interactive=False,
-            visible=False,
-        )
+        self.verdicts = gr.Dataframe(interactive=False, visible=False)
+        with gr.Group(visible=False) as self.measured:
+            self.parts = gr.Dataframe(interactive=False)
+            gr.Markdown(says.PARTS_NOTE)
         with gr.Accordion(HEATMAP_TEST.title, open=False):
-            gr.Markdown(draw.lesson(HEATMAP_TEST))
-        self.answers = [self.verdict, self.row, self.verdicts]
-        self.photo_outputs = [self.parts]
-        self.word_outputs = [self.button]
-        self.button.click(
-            self.on_test,
-            view,
-            [view, self.verdict, self.row, self.legend, self.curves, self.pictures],
-            **PRIVATE,
-            **BUSY,
-        )
-        test_all.click(self.on_test_all, view, self.verdicts, **PRIVATE, **BUSY)
+            gr.Markdown(lesson(HEATMAP_TEST))
+        self.frame.answer(CAPTION, self.verdict, self.row, self.verdicts)
+        self.frame.answer(PHOTO, self.measured)
+        self.frame.follow(PHOTO, self.show_photo, self.measured, self.parts)
+        self.frame.follow(WORD, self.show_word, self.button)
+        state = self.frame.seen
+        outputs = [state, self.verdict, self.row, self.legend, self.curves, self.pictures]
+        self.button.click(self.on_test, state, outputs, **PRIVATE, **BUSY)
+        test_all.click(self.on_test_all, state, self.verdicts, **PRIVATE, **BUSY)
 
-    def on_test(self, seen: View | None) -> Shown:
+    def on_test(self, seen: Seen | None) -> Shown:
         """Whether the chosen word rests on its heatmap; what it misses is worked out once a caption."""
-        seen = present(seen)
-        caption = seen.caption
-        with told(), turn():
-            image = original(seen)
-            (tested,) = work.test(seen.model, image, caption, seen.evidence.maps, [seen.t])
-            if seen.missed is None and seen.evidence.attends:
-                seen = seen._replace(missed=work.evidence(seen.model, image, caption, "occlusion"))
-        word = caption.words[seen.t].text
+        import pandas as pd
+
+        with told():
+            seen = present(seen).with_occlusion()
+            tested = says.present(seen, seen.word)
+        titled = ((says.ATTENTION, tested.attention), (says.OCCLUSION, tested.occlusion))
+        mark = "✔" if tested.holds else "✘"
         return {
-            self.view: seen,
-            self.verdict: gr.update(visible=True, value=draw.verdict(tested)),
+            self.frame.seen: seen,
+            self.verdict: gr.update(
+                visible=True, value=f"### {mark} {tested.verdict}\n{tested.reason}\n\n{tested.stays}:"
+            ),
             self.row: gr.update(visible=True),
-            self.legend: f"<small>{pages.legend(pages.colours(tested.curves))}</small>",
-            self.curves: gr.update(value=draw.curves(tested), color_map=pages.colours(tested.curves)),
+            self.legend: f"<small>{tested.legend}</small>",
+            self.curves: gr.update(value=pd.DataFrame(tested.curves), color_map=tested.colours),
             self.pictures: [
-                (word_overlay(seen.photo, shown.looked, seen.t), f"“{word}”: {shown.label}")
-                for shown in (seen.evidence, seen.missed)
-                if shown is not None
+                (drawn.image, f"{title}: {drawn.text}") for title, drawn in titled if drawn is not None
             ],
         }
 
-    def on_test_all(self, seen: View | None) -> Shown:
-        seen = present(seen)
-        with told(), turn():
-            words = range(len(seen.caption.words))
-            tested = work.test(seen.model, original(seen), seen.caption, seen.evidence.maps, words)
-        holds = sum(word.holds for word in tested)
-        note = f"The heatmap holds for {holds} of {len(tested)} words."
-        return {self.verdicts: gr.update(visible=True, value=draw.verdicts(tested), label=note)}
+    def on_test_all(self, seen: Seen | None) -> Shown:
+        with told():
+            return {self.verdicts: filled(says.every_word(present(seen)))}
 
-    def show_photo(self, seen: View) -> Shown:
-        return {self.parts: draw.parts_of_speech(seen.model)}
+    def show_photo(self, seen: Seen) -> Shown:
+        measured = says.parts_of_speech(seen)
+        return {self.measured: gr.update(visible=measured is not None), self.parts: filled(measured)}
 
-    def show_word(self, seen: View) -> Shown:
-        return {self.button: gr.update(value=f"Test “{seen.caption.words[seen.t].text}”")}
+    def show_word(self, seen: Seen) -> Shown:
+        return {self.button: gr.update(value=says.test(seen.words[seen.word]))}

@@ -1,28 +1,36 @@
-"""What the views share.
+"""What the views share: the frame that they are built into, and the few ways in which all of them show it.
 
-Each view is a class that makes its components and handles its own events. Where it follows the photo, the
-caption or the chosen word, `show_photo`, `show_caption` or `show_word` says what it then shows, and
-`photo_outputs`, `caption_outputs` or `word_outputs` which components that can change: `gradio_app` puts these
-together.
+A view is a class `View` of its module. It makes its components in a tab, says which of them follow what the
+visitor looks at (`Frame.follow`), and handles its own events.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gradio as gr
-from PIL import Image
+import numpy as np
 
-from captionbot.pages.gradio import draw, work
-from captionbot.pages.gradio.draw import CHANGED, View
-from captionbot.types import Caption
+from captionbot.explain.attribution import WordMaps
+from captionbot.explain.faithfulness import Faithfulness
+from captionbot.pages.gradio.work import STALE
+from captionbot.pages.lessons import Lesson
+from captionbot.pages.presenters import seen as seen_by
+from captionbot.pages.presenters.seen import WHOLE, Sides, Table, sharpest
+from captionbot.pages.work import Evidence
+from captionbot.types import Caption, Word
+
+if TYPE_CHECKING:
+    from captionbot.pages.gradio.settings import Settings
 
 Shown = dict[Any, Any]  # a value for every component that changes
 
+CHANGED = "changed"
+CACHE_SECONDS = 600
 PICTURES = "jpeg"  # Gradio's own choice, WebP, takes several times as long to write
 BUTTONS: list[Any] = ["download", "fullscreen"]  # not Gradio's "share", which sends the photo to another site
-STALE = "There is no photo here, or this page was left alone for too long: caption a photo first."
 
 # How events are handled.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -34,34 +42,189 @@ PROGRAMS: dict[str, Any] = {"concurrency_limit": 16, "concurrency_id": "programs
 LONG: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "batch"}
 FETCHING: dict[str, Any] = {"concurrency_limit": None}
 
+# What a view can follow. A new photo has a new caption, and a new caption a new word.
+PHOTO, CAPTION, WORD = "photo", "caption", "word"
+CAPTIONER = "captioner"  # that a visitor uploads
+_LEVELS = (PHOTO, CAPTION, WORD)
+# What is empty without a photo; the others are what visitors ask with.
+_SHOWING = (
+    *(gr.AnnotatedImage, gr.Dataframe, gr.Gallery, gr.HTML, gr.HighlightedText, gr.Image, gr.ImageEditor),
+    *(gr.JSON, gr.Label, gr.Markdown),
+)
 
-class SideBySide:
-    """Two captions, marked where they differ, and a sentence on how; out of sight until there are two.
 
-    answers: what belongs to one caption, and is hidden with the next.
+@dataclass(frozen=True)
+class Seen(seen_by.Seen):
+    """What one visitor looks at, with what was worked out of it.
+
+    evidence: of the caption that is chosen.
+    missed: what the caption misses where pieces are hidden, once that was asked.
     """
 
-    def __init__(self, before: str, after: str, elem_id: str | None = None) -> None:
+    evidence: Evidence | None = None
+    missed: WordMaps | None = None
+
+    @property
+    def found(self) -> Evidence:
+        assert self.evidence is not None
+        return self.evidence
+
+    @property
+    def attends(self) -> bool:  # type: ignore[override]
+        return self.found.attends
+
+    @property
+    def looked(self) -> Caption:
+        return self.found.looked
+
+    @property
+    def occluded(self) -> Caption:
+        assert self.missed is not None
+        return self.missed.on(self.caption)
+
+    @property
+    def rivals(self) -> Sequence[Sequence[Word]]:
+        return self.found.rivals
+
+    @property
+    def gates(self) -> np.ndarray | None:
+        return self.found.gates
+
+    def tested(self, words: tuple[int, ...]) -> Sequence[Faithfulness]:
+        return self.work.test(self.model, self.photo, self.caption, words, self.found.maps)
+
+    def with_occlusion(self) -> Seen:
+        """The same with `occluded`, which is worked out once a caption."""
+        if self.missed is not None:
+            return self
+        maps = self.found.maps
+        if self.attends:
+            maps = self.work.maps(self.model, self.photo, self.caption, "occlusion")
+        return replace(self, missed=maps)
+
+
+class Follower(NamedTuple):
+    what: str
+    show: Callable[[Any], Shown]
+    components: tuple[Any, ...]
+
+
+class Frame:
+    """What every view is built into.
+
+    seen: the state of a visitor, a `Seen` or None. settings: what is asked of a captioner.
+    tabs: that the views lie in; heroes: the photo's caption above them.
+    """
+
+    settings: Settings
+    tabs: gr.Tabs
+    heroes: Any
+
+    def __init__(self) -> None:
+        self.seen = gr.State(time_to_live=CACHE_SECONDS)
+        self._followers: list[Follower] = []
+        self._answers: dict[str, list[Any]] = {what: [] for what in _LEVELS}
+
+    def follow(self, what: str, show: Callable[[Any], Shown], *components: Any) -> None:
+        """Have components follow the photo, the caption, the word or the visitor's captioner.
+
+        show: what they then show, of the `Seen`; of the captioner, its name.
+        """
+        self._followers.append(Follower(what, show, components))
+
+    def answer(self, what: str, *components: Any) -> None:
+        """Components that belong to one photo or caption, and are out of sight with the next."""
+        self._answers[what] += components
+
+    def outputs(self, what: str) -> list[Any]:
+        """All components that change with it."""
+        levels = _below(what)
+        followers = [
+            c for follower in self._followers if follower.what in levels for c in follower.components
+        ]
+        answers = [answer for level in levels for answer in self._answers.get(level, ())]
+        return list(dict.fromkeys([*([self.seen] if what in _LEVELS else []), *answers, *followers]))
+
+    def show(self, what: str, value: Any) -> Shown:
+        """What all views show once it has changed. value: a `Seen`, or a captioner's name."""
+        levels, shown = _below(what), {}
+        if what in (PHOTO, CAPTION):
+            value = replace(value, t=sharpest(value.looked))
+        if what in _LEVELS:
+            shown = {self.seen: value}
+        shown |= hidden(*(answer for level in levels for answer in self._answers.get(level, ())))
+        for follower in self._followers:
+            if follower.what in levels:
+                shown |= follower.show(value)
+        return shown
+
+    def show_nothing(self) -> Shown:
+        """The page without a photo."""
+        emptied = [part for part in self.outputs(PHOTO) if isinstance(part, _SHOWING)]
+        answers = [answer for answers in self._answers.values() for answer in answers]
+        return {self.seen: None, **dict.fromkeys(emptied), **hidden(*answers)}
+
+
+def _below(what: str) -> Sequence[str]:
+    return _LEVELS[_LEVELS.index(what) :] if what in _LEVELS else (what,)
+
+
+class View:
+    """One view in its tab. `wire` is called once all views are there, for events that change several."""
+
+    def __init__(self, frame: Frame, tab: gr.Tab) -> None:
+        self.frame, self.tab = frame, tab
+        self.build()
+
+    def build(self) -> None:
+        raise NotImplementedError
+
+    def wire(self) -> None:
+        pass
+
+
+class SideBySide:
+    """Two captions, marked where they differ, and a sentence on how; out of sight until there are two."""
+
+    def __init__(self, frame: Frame, titles: tuple[str, str], elem_id: str | None = None) -> None:
         marks: dict[str, Any] = {"color_map": {CHANGED: "#8b5cf6"}, "show_inline_category": False}
         with gr.Row(visible=False) as self.row:
-            self.before = gr.HighlightedText(label=before, **marks)
-            self.after = gr.HighlightedText(label=after, elem_id=elem_id, **marks)
+            self.before = gr.HighlightedText(label=titles[0], **marks)
+            self.after = gr.HighlightedText(label=titles[1], elem_id=elem_id, **marks)
         self.note = gr.Markdown(visible=False)
-        self.answers = [self.row, self.note]
         self.outputs = [self.row, self.before, self.after, self.note]
+        frame.answer(CAPTION, self.row, self.note)
 
-    def show(self, before: Caption, after: Caption) -> Shown:
-        first, second, note = draw.marked(before, after)
+    def show(self, sides: Sides) -> Shown:
+        marked = [
+            gr.update(
+                label=side.title,
+                value=[(word, CHANGED) if flag else (f"{word} ", None) for word, flag in side.words],
+            )
+            for side in (sides.before, sides.after)
+        ]
         return {
             self.row: gr.update(visible=True),
-            self.before: first,
-            self.after: second,
-            self.note: gr.update(visible=True, value=note),
+            self.before: marked[0],
+            self.after: marked[1],
+            self.note: gr.update(visible=True, value=sides.note),
         }
 
 
+def filled(table: Table | None) -> Any:
+    """A table with what it shows; out of sight where there is none."""
+    if table is None:
+        return gr.update(visible=False, value=None)
+    return gr.update(visible=True, headers=table.titles, value=table.written, label=table.text)
+
+
+def lesson(lesson: Lesson | None) -> str:
+    if lesson is None:
+        return WHOLE
+    return f"{lesson.text}\n\n$$ {lesson.maths} $$\n\n{lesson.source}"
+
+
 def hidden(*components: Any) -> Shown:
-    """What belongs to another caption is out of sight."""
     return {component: gr.update(visible=False) for component in components}
 
 
@@ -72,15 +235,7 @@ def chosen(place: Any, among: Sequence[Any]) -> int:
     raise gr.Error(STALE, print_exception=False)
 
 
-def present(seen: View | None) -> View:
+def present(seen: Seen | None) -> Seen:
     if seen is None:
         raise gr.Error(STALE, print_exception=False)
     return seen
-
-
-def original(seen: View) -> Image.Image:
-    """The photo at its own size, from Gradio's temporary folder."""
-    try:
-        return work.read_upload(seen.file)
-    except FileNotFoundError:
-        raise gr.Error(STALE, print_exception=False) from None

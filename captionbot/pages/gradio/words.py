@@ -2,60 +2,94 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import gradio as gr
 
-from captionbot.pages.gradio import draw
-from captionbot.pages.gradio.draw import SURENESS, View
-from captionbot.pages.gradio.view import BUTTONS, PICTURES, Shown
+from captionbot.draw.overlays import LOOK
+from captionbot.pages.gradio import view
+from captionbot.pages.gradio.door import told
+from captionbot.pages.gradio.view import (
+    BUSY,
+    BUTTONS,
+    CAPTION,
+    PHOTO,
+    PICTURES,
+    QUIET,
+    WORD,
+    Frame,
+    Seen,
+    Shown,
+    chosen,
+    filled,
+    lesson,
+    present,
+)
+from captionbot.pages.gradio.work import WORK
+from captionbot.pages.presenters import learn
+from captionbot.pages.presenters import words as says
+from captionbot.pages.presenters.seen import headline, measures, probability
+from captionbot.text.display import plain
 
 
 class Heroes:
     """The best caption beside the photo, and the word of it that is chosen."""
 
-    def __init__(self) -> None:
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
         self.headline = gr.Markdown(elem_id="headline")
         self.words = gr.HighlightedText(
-            label="Click a word to see what it rests on",
-            color_map={name: colour for name, _, colour in SURENESS},
+            label=says.CHIPS,
+            color_map={name: colour for name, _, colour in says.SURENESS},
             show_legend=True,
             elem_id="words",
         )
-        with gr.Tab("Heatmap"):
+        with gr.Tab(says.HEATMAP):
             self.heatmap = gr.Image(
-                label="Heatmap",
-                height=460,
-                buttons=BUTTONS,
-                elem_id="heatmap",
-                format=PICTURES,
+                label=says.HEATMAP, height=460, buttons=BUTTONS, elem_id="heatmap", format=PICTURES
             )
-        with gr.Tab("Places"):
+        with gr.Tab(says.PLACES):
             self.places = gr.AnnotatedImage(show_label=False, height=460, elem_id="places", format=PICTURES)
         with gr.Row():
-            self.word = gr.Dropdown([], label="The chosen word", min_width=140)
-            self.rivals = gr.Label(
-                label="Nearly said: click to hear it", elem_id="rivals", scale=2, min_width=280
-            )
-        pictures = [self.heatmap, self.places, self.rivals]
-        self.caption_outputs = [self.headline, self.words]
-        self.word_outputs = [self.word, *pictures]
+            self.word = gr.Dropdown([], label=says.CHOSEN, min_width=140)
+            self.rivals = gr.Label(label=says.ALTERNATIVES, elem_id="rivals", scale=2, min_width=280)
+        frame.follow(CAPTION, self.show_caption, self.headline, self.words)
+        frame.follow(WORD, self.show_word, self.word, self.heatmap, self.places, self.rivals)
 
-    def show_caption(self, seen: View) -> Shown:
-        return {self.headline: draw.headline(seen.caption), self.words: draw.chips(seen.caption)}
+    def wire(self) -> None:
+        state, outputs = self.frame.seen, self.frame.outputs(WORD)
+        self.words.select(self.on_word, state, outputs, **QUIET)
+        self.word.input(self.on_chosen, [state, self.word], outputs, **QUIET)
 
-    def show_word(self, seen: View) -> Shown:
+    def on_word(self, seen: Seen | None, event: gr.SelectData) -> Shown:
+        return self.on_chosen(present(seen), event.index)
+
+    def on_chosen(self, seen: Seen | None, t: Any) -> Shown:
+        seen = present(seen)
+        return self.frame.show(WORD, replace(seen, t=chosen(t, seen.words)))
+
+    def show_caption(self, seen: Seen) -> Shown:
+        words = [(word.text, says.sureness(probability(word))) for word in seen.caption.words]
+        title = f"## {plain(headline(seen.caption))}\n{measures(seen.caption)}"
+        return {self.headline: title, self.words: words}
+
+    def show_word(self, seen: Seen) -> Shown:
+        picture, label = says.heatmap(seen, seen.word)
+        _, rivals, _ = says.alternatives(seen)
         return {
-            self.word: gr.update(choices=draw.choices(seen.caption), value=seen.t),
-            self.heatmap: draw.heatmap(seen),
-            self.places: draw.places(seen),
-            self.rivals: draw.rivals(seen),
+            self.word: gr.update(choices=says.numbered(seen.caption), value=seen.t),
+            self.heatmap: gr.update(value=picture, label=label),
+            self.places: says.places(seen),
+            self.rivals: dict(rivals),
         }
 
 
-class EveryWord:
+class View(view.View):
     """All words of the caption, and the other captions that can be chosen."""
 
-    def __init__(self) -> None:
-        gr.Markdown("Every word, and how likely it was. Click one.")
+    def build(self) -> None:
+        gr.Markdown(says.EVERY)
         self.gallery = gr.Gallery(
             format=PICTURES,
             show_label=False,
@@ -68,20 +102,34 @@ class EveryWord:
             buttons=["download_all"],
         )
         self.table = gr.Dataframe(
-            headers=["caption", "confidence", "log-prob"],
+            headers=[column.title for column in says.COLUMNS],
             column_widths=["46%", "31%", "23%"],
-            label="Captions, best first: click one",
+            label=says.CAPTIONS,
             interactive=False,
             wrap=True,
             elem_id="captions",
         )
-        with gr.Accordion("How it decides where to look", open=False):
+        with gr.Accordion(learn.ATTENTION, open=False):
             self.lesson = gr.Markdown()
-        self.photo_outputs = [self.table]
-        self.caption_outputs = [self.gallery, self.lesson]
+        self.frame.follow(PHOTO, self.show_photo, self.table)
+        self.frame.follow(CAPTION, self.show_caption, self.gallery, self.lesson)
 
-    def show_photo(self, seen: View) -> Shown:
-        return {self.table: draw.table(seen.captioned)}
+    def wire(self) -> None:
+        state = self.frame.seen
+        self.gallery.select(self.frame.heroes.on_word, state, self.frame.outputs(WORD), **QUIET)
+        self.table.select(self.on_caption, state, self.frame.outputs(CAPTION), **QUIET, **BUSY)
 
-    def show_caption(self, seen: View) -> Shown:
-        return {self.gallery: draw.tiles(seen), self.lesson: draw.about_attention(seen)}
+    def on_caption(self, seen: Seen | None, event: gr.SelectData) -> Shown:
+        seen = present(seen)
+        rank = chosen(event.index[0] if event.index else None, seen.captioned.captions)
+        with told():
+            evidence = WORK.evidence(seen.asked, seen.captioned.captions[rank])
+        return self.frame.show(CAPTION, replace(seen, rank=rank, evidence=evidence, missed=None))
+
+    def show_photo(self, seen: Seen) -> Shown:
+        return {self.table: filled(says.captions(seen.captioned))}
+
+    def show_caption(self, seen: Seen) -> Shown:
+        tiles = says.tiles(seen.shown, seen.looked, LOOK)
+        labelled = list(zip(tiles, says.tile_texts(seen.caption), strict=True))
+        return {self.gallery: labelled, self.lesson: lesson(learn.attention(seen))}

@@ -14,4 +14,13 @@ MISTAKES = (
     "Captions can be wrong, and a confidence is how sure the model is of its wording, not the chance that it "
     "is right."
 )
+
 NOT_STORED = "Your photos are not stored."
+
+
+def kept(minutes: int) -> str:
+    """What a page says that needs files for a while."""
+    return (
+        "Photos are used for nothing but your caption: they and the pictures drawn from them are kept in a "
+        f"temporary folder of the server, which is emptied of everything older than {minutes} minutes."
+    )

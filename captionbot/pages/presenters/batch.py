@@ -9,6 +9,7 @@ from typing import NamedTuple
 from captionbot.bulk.folder import zip_of_texts
 from captionbot.bulk.records import Result, write_csv, write_jsonl
 from captionbot.errors import CaptionBotError
+from captionbot.files import utf8
 from captionbot.pages.presenters.seen import Column, Table
 from captionbot.pages.presenters.share import File
 from captionbot.text.display import sentence
@@ -79,7 +80,7 @@ def files(done: Sequence[Captioned], model: str) -> list[File]:
     def written(write: Callable[..., None]) -> bytes:
         out = io.StringIO()
         write(found, model, out)
-        return out.getvalue().encode()
+        return utf8(out.getvalue())
 
     return [
         File("CSV", "captions.csv", "text/csv", lambda: written(write_csv)),

@@ -11,6 +11,14 @@ HINT = "Point at a word to read what became of it."
 WHOLE_SCREEN = "Whole screen"
 CUT, CUT_HELP = "Show pruned candidates", "Words that never made it into the beam."
 SAMPLING = "Sampling is on: turn it off to see the beam search."
+COLUMNS = (
+    Column("Sentence"),
+    Column("Words"),
+    Column("Score", 3),
+    Column("Log-probability", 2),
+    Column("Word evidence", 2),
+    Column("Lost because"),
+)
 NOTE = (
     "Score: log-probability and word evidence, divided by the length to the power of the length penalty. "
     "Word evidence: what the photo as a whole says for the words, apart from the sentence."
@@ -26,14 +34,6 @@ def finished(seen: Seen) -> Table:
     """All sentences that the search finished, and why they lost."""
     vocabulary, hypotheses = seen.work.vocabulary(seen.model), seen.captioned.search.hypotheses[0]
     best = hypotheses[0].score
-    columns = (
-        Column("Sentence"),
-        Column("Words"),
-        Column("Score", 3),
-        Column("Log-probability", 2),
-        Column("Word evidence", 2),
-        Column("Lost because"),
-    )
     rows = [
         [
             sentence(vocabulary.text(h.token_ids)),
@@ -45,4 +45,4 @@ def finished(seen: Seen) -> Table:
         ]
         for rank, h in enumerate(hypotheses)
     ]
-    return Table(columns, rows, f"The {len(rows)} sentences that the search finished, best first.")
+    return Table(COLUMNS, rows, f"The {len(rows)} sentences that the search finished, best first.")

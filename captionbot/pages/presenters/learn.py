@@ -8,6 +8,8 @@ from captionbot.pages.presenters.seen import Seen
 
 __all__ = ["HEATMAP_TEST", "Lesson", "attention", "beam"]
 
+ATTENTION, BEAM = lessons.ATTENTION, lessons.BEAM
+
 
 def attention(seen: Seen) -> Lesson | None:
     """How the captioner decided where to look; None where it sees the photo as a whole."""

@@ -26,10 +26,10 @@ ALL = "All boxes"
 
 
 class Left(NamedTuple):
-    """What is said of the boxes that are left; sides: beside the caption of all boxes."""
+    """What is said of the boxes that are left, and the same beside the caption of all boxes."""
 
     caption: Caption
-    sides: Sides | None
+    sides: Sides
 
 
 def applies(caption: Caption) -> bool:
@@ -49,10 +49,9 @@ def present(seen: Seen, most: int, least: float, kept: Collection[int]) -> Left:
     caption = seen.caption
     scores = np.ones(len(caption.boxes)) if caption.scores is None else caption.scores
     gone = tuple(p for p, score in enumerate(scores) if p >= most or p not in kept or score < least)
-    if not gone:
-        return Left(caption, None)
-    said = seen.work.caption(replace(seen.asked, places=gone)).captions[0]
-    return Left(said, side_by_side((ALL, f"Without {len(gone)} of {len(caption.boxes)}"), caption, said))
+    said = seen.work.caption(replace(seen.asked, places=gone)).captions[0] if gone else caption
+    titles = ALL, f"Without {len(gone)} of {len(caption.boxes)}"
+    return Left(said, side_by_side(titles, caption, said))
 
 
 def picture(seen: Seen, said: Caption) -> Picture:

@@ -99,13 +99,15 @@ class Described(NamedTuple):
     references: list[str]
 
 
-def described(work: Work, shot: Shot, image: Image.Image | None) -> Described:
+def described(work: Work, shot: Shot, image: Image.Image | None, captioner: str | None = None) -> Described:
+    """captioner: whose caption is shown; None: all of them."""
     return Described(
         Picture(image, f"A person says: {shot.references[0]}") if image else None,
         f"{shot.photo} is not among the photos.",
         [
             (sentence(text), f"{work.title(name)} · CIDEr {shot.scores[name]:.2f}")
             for name, text in shot.captions.items()
+            if captioner in (None, name)
         ],
         list(shot.references),
     )

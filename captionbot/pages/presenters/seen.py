@@ -126,7 +126,11 @@ def are_nouns(words: Sequence[str]) -> list[bool]:
 
 
 def measures(caption: Caption) -> str:
-    return f"Confidence {percent(caption.confidence)} · log-probability {caption.log_prob:.1f}"
+    return f"{confidence(caption)} · log-probability {caption.log_prob:.1f}"
+
+
+def confidence(caption: Caption) -> str:
+    return f"Confidence {percent(caption.confidence)}"
 
 
 def probability(word: Word) -> float:

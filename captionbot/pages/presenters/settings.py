@@ -54,6 +54,8 @@ SETTINGS = {
     "top_p": _of("top_p", 0.9),
     "seed": _of("seed", 0),
 }
+FEW = ("beam_size", "captions")
+"""What is in sight at once; the others are under `MORE`."""
 MORE = "More options"
 GENERATE, DRAW_AGAIN = "Generate captions", "Draw again"
 OWN = "A captioner of your own"

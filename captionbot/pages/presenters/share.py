@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from captionbot.bulk.records import record
 from captionbot.draw import files as pictures
 from captionbot.draw import report, sheets
+from captionbot.files import utf8
 from captionbot.pages.presenters import beam
 from captionbot.pages.presenters.seen import Seen
 from captionbot.text.display import sentence
@@ -37,14 +38,14 @@ class File(NamedTuple):
 def files(seen: Seen) -> list[File]:
     stem = Path(seen.photo.name).stem or "photo"
     return [
-        File("The page that opens offline (HTML)", f"{stem}.html", "text/html", lambda: page(seen).encode()),
+        File("The page that opens offline (HTML)", f"{stem}.html", "text/html", lambda: utf8(page(seen))),
         File("Every word (PNG)", f"{stem}.png", "image/png", lambda: sheet(seen)),
         File("Word by word (GIF)", f"{stem}.gif", "image/gif", lambda: animation(seen)),
         File(
             "Captions and attention (JSON)",
             f"{stem}.json",
             "application/json",
-            lambda: json.dumps(numbers(seen, with_alphas=True), ensure_ascii=False).encode(),
+            lambda: utf8(json.dumps(numbers(seen, with_alphas=True), ensure_ascii=False)),
         ),
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from captionbot.explain.counterfactuals import END, of_length
@@ -47,17 +46,15 @@ def present(
     rival: str | None = None,
     banned: bool = False,
     length: str = USUAL,
-) -> Sides | None:
-    """The sentence finished again from word t; None where nothing was asked for.
+) -> Sides:
+    """The sentence finished again from word t.
 
-    typed: words in its place, which go before a rival.
+    typed: words in its place, which go before a rival; banned: whether the word itself is avoided.
     Raises CaptionBotError for words that the captioner does not know.
     """
     instead = tokenize(typed) or ([rival] if rival else [])
-    if not (instead or banned or length != USUAL):
-        return None
     begun = (*seen.words[:t], *instead) if instead else ()
     options = of_length(seen.options, length, len(seen.words), len(begun))
     asked = replace(seen.asked, settings=replace(seen.asked.settings, options=options))
-    never_said: Sequence[str] = [seen.words[t]] if banned else ()
-    return side_by_side(TITLES, seen.caption, seen.work.steer(asked, begun, tuple(never_said)))
+    steered = seen.work.steer(asked, begun, (seen.words[t],) if banned else ())
+    return side_by_side(TITLES, seen.caption, steered)

@@ -26,6 +26,7 @@ LOG_PROB_HELP = (
     "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier. The best "
     "caption need not be the likeliest: what the photo says for its words counts too (see Beam)."
 )
+COLUMNS = (Column("Caption"), Column("Confidence", share=True), Column("Log-probability", 2))
 CHOSEN = "The chosen word"
 ALTERNATIVES = "Alternatives: click to try one"
 EVERY = "Every word and its probability."
@@ -60,9 +61,8 @@ def numbered(caption: Caption) -> list[tuple[str, int]]:
 
 
 def captions(captioned: Captioned) -> Table:
-    columns = (Column("Caption"), Column("Confidence", share=True), Column("Log-probability", 2))
     rows: list[list[Any]] = [[sentence(c.text), c.confidence, c.log_prob] for c in captioned.captions]
-    return Table(columns, rows, CAPTIONS)
+    return Table(COLUMNS, rows, CAPTIONS)
 
 
 def heatmap(seen: Seen, t: int) -> Picture:

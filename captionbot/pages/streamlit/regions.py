@@ -30,7 +30,7 @@ def show(seen: Seen) -> None:
     with right:
         st.caption(says.ATTENTION)
         table(says.attention(said), pinned=True)
-    if sides is not None:
+    if said is not seen.caption:
         side_by_side(sides)
     lesson(learn.attention(seen))
 

@@ -17,8 +17,9 @@ def limit_uploads() -> None:
     """Have the server refuse files for which there is no room; nothing where that is done, or no server."""
     if Runtime.exists():
         with _lock:
-            manager: Any = Runtime.instance()._uploaded_file_mgr
-            if not hasattr(manager, "unlimited"):
+            # Without one the page is run by Streamlit's `AppTest`.
+            manager: Any = getattr(Runtime.instance(), "_uploaded_file_mgr", None)
+            if manager is not None and not hasattr(manager, "unlimited"):
                 manager.unlimited = manager.add_file
                 manager.add_file = lambda session_id, file: _add(manager, session_id, file)
 

@@ -38,12 +38,12 @@ def show(seen: Seen) -> None:
             key=f"length {key}",
         )
     chosen = None if rival is None else rivals[rival][0]
+    if not (typed.strip() or chosen or banned or length != says.USUAL):
+        st.caption(says.HINT)
+        return
     try:
         sides = says.present(seen, t, typed=typed, rival=chosen, banned=banned, length=length)
     except CaptionBotError as error:
         st.warning(plain(str(error)), icon=":material/spellcheck:")
         return
-    if sides is None:
-        st.caption(says.HINT)
-    else:
-        side_by_side(sides)
+    side_by_side(sides)

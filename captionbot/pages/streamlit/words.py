@@ -11,7 +11,15 @@ from captionbot.draw.boxes import regions
 from captionbot.draw.overlays import Look
 from captionbot.pages.presenters import learn
 from captionbot.pages.presenters import words as says
-from captionbot.pages.presenters.seen import CONFIDENCE_HELP, WHOLE, Seen, headline, measures, probability
+from captionbot.pages.presenters.seen import (
+    CONFIDENCE_HELP,
+    WHOLE,
+    Seen,
+    confidence,
+    headline,
+    measures,
+    probability,
+)
 from captionbot.pages.streamlit import work
 from captionbot.pages.streamlit.view import labels, lesson
 from captionbot.pages.streamlit.view import show as picture
@@ -32,7 +40,7 @@ def heroes(asked: Asked, shown: Image.Image, captioned: Captioned) -> Seen:
         caption = captioned.captions[rank]
         with above:
             st.header(plain(headline(caption)), anchor=False)
-            st.caption(f"Confidence {percent(caption.confidence)}", help=CONFIDENCE_HELP)
+            st.caption(confidence(caption), help=CONFIDENCE_HELP)
             t = choose_word(caption)
             with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                 step_buttons(caption, t)

@@ -1,0 +1,285 @@
+"""What the views say, without a page: presenters asked of a tiny captioner."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import build_observant_captioner, build_region_captioner, build_tiny_captioner
+
+from captionbot.errors import CaptionBotError
+from captionbot.explain import counterfactuals as explore
+from captionbot.pages import presenters
+from captionbot.pages.presenters import (
+    ask,
+    batch,
+    beam,
+    compare,
+    learn,
+    regions,
+    results,
+    settings,
+    share,
+    steer,
+    truth,
+    words,
+)
+from captionbot.pages.presenters.seen import Column, Seen, Table, sharpest, side_by_side
+from captionbot.pages.work import Asked, Decoded, Settings, Work
+from captionbot.search.options import SearchOptions
+from captionbot.types import Caption, Size, Word
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
+    folder = tmp_path_factory.mktemp("weights")
+    build_observant_captioner(folder)
+    build_tiny_captioner(folder, "other", default=False)
+    build_region_captioner(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONBOT_WEIGHTS", str(folder))
+        yield Work()
+
+
+def looked_at(work: Work, model: str, **options: int) -> Seen:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    photo = Decoded("photo.png", Image.fromarray(pixels))
+    asked = Asked(photo, Settings(model, replace(work.usual(model), num_return=2, **options)))
+    return Seen(work, asked, photo.image.resize((60, 45)), work.caption(asked))
+
+
+@pytest.fixture(scope="module")
+def seen(work: Work) -> Seen:
+    return looked_at(work, "tiny", min_length=4)
+
+
+def test_a_word_is_shown_by_its_heatmap_its_places_and_its_alternatives(seen: Seen) -> None:
+    for t, word in enumerate(seen.caption.words):
+        at = replace(seen, t=t)  # shown at half the size that it was captioned at
+        heatmap, (photo, annotations) = words.heatmap(at, t), words.places(at)
+        assert heatmap.image.size == photo.size == (60, 45)
+        assert f"“{word.text}”" in heatmap.text
+        (mask, label), *places = annotations
+        assert (mask.shape, label) == ((45, 60), word.text)
+        assert 0 <= mask.min() <= mask.max() == 1
+        assert len(places) == words.MOST_PLACES
+        most = seen.caption.alphas[t].argmax()
+        assert places[0][0] == tuple((seen.caption.boxes[most] / 2).round().astype(int))
+        said, rivals, _ = words.alternatives(at)
+        assert said.startswith(f"“{word.text}” had a probability of ")
+        assert len(rivals) == 5
+        assert word.text not in dict(rivals)
+    assert words.hero(seen).image is seen.shown
+    assert words.hero(replace(seen, t=0)).image is not seen.shown
+
+
+@pytest.mark.parametrize(
+    ("probability", "start"), [(1, "sure"), (0.6, "sure"), (0.59, "likely"), (0.2, "likely"), (0, "a guess")]
+)
+def test_colours_follow_confidence(probability: float, start: str) -> None:
+    assert words.sureness(probability).startswith(start)
+
+
+def test_the_beam_is_a_tree_and_its_sentences_with_why_they_lost(seen: Seen) -> None:
+    assert beam.tree(seen, cut=False).startswith("<svg")
+    assert len(beam.tree(seen, cut=True)) > len(beam.tree(seen, cut=False))
+    finished = beam.finished(seen)
+    assert finished.rows[0][0] == share.captions(seen)[0]
+    scores = [row[2] for row in finished.rows]
+    assert scores == sorted(scores, reverse=True)
+    assert finished.rows[0][-1] == "it won"
+    assert finished.rows[1][-1] == f"its score is {scores[0] - scores[1]:.2f} lower"
+
+
+def test_a_drawn_sentence_has_no_tree(work: Work) -> None:
+    drawn = looked_at(work, "tiny", sample=True, seed=1)
+    assert beam.tree(drawn, cut=True) == ""
+    assert learn.beam(drawn) is None
+
+
+def test_a_sentence_is_edited_from_a_word_on(seen: Seen) -> None:
+    rival, label = steer.rivals(seen, 1)[0]
+    assert label.startswith(f"{rival} · ")
+    edited = steer.present(seen, 1, rival=rival)
+    assert [word for word, _ in edited.before.words] == seen.words
+    assert [word for word, _ in edited.after.words[:2]] == [seen.words[0], rival]
+    assert edited.changed
+    assert (edited.before.title, edited.after.title) == ("Original", "Edited")
+    typed = steer.present(seen, 0, typed="red ball", rival=rival)
+    assert [word for word, _ in typed.after.words[:2]] == ["red", "ball"]
+    banned = steer.present(seen, 0, banned=True)
+    assert seen.words[0] not in [word for word, _ in banned.after.words]
+    shorter = steer.present(seen, 0, length="shorter")
+    assert len(shorter.after.words) < len(seen.words)
+    with pytest.raises(CaptionBotError, match="zebra"):
+        steer.present(seen, 0, typed="zebra")
+
+
+def test_no_sentence_ends_before_its_first_word(seen: Seen) -> None:
+    with_end = replace(seen)
+    object.__setattr__(with_end, "work", _EndsEverywhere())
+    assert steer.rivals(with_end, 0) == []
+    assert steer.rivals(with_end, 1) == [(explore.END, "stop here · 50%")]
+
+
+class _EndsEverywhere(Work):
+    def rivals(self, asked: Asked, token_ids: tuple[int, ...]) -> tuple[tuple[Word, ...], ...]:
+        return ((Word(explore.END, np.log(0.5)),),) * (len(token_ids) + 1)
+
+
+def test_what_is_hidden_is_told_and_asked_again(work: Work, seen: Seen) -> None:
+    hidden = ask.present(seen, ((0, 0, 0.5, 1),), only=False)
+    assert hidden.share == "50% of the photo is hidden."
+    photo = seen.photo.decode()
+    covered = explore.hide(photo, explore.cover(photo.size, [(0, 0, 60, 90)]))
+    (expected,) = work.captioner("tiny").caption([covered], seen.options)
+    assert [word for word, _ in hidden.sides.after.words] == [
+        word.text for word in expected.captions[0].words
+    ]
+    assert ask.present(seen, ((0, 0, 0.25, 1),), only=True).share == "75% of the photo is hidden."
+    masked = ask.present_masked(seen, explore.cover(photo.size, [(0, 0, 60, 90)]), only=False)
+    assert masked.sides == hidden.sides
+    assert masked.share == hidden.share
+
+
+def test_what_a_word_rests_on_is_half_of_its_attention(seen: Seen) -> None:
+    boxes, note = ask.rests_on(seen, 0)
+    assert note.startswith(f"{len(boxes)} of 16 places hold half of what “{seen.words[0]}” rests on")
+    order = np.sort(seen.caption.alphas[0])[::-1]
+    assert order[: len(boxes)].sum() >= 0.5 > order[: len(boxes) - 1].sum()
+
+
+def test_a_word_is_tested_and_so_are_all(seen: Seen) -> None:
+    tested = truth.present(seen, 0)
+    assert tested.attention is not None
+    assert tested.attention.text == f"Where the model looked for “{seen.words[0]}”."
+    assert tested.occlusion.text == f"Where hiding a piece makes “{seen.words[0]}” less likely."
+    assert "19 tries" in tested.reason
+    assert {point[truth.CURVE] for point in tested.curves} == set(tested.colours)
+    assert all(name in tested.legend for name in tested.colours)
+    every = truth.every_word(seen)
+    assert [row[0] for row in every.rows] == seen.words
+    assert every.rows[0][1] == tested.holds
+    assert (
+        every.text == f"The heatmap holds for {sum(row[1] for row in every.rows)} of {len(every.rows)} words."
+    )
+
+
+def test_boxes_that_are_taken_away(work: Work, seen: Seen) -> None:
+    boxes = looked_at(work, "regions")
+    assert "regions" in presenters.views_of(boxes.caption)
+    assert "regions" not in presenters.views_of(seen.caption)
+    least = float(boxes.caption.scores[4])
+    for (most, score, kept), count in (
+        ((6, 0, range(6)), 6),
+        ((6, 0, [0, 1, 3, 4, 5]), 5),
+        ((4, 0, range(6)), 4),
+        ((6, least, range(6)), 5),
+    ):
+        said, sides = regions.present(boxes, most, score, kept)
+        assert len(said.boxes) == count
+        assert (said is boxes.caption) == (count == 6)
+        assert sides.after.title == f"Without {6 - count} of 6"
+        table = regions.attention(said)
+        np.testing.assert_allclose(np.array([row[1:] for row in table.rows]).sum(0), 1, atol=1e-4)
+        assert regions.picture(boxes, said).text.endswith(f"With its {count} boxes.")
+    with pytest.raises(CaptionBotError, match="leave at least one"):
+        regions.present(boxes, 6, 0, [])
+
+
+def test_captioners_are_compared_one_after_the_other(work: Work, seen: Seen) -> None:
+    assert compare.to_compare(work, ["tiny", "other", "tiny"]) == ["tiny", "other"]
+    with pytest.raises(CaptionBotError, match="choose 2 to 4 of tiny, other, regions"):
+        compare.to_compare(work, ["tiny", "tiny"])
+    answers = list(compare.present(seen, ["tiny", "other"]))
+    assert [answer.title for answer in answers] == [work.title("tiny"), work.title("other")]
+    assert all(answer.seconds > 0 and answer.attends for answer in answers)
+    assert answers[0].picture(seen.shown, answers[0].words[0]).image is not seen.shown
+    missing = answers[0].picture(seen.shown, "quokka")
+    assert missing == (seen.shown, f"{work.title('tiny')} does not say “quokka”.")
+    assert [row[1] for row in compare.table(answers).rows] == [answer.headline for answer in answers]
+
+
+def test_files_to_export(seen: Seen) -> None:
+    files = {Path(file.name).suffix: file for file in share.files(seen)}
+    assert {file.name for file in files.values()} == {f"photo{ending}" for ending in files}
+    assert files[".html"].make().startswith(b"<!doctype html>")
+    assert files[".png"].make().startswith(b"\x89PNG")
+    assert files[".gif"].make().startswith(b"GIF8")
+    assert b'"alphas"' in files[".json"].make()
+    assert "alphas" not in str(share.numbers(seen))
+
+
+def test_a_batch_tells_what_could_not_be_read(seen: Seen) -> None:
+    bad = CaptionBotError("no.png is not an image.")
+    done = [
+        batch.Captioned(("photo.png", seen.captioned), "data:image/jpeg;base64,"),
+        batch.Captioned(("no.png", bad), ""),
+    ]
+    assert batch.note(done) == "1 captioned, 1 could not be read."
+    assert batch.unread(done) == ["no.png is not an image."]
+    (photo, *_), (none, name, why, confidence) = batch.table(done).rows
+    assert photo == "data:image/jpeg;base64,"
+    assert (none, name, why, confidence) == (None, "no.png", "no.png is not an image.", None)
+    csv, jsonl, texts = batch.files(done, "tiny")
+    assert csv.make().decode().count("no.png") == 2  # its name and why
+    assert jsonl.make().decode().count("\n") == 2
+    assert texts.make().startswith(b"PK")
+
+
+def test_a_table_is_written_as_people_read_it() -> None:
+    columns = Column("a"), Column("b", 2), Column("c", share=True), Column("d", 1, share=True), Column("e")
+    table = Table(columns, [["x", 1.234, 0.5, 0.25, True], [None, None, None, None, False]])
+    assert table.written == [["x", "1.23", "50%", "25.0", "yes"], ["", "", "", "", "no"]]
+
+
+def test_the_same_caption_twice_says_so(seen: Seen) -> None:
+    sides = side_by_side(("a", "b"), seen.caption, seen.caption)
+    assert not sides.changed
+    assert sides.note == "Nothing changed: the model says the same."
+
+
+def test_a_search_has_only_options_that_have_a_use_in_it() -> None:
+    usual = SearchOptions(beam_size=3)
+    given = {name: settings.first(name, usual) for name in settings.SETTINGS}
+    assert settings.search(given | {"captions": 5}) == replace(usual, num_return=3)
+    drawn = settings.search(given | {"sample": True, "seed": 7})
+    assert (drawn.sample, drawn.seed, drawn.num_return, drawn.top_p) == (True, 7, 3, 0.9)
+    assert settings.first("beam_size", SearchOptions(beam_size=50)) == 10  # as far as its slider goes
+
+
+def test_what_is_known_of_a_captioner(work: Work) -> None:
+    card = replace(work.card("tiny"), scores={"Bleu_4": 0.25, "CIDEr": 0.5, "split": "val"})
+    name, size, *scores, licence = results.facts(card)
+    assert (name, scores, licence) == ("tiny", ["CIDEr 0.500", "BLEU-4 0.250"], "MIT")
+    assert size.endswith(" million parameters")
+
+
+def test_presenters_know_no_toolkit_and_wake_no_model() -> None:
+    names = [f"captionbot.pages.presenters.{name}" for name in (*presenters.VIEWS, *presenters.PAGES)]
+    script = f"import sys, {', '.join(names)}; print({{'streamlit', 'gradio', 'torch'}} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
+
+
+def test_words_that_most_say_come_first_and_of_these_nouns_and_the_longest() -> None:
+    said = [["a", "dog", "runs"], ["a", "brown", "dog"], ["the", "dog", "runs"]]
+    assert compare.shared_words(said) == ["dog", "runs", "a", "brown", "the"]
+    assert compare.shared_words([["standing", "by", "water"], ["standing", "near", "water"]])[0] == "water"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "chosen"), [("a dog on rocks", 3), ("two rocks by a dog", 1), ("is on a", 1)]
+)
+def test_views_begin_with_the_noun_that_was_looked_at_most_sharply(sentence: str, chosen: int) -> None:
+    most = {"dog": 0.7, "rocks": 0.8, "on": 0.95}
+    alphas = np.array([[share := most.get(word, 0.5), 1 - share] for word in sentence.split()])
+    words = tuple(Word(word, -1.0) for word in sentence.split())
+    caption = Caption(sentence, words, -1.0, -1.0, 0.5, alphas, np.zeros((2, 4)), (1, 2), Size(2, 1))
+    assert sharpest(caption) == chosen
