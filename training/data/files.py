@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -123,6 +124,7 @@ def walk(folder: Path) -> Iterator[Path]:
     yield from sorted(files)
 
 
+@lru_cache(10_000)  # a row a caption names each image some times in turn
 def image_path(text: str) -> PurePosixPath:
     """The path of an image as data sets tell it: with / or \\, of Windows, or of an address."""
     if not isinstance(text, str):  # as a number in JSON would be

@@ -93,16 +93,17 @@ def to_examples(rows: Iterable[Row], path: Path, splits: Mapping[str, str] | Non
     told: dict[str, str] = {}
     folders: dict[str, str] = {}
     for row in rows:
-        name = shortened(row.image)
         captions.setdefault(row.image, []).extend(row.captions)
         if row.folder != "." and folders.setdefault(row.image, row.folder) != row.folder:
             raise CaptionBotError(
-                f"{path} has captions of two images called '{name}', in {shortened(folders[row.image])} and "
-                f"{shortened(row.folder)}; captions go by file name, so rename one."
+                f"{path} has captions of two images called '{shortened(row.image)}', in "
+                f"{shortened(folders[row.image])} and {shortened(row.folder)}; captions go by file name, so "
+                "rename one."
             )
         if row.split is not None and told.setdefault(row.image, row.split) != row.split:
             raise CaptionBotError(
-                f"{path} puts '{name}' into {told[row.image]} and {row.split}: an image has one split."
+                f"{path} puts '{shortened(row.image)}' into {told[row.image]} and {row.split}: an image has "
+                "one split."
             )
     if splits is None:
         splits = told or _by_folder(captions, folders) or split_by_name(captions)
