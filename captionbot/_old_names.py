@@ -37,7 +37,7 @@ CAPTIONBOT = {
     "uploads": "pages.uploads",
     "urls": "images.urls",
     "vocabulary": "text.vocabulary",
-    "weights": "store.weights",
+    "weights": "store.registry store.folders store.weights",
 }
 TRAINING = {
     "config": "run.config",
@@ -52,7 +52,9 @@ class OldNames(MetaPathFinder, Loader):
     """Finds a module of a package by its old name; it comes last, so a module of that name wins."""
 
     def __init__(self, package: str, names: Mapping[str, str]) -> None:
-        self.names = {f"{package}.{old}": f"{package}.{new}" for old, new in names.items()}
+        self.names = {
+            f"{package}.{old}": [f"{package}.{name}" for name in new.split()] for old, new in names.items()
+        }
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -60,8 +62,15 @@ class OldNames(MetaPathFinder, Loader):
         return ModuleSpec(name, self) if name in self.names else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """One module under two names: the import system takes what stands in `sys.modules` afterwards."""
-        sys.modules[module.__name__] = import_module(self.names[module.__name__])
+        """One module under two names: the import system takes what stands in `sys.modules` afterwards.
+
+        Of one that was split, what its parts define.
+        """
+        parts = [import_module(name) for name in self.names[module.__name__]]
+        if len(parts) == 1:
+            sys.modules[module.__name__] = parts[0]
+        for part in parts:
+            vars(module).update({name: value for name, value in vars(part).items() if name[:1] != "_"})
 
 
 def install(package: str, names: Mapping[str, str]) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from captionbot.errors import CaptionBotError
 from captionbot.fields import check_fields
@@ -107,10 +105,3 @@ def verification(entry: WeightFile, path: Path) -> str:
     if entry.sha256_prefix:
         return f"{path} has a sha256 that begins as is published for it, with {entry.sha256_prefix}."
     return f"{path} is not verified, as no hash of it is published; its sha256 is {recorded_sha256(path)}."
-
-
-def __getattr__(name: str) -> Any:
-    """What stood here in version 0.1, for one release."""
-    if name in ("find_card", "imported_cards", "list_cards"):
-        return getattr(import_module("captionbot.store.registry"), name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
