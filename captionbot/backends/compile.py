@@ -7,6 +7,8 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +39,9 @@ def compiled(decoder: Decoder) -> Decoder:
     return decoder
 
 
+Step = Callable[[Tensor, State], tuple[Tensor, Tensor, State]]
+
+
 class CompiledDecoder(Decoder):
     """A decoder whose `step` is compiled; all else is the decoder's own."""
 
@@ -46,8 +51,8 @@ class CompiledDecoder(Decoder):
         self.train(decoder.training)
         # Before 2.12 torch knows one limit for all that a process compiles, which is not ours to raise.
         known = inspect.signature(torch.compile).parameters
-        limit = {"recompile_limit": _KINDS} if "recompile_limit" in known else {}
-        self.step_of = torch.compile(decoder.step, dynamic=True, **limit)
+        limit: dict[str, Any] = {"recompile_limit": _KINDS} if "recompile_limit" in known else {}
+        self.step_of: Step = torch.compile(decoder.step, dynamic=True, **limit)
 
     def start(self, features: Features) -> State:
         return self.decoder.start(features)

@@ -89,7 +89,8 @@ class _PackedCell(nn.Module):
         self.of_x, self.of_hidden = of_x, of_hidden
 
     def affine(self, x: Tensor, hidden: Tensor) -> Tensor:
-        return self.of_x(x) + self.of_hidden(hidden)
+        sums: Tensor = self.of_x(x) + self.of_hidden(hidden)
+        return sums
 
 
 class PackedRNNCell(_PackedCell, ScratchRNNCell):

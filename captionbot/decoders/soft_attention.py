@@ -109,10 +109,12 @@ class SoftAttentionDecoder(Decoder):
         return gate.sigmoid() * context, alphas
 
     def gates(self, state: State) -> Tensor:
-        return self.gate(state.rows["hidden"]).sigmoid()
+        gate: Tensor = self.gate(state.rows["hidden"])
+        return gate.sigmoid()
 
     def logits(self, output: Tensor) -> Tensor:
-        return self.output_word(self.dropped(output))
+        logits: Tensor = self.output_word(self.dropped(output))
+        return logits
 
 
 class PackedSoftAttentionDecoder(SoftAttentionDecoder):
@@ -165,7 +167,8 @@ class PackedSoftAttentionDecoder(SoftAttentionDecoder):
 
     def _of_hidden(self, state: State) -> tuple[Tensor, ...]:
         """W_a h, f_beta(h) before its sigmoid, and W_hh h."""
-        return self.of_hidden(state.rows["hidden"]).split(self.hidden_sizes, -1)
+        joined: Tensor = self.of_hidden(state.rows["hidden"])
+        return joined.split(self.hidden_sizes, -1)
 
 
 FAMILY = Family(

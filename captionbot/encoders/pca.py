@@ -51,7 +51,8 @@ class PCAEncoder(Encoder):
 
     def pooled(self, pixel_values: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C) of the layer, averaged over its places where it has several."""
-        return self.grid(pixel_values).values.mean(1)
+        features: Features = self.grid(pixel_values)
+        return features.values.mean(1)
 
 
 KIND = EncoderKind("pca", PCAEncoder, PCAConfig)

@@ -112,6 +112,7 @@ def _read(file: BinaryIO, name: str) -> bytes:
     """A file's bytes from its start, even where it was read before."""
     with suppress(AttributeError, io.UnsupportedOperation):
         file.seek(0)
+    data: bytes | str
     try:
         data = file.read(MAX_FILE_BYTES + 1)
     except UnicodeDecodeError:

@@ -22,7 +22,7 @@ class Product(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., E)."""
         if x.requires_grad and torch.is_grad_enabled():
-            product: Tensor = _WithGradient.apply(x, self)
+            product: Tensor = _WithGradient.apply(x, self)  # type: ignore[no-untyped-call]
             return product
         return self.product(x)
 
