@@ -26,9 +26,9 @@ class Matrix(NamedTuple):
 
 
 class Packing(Protocol):
-    """dtype: what is multiplied in."""
-
-    dtype: torch.dtype
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is multiplied in."""
 
     def __call__(self, *matrices: Matrix) -> nn.Module:
         """A layer x -> x W^T + b, for inference, by matrices that lie one below the other."""

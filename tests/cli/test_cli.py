@@ -576,4 +576,4 @@ def test_threads_that_wait_leave_their_core_to_others(entry):
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=ROOT, env=kept | given, capture_output=True, text=True
         )
-        assert (done.stdout.split()[-1:], done.stderr[-500:]) == ([expected], "")
+        assert (done.stdout.split()[-1:], done.returncode) == ([expected], 0), done.stderr[-500:]

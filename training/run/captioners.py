@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from captionbot.decoders import Decoder, Family, build_decoder, family_of
-from captionbot.encoders import EncoderKind, build_encoder, encoder_of, features_on_meta
+from captionbot.encoders import Encoder, EncoderKind, build_encoder, encoder_of, features_on_meta
 from captionbot.errors import CaptionBotError
 from captionbot.fields import as_type
 from captionbot.images.load import Preprocessing
@@ -155,7 +155,7 @@ def _checked(part: str, chosen: EncoderKind | Family, config: dict[str, Any]) ->
     return typed
 
 
-def _new_encoder(config: TrainingConfig) -> nn.Module:
+def _new_encoder(config: TrainingConfig) -> Encoder:
     weights = Path(config.encoder_weights)
     if not config.encoder_weights:
         return build_encoder(config.encoder, config.encoder_config)

@@ -28,5 +28,6 @@ def packed(
 
     chosen = choose(precision)
     encode = PackedEncoder(encoder, chosen.encoder) if chosen.encoder else encoder
-    packs = chosen.decoder and not isinstance(decoder, CompiledDecoder)  # whose layers torch arranges itself
-    return encode, pack(decoder, chosen.decoder) if packs else decoder
+    if chosen.decoder and not isinstance(decoder, CompiledDecoder):  # whose layers torch arranges itself
+        decoder = pack(decoder, chosen.decoder)
+    return encode, decoder
