@@ -187,9 +187,9 @@ def test_a_verdict_is_the_same(pages: Pages) -> None:
     truth = pages.view("truth")
     [verdict] = [*pages.streamlit.success, *pages.streamlit.warning]
     tested = pages.gradio.views["truth"].on_test(pages.seen)
-    mark, reason, _, stays = tested[truth.verdict]["value"].split("\n")
+    mark, reason = tested[truth.verdict]["value"].split("\n")
     assert verdict.value == f"**{mark.split(' ', 2)[2]}** {reason}"
     headings = [block.value for block in pages.streamlit.markdown if block.value.startswith("#####")]
-    assert f"##### {stays.strip(':')}" in headings
+    assert f"##### {tested[truth.curves]['title']}" in headings
     titles = [text.partition(":")[0] for _, text in tested[truth.pictures]]
     assert [f"##### {title}" for title in titles] == headings[:2]

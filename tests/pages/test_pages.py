@@ -83,3 +83,23 @@ def test_one_captioner_is_in_memory_at_a_time(folder: Path, monkeypatch: pytest.
     assert pages.resident("one") is first
     assert pages.resident("two").name == "two"
     assert alive == [0, 0]  # the first was let go before the second was loaded
+
+
+def test_names_of_version_0_1_are_found_for_one_release() -> None:
+    import captionbot.learn
+    import captionbot.results
+    import captionbot.samples
+    import captionbot.uploads
+
+    from captionbot.pages import captioners as old
+    from captionbot.pages import lessons, resident, results, samples, shared_words, sharpest, uploads
+
+    assert old is resident.captioners
+    assert captionbot.learn is lessons
+    assert captionbot.results is results
+    assert captionbot.samples is samples
+    assert captionbot.uploads is uploads
+    assert shared_words([["dog"]]) == ["dog"]
+    assert callable(sharpest)
+    with pytest.raises(ImportError, match="cannot import name 'legend'"):
+        from captionbot.pages import legend  # noqa: F401

@@ -76,12 +76,12 @@ class View(view.View):
         mark = "✔" if tested.holds else "✘"
         return {
             self.frame.seen: seen,
-            self.verdict: gr.update(
-                visible=True, value=f"### {mark} {tested.verdict}\n{tested.reason}\n\n{tested.stays}:"
-            ),
+            self.verdict: gr.update(visible=True, value=f"### {mark} {tested.verdict}\n{tested.reason}"),
             self.row: gr.update(visible=True),
             self.legend: f"<small>{tested.legend}</small>",
-            self.curves: gr.update(value=pd.DataFrame(tested.curves), color_map=tested.colours),
+            self.curves: gr.update(
+                value=pd.DataFrame(tested.curves), color_map=tested.colours, title=tested.stays
+            ),
             self.pictures: [
                 (drawn.image, f"{title}: {drawn.text}") for title, drawn in titled if drawn is not None
             ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,9 +52,12 @@ _own: dict[str, Own] = {}  # by a name that only its session knows, the oldest f
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A photo in Gradio's temporary folder, by the name that its visitor gave it."""
+    """A photo in Gradio's temporary folder, by the name that its visitor gave it.
 
-    name: str
+    The same file can come again without its name.
+    """
+
+    name: str = field(compare=False)
     path: str
 
     @property
