@@ -20,6 +20,7 @@ from captionbot.errors import CaptionBotError
 _MOST_PARTS = 200_000  # chunks or segments of a file
 _MOST_BLOCKS = 1000  # beginnings of EXIF in a file
 _MOST_ENTRIES = 4096  # of a directory of TIFF or EXIF
+_MOST_SAMPLES = 6  # channels of a TIFF
 _MOST_TEXT = 1_000_000  # bytes of an unpacked text
 _MOST_SCANNED = 2_000_000_000  # pixels of a JPEG, times the scans that go over all of them
 _MOST_BUFFERED = 300_000_000  # bytes of a strip or tile of a TIFF
@@ -51,15 +52,27 @@ def without_metadata(data: bytes, name: str) -> tuple[bytes, int | None]:
             return _tiff(data, name)
         if data.startswith((b"\0\0\1\0", b"icns")):
             _check_icons(data, name)
-        for start in _CODESTREAM.finditer(data[:1_000_000] if data.startswith(b"icns") else data[:100_000]):
-            _check_codestream(data, start.start(), name)
-        if data[4:8] == b"ftyp":  # AVIF and HEIC: their EXIF block is read as they are opened
-            for block in islice(_TIFF.finditer(data), _MOST_BLOCKS):
-                with suppress(struct.error):  # what cannot be read costs nothing
-                    _Directory.read(memoryview(data)[block.start() :], name)
+        if data.startswith((b"icns", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")):
+            for start in _CODESTREAM.finditer(data[:1_000_000]):
+                _check_codestream(data, start.start(), name)
+        if data[4:8] == b"ftyp":
+            return _avif(data), None
     except (struct.error, zlib.error) as error:
         raise _damaged(name, "it breaks off") from error
     return data, None
+
+
+def _avif(data: bytes) -> bytes:
+    """The file, an AVIF or HEIC, without the entries of an EXIF block that claims too much."""
+    changed = bytearray(data)
+    for block in islice(_TIFF.finditer(data), _MOST_BLOCKS):
+        rest = memoryview(data)[block.start() :]
+        with suppress(struct.error):  # what cannot be read costs nothing
+            directory = _Directory.read(rest)
+            if directory.claims_too_much(rest):
+                at = block.start() + directory.at
+                changed[at : at + 2] = bytes(2)
+    return bytes(changed)
 
 
 def orientation(exif: bytes, xmp: bytes = b"") -> int | None:
@@ -243,7 +256,7 @@ _PICTURE_TAGS = frozenset(
         532,
     )
 )
-_NUMBER_TAGS = frozenset((256, 257, 258, 259, 277, 278, 284, 322, 323))
+_NUMBER_TAGS = frozenset((256, 257, 259, 262, 266, 277, 278, 284, 317, 322, 323))  # of one number each
 _COMPRESSIONS = frozenset({1, 2, 3, 4, 5, 7, 8, 32773, 32946, 34925, 50000, 50001})
 
 
@@ -253,30 +266,35 @@ _Entry = tuple[int, int, int, bytes]
 
 @dataclass(frozen=True)
 class _Directory:
-    """The first directory of a TIFF or of an EXIF block. order: "<" or ">"; big: of a BigTIFF."""
+    """The first directory of a TIFF or of an EXIF block.
+
+    order: "<" or ">"; big: of a BigTIFF; at: where the number of its entries stands.
+    """
 
     order: str
     big: bool
+    at: int
     entries: Sequence[_Entry]
 
     @classmethod
-    def read(cls, data: bytes | memoryview, name: str) -> _Directory:
-        """Raises struct.error where there is none, CaptionBotError where it claims more than there is."""
+    def read(cls, data: bytes | memoryview) -> _Directory:
+        """Raises struct.error where there is none."""
         order = "<" if data[:2] == b"II" else ">"
         big = b"+" in bytes(data[2:4])
         offset, counted = (f"{order}Q", f"{order}Q") if big else (f"{order}I", f"{order}H")
         (at,) = struct.unpack_from(offset, data, 8 if big else 4)
         (count,) = struct.unpack_from(counted, data, at)
-        at += struct.calcsize(counted)
+        begins = at + struct.calcsize(counted)
         form = _form(order, big)
         size = struct.calcsize(form)
-        ends = min(at + size * min(count, _MOST_ENTRIES), len(data) - size + 1)
-        read = (struct.unpack_from(form, data, start) for start in range(at, ends, size))
-        entries = [entry for entry in read if entry[1] in _SIZES]
-        claimed = sum(number * _SIZES[kind] for _, kind, number, _ in entries)
-        if count > _MOST_ENTRIES or claimed > len(data) + 4096:
-            raise _damaged(name, "its directory claims more than there is")
-        return cls(order, big, entries)
+        ends = min(begins + size * min(count, _MOST_ENTRIES), len(data) - size + 1)
+        read = (struct.unpack_from(form, data, start) for start in range(begins, ends, size))
+        return cls(order, big, at, [entry for entry in read if entry[1] in _SIZES])
+
+    def claims_too_much(self, data: bytes | memoryview) -> bool:
+        """Whether reading it would take more than the file has: entries may all name the same bytes."""
+        claimed = sum(number * _SIZES[kind] for _, kind, number, _ in self.entries)
+        return len(self.entries) >= _MOST_ENTRIES or claimed > len(data) + 4096
 
     def number(self, tag: int, otherwise: int, data: bytes) -> int:
         """The first number of an entry."""
@@ -306,17 +324,19 @@ def _form(order: str, big: bool) -> str:
 
 def _tiff(data: bytes, name: str) -> tuple[bytes, int | None]:
     """The first page, with a directory of its own that says how it is decoded and nothing else."""
-    whole = _Directory.read(data, name)
+    whole = _Directory.read(data)
     if any(tag == _DNG_VERSION for tag, *_ in whole.entries):
         raise _refused(name, "is a camera raw photo, which is not read")
     needed = {
         tag: (tag, kind, count, value)
         for tag, kind, count, value in reversed(whole.entries)
-        if tag in _PICTURE_TAGS and (kind in _NUMBERS or tag not in _NUMBER_TAGS)
+        if tag in _PICTURE_TAGS and (tag not in _NUMBER_TAGS or (kind in _NUMBERS and count == 1))
     }
-    if any(count > 2 * _MOST_PARTS for _, _, count, _ in needed.values()):
-        raise _damaged(name, "it has too many parts")
-    page = _Directory(whole.order, whole.big, [needed[tag] for tag in sorted(needed)])
+    page = _Directory(whole.order, whole.big, whole.at, [needed[tag] for tag in sorted(needed)])
+    if page.claims_too_much(data) or any(count > 2 * _MOST_PARTS for _, _, count, _ in page.entries):
+        raise _damaged(name, "its directory claims more than there is")
+    if page.number(277, 1, data) > _MOST_SAMPLES:
+        raise _refused(name, f"is a TIFF of more than {_MOST_SAMPLES} channels, which is not read")
     compression = page.number(259, 1, data)
     if compression not in _COMPRESSIONS:
         raise _refused(name, f"is a TIFF of compression {compression}, which is not read")

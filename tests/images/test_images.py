@@ -833,6 +833,25 @@ def test_an_exif_block_cannot_claim_more_than_there_is(kind: str) -> None:
         tracemalloc.stop()
 
 
+def test_pixels_that_look_like_a_container_are_pixels() -> None:
+    """Grey of 79 and 81 with no transparency is how a JPEG 2000 begins."""
+    image = Image.new("LA", (8, 8), (79, 255))
+    image.paste((81, 255), (4, 0, 8, 8))
+    for kind in ("TGA", "PNG"):
+        assert load_image(encoded(image, kind)).getpixel((7, 7)) == (81, 81, 81)
+
+
+@pytest.mark.parametrize("tag", [700, 34665, 65_000])
+def test_a_tiff_survives_entries_that_lie(tag: int) -> None:
+    """An entry of two numbers whose place is beyond the end of the file."""
+    entry = struct.pack("<HHII", tag, 4, 2**31, 2**31)
+    data = tiff(2, 1, b"\x10\x20", t258=8, t262=1)
+    at = struct.unpack_from("<I", data, 4)[0]
+    count = struct.unpack_from("<H", data, at)[0]
+    lies = data[:at] + struct.pack("<H", count + 1) + data[at + 2 : -4] + entry + bytes(4)
+    assert load_image(lies).getpixel((1, 0)) == (32, 32, 32)
+
+
 def test_a_tiff_of_an_endless_fax_is_refused() -> None:
     with pytest.raises(CaptionBotError, match="a side may have 100,000"):
         load_image(tiff(1, 99_999_999, bytes(2000), t258=1, t259=3, t262=0))
