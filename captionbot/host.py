@@ -13,11 +13,13 @@ def prepare() -> None:
 
     Threads that wait leave their core to others: those that wait by spinning take it from the one that they
     wait for, and a busy machine takes many times as long. Pillow warns of photos from 89 megapixels on,
-    which here are allowed. What the environment or the command line says of either stays.
+    which here are allowed, and of each that is damaged, which a sentence says already. What the environment
+    or the command line says of either stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", "Image size .* exceeds limit")
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def run(module: str, arguments: list[str] | None = None) -> int:

@@ -49,7 +49,7 @@ class Wanted:
 
 def decode(data: bytes, name: str, wanted: Wanted) -> Image.Image:
     """name: what a sentence calls the file, as of `shortened`."""
-    _silence_libtiff()
+    _prepare()
     with _sentences(name, data):
         if is_camera_raw(name, data):
             raise CaptionBotError(f"{name} {unreadable(name)}")
@@ -104,8 +104,6 @@ class _Room:
 
 
 _ROOM = _Room(MEMORY)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ROOM.forget)
 
 
 class _Timed(io.BytesIO):
@@ -139,12 +137,16 @@ class _Timed(io.BytesIO):
 
 
 @cache
-def _silence_libtiff() -> None:
-    """Have libtiff say nothing: it writes a line to stderr for every row that it does not like.
+def _prepare() -> None:
+    """What the first image needs, once: forked children get room of their own, and libtiff says nothing.
 
-    For all of the process, once: redirecting stderr itself would take the words of other threads.
+    It writes a line to stderr for every row that it does not like. Redirecting stderr itself would take the
+    words of other threads.
     """
     from PIL import _imaging
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_ROOM.forget)
 
     with suppress(OSError, AttributeError, TypeError):  # a Pillow that has libtiff in itself, or none
         library = ctypes.CDLL(_imaging.__file__)

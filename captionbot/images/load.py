@@ -21,7 +21,7 @@ from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.archives import Member, is_archive, is_folder, members
 from captionbot.images.decode import Wanted, decode, reason, upright
 from captionbot.images.formats import image_extensions as image_extensions
-from captionbot.images.formats import is_hidden, is_photo, max_pixels
+from captionbot.images.formats import is_hidden, is_photo
 from captionbot.images.urls import Address, fetch, is_public
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
 
-MAX_PIXELS = max_pixels(None)
 MAX_FILE_BYTES = 1_000_000_000
 
 _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -445,9 +445,9 @@ def test_decompression_bombs(side: int, monkeypatch: pytest.MonkeyPatch) -> None
         load_image(png_of(side, side))
 
 
-def test_pillow_does_not_warn_of_sizes_that_are_allowed(tmp_path: Path) -> None:
+def test_pillow_does_not_warn_pages_and_commands_of_sizes_that_are_allowed(tmp_path: Path) -> None:
     path = write("large.png", png_of(9_800, 9_800))(tmp_path)  # pytest shows all warnings, hence a process
-    load = f"from captionbot import load_image; load_image({str(path)!r})"
+    load = f"from captionbot import host, load_image; host.prepare(); load_image({str(path)!r})"
     stderr = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True).stderr
     assert "large.png is a damaged image" in stderr  # not only refused: it was opened
     assert "DecompressionBomb" not in stderr
