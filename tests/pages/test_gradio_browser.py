@@ -99,7 +99,7 @@ def test_a_captioner_of_one_s_own_is_uploaded_and_chosen(page: Page, tmp_path: P
     before = headline(page).inner_text()
     page.get_by_role("button", name="A captioner of your own").click()
     page.locator("#own input[type=file]").set_input_files([card, card.with_suffix(".safetensors")])
-    expect(page.get_by_text("“mine” is at work.")).to_be_visible()
+    expect(page.get_by_text("Using “mine”.")).to_be_visible()
     expect(page.locator("#model input")).to_have_value("mine (yours)")
     expect(headline(page)).not_to_have_text(before)
 
@@ -107,7 +107,7 @@ def test_a_captioner_of_one_s_own_is_uploaded_and_chosen(page: Page, tmp_path: P
 def test_compare_and_results(page: Page) -> None:
     view(page, "Compare")
     page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.get_by_label("Where they looked for")).to_be_visible()
+    expect(page.get_by_label("Attention map for")).to_be_visible()
     page.screenshot(path=ARTEFACTS / "gradio-compare.png", full_page=True)
     view(page, "Results")
     expect(page.locator("#results").get_by_text("Show, Attend and Tell").first).to_be_visible()
@@ -158,7 +158,7 @@ def test_the_page_fits_a_phone(page: Page) -> None:
 def test_on_a_phone_the_caption_is_seen_before_all_that_can_be_asked_for(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 664})
     expect(headline(page)).to_be_in_viewport(ratio=1)  # below the photo
-    expect(page.get_by_label("Or the address of one")).not_to_be_in_viewport()
+    expect(page.get_by_label("Address of a photo")).not_to_be_in_viewport()
     before = headline(page).inner_text()
     page.locator("#given .gallery-item").nth(1).click()
     expect(headline(page)).not_to_have_text(before)

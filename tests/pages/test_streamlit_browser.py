@@ -80,7 +80,7 @@ def test_upload_a_photo_and_click_a_word(page: Page) -> None:
 def test_the_sentence_is_finished_again_from_a_word_of_one_s_own(page: Page) -> None:
     page.get_by_label("Or type words of your own").fill("two dogs")
     page.get_by_label("Or type words of your own").press("Enter")
-    expect(page.get_by_text("The model's own")).to_be_visible()
+    expect(page.get_by_text("Original", exact=True)).to_be_visible()
     steered = page.get_by_role("heading", level=5).nth(1)
     expect(steered).to_contain_text("dogs")
     page.screenshot(path=ARTEFACTS / "streamlit-steer.png", full_page=True)
@@ -158,7 +158,7 @@ def test_downloads(page: Page) -> None:
     page.screenshot(path=ARTEFACTS / "streamlit-share.png", full_page=True)
 
 
-@at("?view=Is+it+true%3F")
+@at("?view=Faithfulness")
 def test_a_verdict_on_the_heatmap_of_a_word(page: Page) -> None:
     expect(page.get_by_role("alert").filter(has_text="nats")).to_be_visible()
     expect(page.get_by_role("img", name="Where hiding a piece makes")).to_be_visible()

@@ -38,7 +38,8 @@ LENGTH = Setting("Length in words", low=1, high=40)
 def _of(name: str, value: Any = None) -> Setting:
     """The widget of a search option, as the option says of itself; value: at first, None for the card's."""
     said = OPTIONS[name]
-    return Setting(said.label, said.sentence, *(said.widget or ()), value=value)
+    more = "" if said.sentence == f"{said.label}." else said.sentence
+    return Setting(said.label, more, *(said.widget or ()), value=value)
 
 
 SETTINGS = {

@@ -98,7 +98,7 @@ def _config(column: Column, pinned: bool) -> Any:
         return st.column_config.ImageColumn(width="small")
     if not column.share and column.digits is None:
         return st.column_config.Column(pinned=pinned or None)
-    form = f"%.{column.digits or 0}f{' %%' if column.share else ''}"
+    form = f"%.{column.digits}f" if column.digits is not None else "%.0f %%"
     if column.bar is None:
         return st.column_config.NumberColumn(format=form)
     top = 100 * column.bar if column.share else column.bar
