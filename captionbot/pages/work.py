@@ -184,10 +184,11 @@ class Work:
 
     def _caption(self, asked: Asked, features: Features, size: Size) -> Captioned:
         settings = asked.settings
-        given = {"prefix": settings.prefix, "banned_words": settings.banned_words}
         with turn():
             captioner = self.captioner(settings.model)
-            (captioned,) = captioner.caption_features(features, [size], settings.options, **given)
+            (captioned,) = captioner.caption_features(
+                features, [size], settings.options, prefix=settings.prefix, banned_words=settings.banned_words
+            )
         return captioned
 
     def look(self, asked: Asked) -> tuple[Captioned, Evidence]:

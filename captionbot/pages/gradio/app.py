@@ -259,7 +259,7 @@ class Explorer(Frame):
         return self.demo.keep([(file.name, file.make()) for file in files])
 
 
-def build() -> Page:
+def build() -> Explorer:
     """The page with its endpoints for programs, of the captioners that are here now."""
     from captionbot.pages.gradio import api  # whose signatures have the default captioner
 

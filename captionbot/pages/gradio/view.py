@@ -19,6 +19,7 @@ from captionbot.pages.gradio.work import STALE
 from captionbot.pages.lessons import Lesson
 from captionbot.pages.presenters import seen as seen_by
 from captionbot.pages.presenters.seen import WHOLE, Sides, Table, sharpest
+from captionbot.pages.presenters.share import File
 from captionbot.pages.work import Evidence
 from captionbot.types import Caption, Word
 
@@ -113,10 +114,12 @@ class Frame:
     """What every view is built into.
 
     seen: the state of a visitor, a `Seen` or None. settings: what is asked of a captioner.
+    addressed: what `on_address` reads.
     tabs: that the views lie in; heroes: the photo's caption above them.
     """
 
     settings: Settings
+    addressed: set[Any]
     tabs: gr.Tabs
     heroes: Any
 
@@ -157,6 +160,14 @@ class Frame:
             if follower.what in levels:
                 shown |= follower.show(value)
         return shown
+
+    def on_address(self, values: Shown) -> str:
+        """The query of an address that restores the page."""
+        raise NotImplementedError
+
+    def keep(self, files: Sequence[File]) -> list[str]:
+        """Makes files that visitors can download; their paths."""
+        raise NotImplementedError
 
     def show_nothing(self) -> Shown:
         """The page without a photo."""

@@ -39,7 +39,8 @@ def _of(name: str, value: Any = None) -> Setting:
     """The widget of a search option, as the option says of itself; value: at first, None for the card's."""
     said = OPTIONS[name]
     more = "" if said.sentence == f"{said.label}." else said.sentence
-    return Setting(said.label, more, *(said.widget or ()), value=value)
+    low, high, step = said.widget or (0, 1, 1)
+    return Setting(said.label, more, low, high, step, value)
 
 
 SETTINGS = {

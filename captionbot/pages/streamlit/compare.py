@@ -35,7 +35,8 @@ def show(seen: Seen) -> None:
     for column, answer in zip(st.columns(len(answers)), answers, strict=True):
         with column, st.container(border=True):
             st.markdown(f"**{plain(answer.title)}**")
-            picture(*answer.picture(seen.shown, word, seen.look), "stretch")
+            drawn = answer.picture(seen.shown, word, seen.look)
+            picture(drawn.image, drawn.text, "stretch")
             st.markdown(f"##### {plain(answer.headline)}")
             if not answer.attends:
                 st.caption(says.WHOLE)

@@ -6,10 +6,10 @@ the settings, so that nothing is computed twice and nothing is mixed up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from PIL import Image
@@ -21,7 +21,7 @@ from captionbot.pages import resident as pages
 from captionbot.pages.presenters import words
 from captionbot.pages.resident import resident, resident_upload, upload_key
 from captionbot.pages.turns import turn
-from captionbot.pages.work import PhotoFile, Settings, Work
+from captionbot.pages.work import Photo, PhotoFile, Settings, Work
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card, list_cards
 from captionbot.types import Caption
@@ -36,10 +36,9 @@ KEYS: Any = {
     PhotoFile: lambda photo: photo.key,
     f"{__name__}.StreamlitWork": lambda work: "",  # what it knows of a session is in the names of models
 }
-T = TypeVar("T", bound=Callable[..., Any])
 
 
-def kept(entries: int, spinner: str | bool = False) -> Callable[[T], T]:
+def kept(entries: int, spinner: str | bool = False) -> Any:
     return st.cache_data(max_entries=entries, ttl=KEPT, show_spinner=spinner, hash_funcs=KEYS)
 
 
@@ -120,16 +119,16 @@ def fetch_photo(url: str) -> bytes:
 
 
 @kept(16)
-def display(photo: PhotoFile) -> Image.Image:
+def display(photo: Photo) -> Image.Image:
     return work.display(photo)
 
 
 @kept(16)
-def tiles(photo: PhotoFile, looked: Caption, look: Look) -> list[str]:
+def tiles(photo: Photo, looked: Caption, look: Look) -> list[str]:
     """A small heatmap for every word, as data URLs: Streamlit would encode pictures anew at every click."""
     return [files.data_url(picture) for picture in words.tiles(display(photo), looked, look)]
 
 
 @kept(8, "Drawing…")
-def gif(photo: PhotoFile, looked: Caption, look: Look) -> bytes:
+def gif(photo: Photo, looked: Caption, look: Look) -> bytes:
     return files.gif(sheets.animation(display(photo), looked, look))
