@@ -199,7 +199,8 @@ class Tagger(nn.Module):
 
     def forward(self, features: Features) -> Tensor:
         """(B, tags) unnormalised scores; a sigmoid makes them the chance that a caption says the tag."""
-        return self.linear(self.pool(features))
+        scores: Tensor = self.linear(self.pool(features))
+        return scores
 
     def pool(self, features: Features) -> Tensor:
         """(B, C): the mean of the real places, normalised."""
@@ -311,7 +312,8 @@ class GPT2PrefixDecoder(Decoder):
         return output, alphas, State(images, {"sees": sees[:, -1]})
 
     def logits(self, output: Tensor) -> Tensor:
-        return self.output_word(output)
+        logits: Tensor = self.output_word(output)
+        return logits
 
 
 GPT2_NAMES = {

@@ -168,7 +168,8 @@ class PackedSoftAttentionDecoder(SoftAttentionDecoder):
     def _of_hidden(self, state: State) -> tuple[Tensor, ...]:
         """W_a h, f_beta(h) before its sigmoid, and W_hh h."""
         joined: Tensor = self.of_hidden(state.rows["hidden"])
-        return joined.split(self.hidden_sizes, -1)
+        parts: tuple[Tensor, ...] = joined.split(self.hidden_sizes, -1)
+        return parts
 
 
 FAMILY = Family(

@@ -42,7 +42,11 @@ def caption_photos(
     thumbnail: the longest side of the small pictures in pixels.
     """
     read = (
-        ImageSource(displayable(source.name), partial(_small, source, wanted, thumbnail), source.held)
+        ImageSource(
+            displayable(source.name),
+            partial(_small, source, wanted, thumbnail),  # type: ignore[arg-type]  # loads more than an image
+            source.held,
+        )
         for source in _at_most(sources)
     )
     loaded: Iterator[tuple[str, Any]] = load_ahead(read, PHOTOS_AHEAD, loaders=1)

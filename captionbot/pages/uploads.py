@@ -196,7 +196,10 @@ def _check(card: Card, folder: Path) -> None:
             raise CaptionBotError(
                 f"The card says '{shortened(text, 40)}', where a line of {most} characters fits."
             )
-    kinds = {"encoder": encoder_of(card.encoder["kind"]), "decoder": family_of(card.decoder["kind"])}
+    kinds: dict[str, Any] = {
+        "encoder": encoder_of(card.encoder["kind"]),
+        "decoder": family_of(card.decoder["kind"]),
+    }
     for part in ("encoder", "decoder", "preprocessing", "search", "evidence"):
         limits = _MOST_OF | dict(kinds[part].limits if part in kinds else {})
         for key, value in _leaves(getattr(card, part), part):
@@ -304,7 +307,7 @@ def _largest_output(encoder: Any, decoder: Any, size: tuple[int, int]) -> int:
                     most = max(most, value.numel() if isinstance(value, torch.Tensor) else 0)
             return given
 
-    with Watched():
+    with Watched():  # type: ignore[no-untyped-call]
         if isinstance(encoder, RegionEncoder):
             encoder.detector.net(torch.empty(1, 3, *encoder.detector.size, device="meta"))
         decoder.start(features_on_meta(encoder, size))

@@ -251,7 +251,7 @@ class _Subwords:
             raise ValueError(f"it has no {_BERT_UNKNOWN}")
         tokenizer = Tokenizer(models.WordPiece(self.ids, unk_token=_BERT_UNKNOWN))
         if self.normalizer is not None:
-            tokenizer.normalizer = normalizers.BertNormalizer(**self.normalizer)
+            tokenizer.normalizer = normalizers.BertNormalizer(**self.normalizer)  # type: ignore[arg-type]
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tokenizer.decoder = decoders.WordPiece(cleanup=False)
         return tokenizer

@@ -29,7 +29,7 @@ class Learner:
             AveragedModel(self.learnt, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         )
         self.optimizer = self._optimizer()
-        self.scaler = torch.amp.GradScaler(
+        self.scaler = torch.amp.grad_scaler.GradScaler(
             world.device.type, enabled=config.amp == "fp16" and world.device.type == "cuda"
         )
 

@@ -27,7 +27,9 @@ def packed(
     from captionbot.backends.cpu.precision import choose
 
     chosen = choose(precision)
-    encode = PackedEncoder(encoder, chosen.encoder) if chosen.encoder else encoder
-    if chosen.decoder and not isinstance(decoder, CompiledDecoder):  # whose layers torch arranges itself
+    encode = PackedEncoder(encoder, chosen.encoder) if chosen.encoder is not None else encoder
+    if chosen.decoder is not None and not isinstance(
+        decoder, CompiledDecoder
+    ):  # whose layers torch arranges itself
         decoder = pack(decoder, chosen.decoder)
     return encode, decoder

@@ -256,7 +256,8 @@ class Explorer(Frame):
 
     def keep(self, files: Sequence[File]) -> list[str]:
         """Makes files that visitors can download; their paths."""
-        return self.demo.keep([(file.name, file.make()) for file in files])
+        paths: list[str] = self.demo.keep([(file.name, file.make()) for file in files])
+        return paths
 
 
 def build() -> Explorer:

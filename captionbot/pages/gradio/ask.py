@@ -102,7 +102,7 @@ class View(view.View):
         }
 
     # The browser sends what is painted by a way of its own, which in Gradio's hands knows no limits.
-    @server
+    @server  # type: ignore[untyped-decorator]
     def keep_blob(self, data: AcceptBlobs) -> None:
         """Keeps a layer until it is asked for: the last few, by ids that browsers make up."""
         given = getattr(data, "data", None)

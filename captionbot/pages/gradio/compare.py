@@ -18,7 +18,6 @@ from captionbot.pages.gradio.view import (
     PICTURES,
     PRIVATE,
     QUIET,
-    STALE,
     Seen,
     Shown,
     filled,
@@ -96,6 +95,6 @@ class View(view.View):
 def pictures(compared: tuple[Image.Image, list[Answer]] | None, word: str) -> Any:
     """The heatmap of one word by every captioner that says it."""
     if compared is None:
-        raise gr.Error(STALE, print_exception=False)
+        raise gr.Error(work.STALE, print_exception=False)
     shown, answers = compared
     return [tuple(answer.picture(shown, word)) for answer in answers]

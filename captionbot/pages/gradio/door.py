@@ -94,7 +94,8 @@ class Page(gr.Blocks):
             given = [self.admitted(value) for value in inputs[: len(block_fn.inputs)]]
             if is_endpoint(block_fn):
                 given = [await self._fetched(value) for value in given]
-                return arguments(block_fn.fn, given)
+                ready: list[Any] = arguments(block_fn.fn, given)
+                return ready
             plain = [_as_gradio(value) for value in given]
             try:
                 return await super().preprocess_data(block_fn, plain, state, explicit_call)
@@ -253,7 +254,7 @@ def _with_uploads(hint: Any) -> Any:
     upload = InstanceOf[Upload]  # made by the door, not of what a client sends
     if hint is gr.FileData:
         return upload
-    return list[upload] if get_args(hint) == (gr.FileData,) else hint  # type: ignore[valid-type]
+    return list[upload] if get_args(hint) == (gr.FileData,) else hint
 
 
 def _shown(value: Any) -> str:

@@ -71,7 +71,7 @@ class Seen(seen_by.Seen):
         return self.evidence
 
     @property
-    def attends(self) -> bool:  # type: ignore[override]
+    def attends(self) -> bool:
         return self.found.attends
 
     @property

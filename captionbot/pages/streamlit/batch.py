@@ -27,7 +27,8 @@ class Upload(io.BytesIO):
 
     def __init__(self, name: str, data: bytes) -> None:
         super().__init__(data)
-        self.name, self.suffix = name, Path(name).suffix
+        self.name: str = name
+        self.suffix = Path(name).suffix
 
     def __str__(self) -> str:
         return self.name

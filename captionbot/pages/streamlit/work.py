@@ -6,10 +6,10 @@ the settings, so that nothing is computed twice and nothing is mixed up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import streamlit as st
 from PIL import Image
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # torch takes seconds to import: the page is there before tha
 
 __all__ = ["WORK", "PhotoFile", "Settings"]
 
+F = TypeVar("F", bound=Callable[..., Any])
 KEPT = 3600  # seconds that something is kept after it was made
 KEYS: Any = {
     PhotoFile: lambda photo: photo.key,
@@ -38,8 +39,10 @@ KEYS: Any = {
 }
 
 
-def kept(entries: int, spinner: str | bool = False) -> Any:
-    return st.cache_data(max_entries=entries, ttl=KEPT, show_spinner=spinner, hash_funcs=KEYS)
+def kept(entries: int, spinner: str | bool = False) -> Callable[[F], F]:
+    return st.cache_data(  # type: ignore[return-value]  # a function of the same signature
+        max_entries=entries, ttl=KEPT, show_spinner=spinner, hash_funcs=KEYS
+    )
 
 
 @dataclass(frozen=True)

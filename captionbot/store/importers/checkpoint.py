@@ -65,15 +65,17 @@ class _Bounded:
         return line
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[misc, name-defined]
+class _Unpickler(pickle._Unpickler):
     """Reads plain values, and what is known by its dotted name; refuses everything else.
 
     known: functions to call, or `_Stub` for a class.
     """
 
+    stack: list[Any]  # of Python's own unpickler, as `pop_mark` is
+    pop_mark: Callable[[], list[Any]]
+
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        code[0]: pickle._Unpickler.dispatch[code[0]]  # type: ignore[attr-defined]
-        for code in _INSTRUCTIONS
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in _INSTRUCTIONS
     }
 
     def __init__(self, file: _Bounded, known: Mapping[str, Any]) -> None:
@@ -255,7 +257,7 @@ class _Storages:
         import torch
 
         flat = self.found[key]
-        into = memoryview(flat.view(torch.uint8).numpy()) if len(flat) else memoryview(bytearray())
+        into = memoryview(flat.view(torch.uint8).numpy().data) if len(flat) else memoryview(bytearray())
         while len(into):
             data = file.read(min(len(into), _PIECE))
             if not data:
@@ -266,7 +268,7 @@ class _Storages:
 
 def _read_pickle(file: IO[bytes], storages: _Storages, known: Mapping[str, Any]) -> Any:
     reader = _Unpickler(_Bounded(file), known)
-    reader.persistent_load = storages.storage
+    reader.persistent_load = storages.storage  # type: ignore[method-assign, assignment]
     return reader.load()
 
 

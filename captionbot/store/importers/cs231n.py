@@ -197,7 +197,8 @@ def _table(path: Path) -> np.ndarray:
             _, channels = table.shape
             if channels > _MOST_CHANNELS or table.dtype.kind != "f":
                 raise ValueError(f"rows of {channels} {table.dtype}")
-            return table[:_ROWS].astype(np.float64)
+            rows: np.ndarray = table[:_ROWS].astype(np.float64)
+            return rows
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CaptionBotError(
             f"{shortened(path)} holds no table of features ({shortened(error)}): give the .h5 as CS231n "
