@@ -193,19 +193,23 @@ def _or_failure(found: Iterator[ImageSource], name: str) -> Iterator[ImageSource
 
 
 def _in_folder(folder: Path) -> Iterator[ImageSource]:
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not is_hidden(entry.name))
-    except OSError as error:
-        yield _failure(
-            str(folder), f"{shortened(folder)} cannot be read ({error.strerror}): check its permissions."
-        )
-        return
-    for entry in entries:
-        if is_folder(entry):
-            if not entry.is_symlink():  # a link may lead back up
-                yield from _in_folder(entry)
-        elif is_photo(entry):
-            yield ImageSource(str(entry), partial(_load_file, entry))
+    """Depth first, each folder's entries by name; nothing recurses, however deep the folders are."""
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if not is_folder(path):
+            if is_photo(path):
+                yield ImageSource(str(path), partial(_load_file, path))
+            continue
+        try:
+            entries = sorted(entry for entry in path.iterdir() if not is_hidden(entry.name))
+        except OSError as error:
+            yield _failure(
+                str(path), f"{shortened(path)} cannot be read ({error.strerror}): check its permissions."
+            )
+            continue
+        # A link to a folder may lead back up.
+        waiting += [e for e in reversed(entries) if not (e.is_symlink() and is_folder(e))]
 
 
 def images_in_archive(archive: Path) -> Iterator[ImageSource]:

@@ -939,3 +939,20 @@ def test_threads_share_nothing() -> None:
     for thread in threads:
         thread.join()
     assert sizes == {n: (40 + n, 20) for n in range(8)}
+
+
+def test_folders_may_lie_in_each_other_deeper_than_python_recurses(tmp_path):
+    top = os.open(tmp_path, os.O_RDONLY)
+    here = top
+    for _ in range(1_500):  # one by one: as a whole the path would be too long for the system
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        if here != top:
+            os.close(here)
+        here = below
+    os.close(here)
+    os.close(top)
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    found = [source.name for source in find_images([tmp_path])]
+    subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # pytest's own clean-up would recurse
+    assert str(tmp_path / "a.png") in found

@@ -98,7 +98,8 @@ class Page(gr.Blocks):
                 return ready
             plain = [_as_gradio(value) for value in given]
             try:
-                return await super().preprocess_data(block_fn, plain, state, explicit_call)
+                processed: list[Any] = await super().preprocess_data(block_fn, plain, state, explicit_call)
+                return processed
             except ValueError as error:  # of pydantic, or of a component
                 raise CaptionBotError(
                     "The values that were sent are none that this page sends: reload it and try again."
