@@ -30,6 +30,7 @@ from captionbot.images.formats import (
 )
 
 MAX_SECONDS = 4.0  # of a processor, for decoding one image
+_LARGE = 60_000_000  # bytes, of some 8 megapixels
 _MOST_JPEG2000 = 12_000_000  # bytes, a third of a second of decoding each million
 
 
@@ -54,14 +55,20 @@ def decode(data: bytes, name: str, wanted: Wanted) -> Image.Image:
         if is_camera_raw(name, data):
             raise CaptionBotError(f"{name} {unreadable(name)}")
         clean, turn = without_metadata(data, name)
-        with Image.open(_Timed(clean, name), formats=formats()) as image:
-            _check(image, name)
-            factor = _shrunk(image, clean, name, wanted)
-            depth = 16 if any(";16" in str(tile) for tile in image.tile) else None
-            with _ROOM.taken(image.width * image.height * bytes_a_pixel(image.format)):
+        image = Image.open(_Timed(clean, name), formats=formats())
+        _check(image, name)
+        memory = image.width * image.height * bytes_a_pixel(image.format)  # whole, for progressive JPEGs
+        factor = _shrunk(image, clean, name, wanted)
+        depth = 16 if any(";16" in str(tile) for tile in image.tile) else None
+        with _ROOM.taken(memory):
+            try:
                 image.load()
                 turn = _turn_of(image) if turn is None else turn
-                upright = turned(to_rgb(image, factor, depth), turn)
+                rgb = to_rgb(image, factor, depth)
+            finally:
+                image.close()
+                del image  # and its decoder: others take its room from here on
+            upright = turned(rgb, turn)
     upright.info = {}
     return upright
 
@@ -94,6 +101,8 @@ class _Room:
         try:
             yield
         finally:
+            if amount > _LARGE:
+                _give_back()
             with self.changed:
                 self.used -= amount
                 self.changed.notify_all()
@@ -104,6 +113,12 @@ class _Room:
 
 
 _ROOM = _Room(MEMORY)
+
+
+def _give_back() -> None:
+    """Have the C library hand freed memory back: it keeps some for each thread that decoded a large image."""
+    with suppress(OSError, AttributeError, TypeError):  # of glibc alone; no such library on Windows
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _Timed(io.BytesIO):

@@ -270,7 +270,7 @@ def _archived(random: Random) -> tuple[str, bytes]:
     makers: tuple[Callable[[Random], tuple[str, bytes]], ...] = (_mutated, _tiff, _metadata)
     members = [random.choice(makers)(random) for _ in range(random.choice((1, 3, 8)))]
     if random.random() < 0.2:
-        members = [("bomb.jpg", bytes(60_000_000))] * 8
+        members = [("bomb.jpg", bytes(60_000_000))] * 3
     elif random.random() < 0.2:
         members = [("large.png", _large("PNG", "L", 9990, 9990))] * 3
     names = (

@@ -795,6 +795,31 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
     assert int(megabytes) < 900
 
 
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="needs Linux's count of a process's memory"
+)
+def test_huge_photos_at_once_take_the_memory_of_one(tmp_path: Path) -> None:
+    """Progressive JPEGs, whose coefficients are kept whole however small they come; and all is given back."""
+    path = tmp_path / "huge.jpg"
+    Image.new("RGB", (9900, 9900)).save(path, "JPEG", progressive=True)
+    script = """
+import sys
+from pathlib import Path
+from threading import Thread
+from captionbot.images.load import load_image
+threads = [Thread(target=load_image, args=(sys.argv[1], None, 512)) for _ in range(4)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+told = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+print(*(int(told[key].split()[0]) // 1000 for key in ("VmHWM", "VmRSS")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, path], capture_output=True, text=True
+    )
+    most, last = map(int, done.stdout.split())
+    assert most < 1200
+    assert last < 300
+
+
 # What a file holds beside its picture
 
 
