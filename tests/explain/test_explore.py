@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -12,15 +14,22 @@ from tiny import build_observant_captioner
 from captionbot import CaptionBotError, Captioner, SearchOptions
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain.counterfactuals import END, of_length
+from captionbot.store.card import load
+from captionbot.store.registry import find_card
 from captionbot.types import Features, Size
 
 PHOTO = Image.effect_noise((60, 40), 80).convert("RGB")
 
 
 @pytest.fixture(scope="module")
-def captioner(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     build_observant_captioner(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def captioner(folder: Path) -> Captioner:
     return Captioner.from_pretrained(folder, device="cpu")
 
 
@@ -183,9 +192,9 @@ def test_entropy_is_0_for_one_place_and_3_bits_for_eight_alike() -> None:
     np.testing.assert_allclose(explore.attention_entropy(grid_caption(alphas)), [3, 0, 1], atol=1e-6)
 
 
-def test_gates_are_those_of_the_decoder(captioner: Captioner, features: Features) -> None:
-    decoder = captioner.decoder
+def test_gates_are_those_of_the_decoder(folder: Path, captioner: Captioner, features: Features) -> None:
     ids = captioner.vocabulary.encode(["a", "dog"])
+    _, _, decoder = load(find_card(folder))  # as it is stored, packed for no CPU
     with torch.inference_mode():
         first = decoder.start(features)
         _, _, second = decoder.step(torch.tensor([captioner.vocabulary.bos_id]), first)
