@@ -28,7 +28,7 @@ CAPTIONBOT = {
     "learn": "pages.lessons",
     "parts_of_speech": "text.parts_of_speech",
     "records": "bulk.records",
-    "render": "draw.render",
+    "render": "draw.overlays draw.boxes draw.sheets draw.files text.display",
     "report": "draw.report",
     "results": "pages.results",
     "samples": "pages.samples",
