@@ -220,7 +220,7 @@ def test_training_learns_and_a_resumed_run_ends_where_a_whole_one_does(squares, 
     assert resumed.step == whole.step == 12
     for name, tensor in whole.detector.state_dict().items():
         torch.testing.assert_close(resumed.detector.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
-    results = training.evaluation.evaluate(tmp_path / "whole", "val", tmp_path / "results.json")
+    results = training.evaluate(tmp_path / "whole", "val", tmp_path / "results.json")
     assert results["images"] == 4
     assert json.loads((tmp_path / "results.json").read_text())["AP50"] == results["AP50"]
 
@@ -289,7 +289,7 @@ def test_a_learning_rate_may_be_written_as_people_do(tmp_path):
             lambda folder: training.load_detector_config("flickr9k"),
             "There is no configuration 'flickr9k'; choose one of",
         ),
-        (lambda folder: read_boxes(folder / "none.jsonl"), "make them with training.detector.train label"),
+        (lambda folder: read_boxes(folder / "none.jsonl"), "make them with training.detector label"),
         (lambda folder: open_teachers(folder), "There is no detector at"),
     ],
 )
@@ -338,7 +338,7 @@ def test_teachers_and_outputs_are_looked_at_before_the_work(squares, tmp_path, c
     assert training.main(["evaluate", str(squares), "--out", str(tmp_path)]) == 2
     assert "is a folder; give a file as --out" in capsys.readouterr().err
     assert training.main(["evaluate", str(squares)]) == 2
-    assert "is no run of training.detector.train train" in capsys.readouterr().err
+    assert "is no run of training.detector train" in capsys.readouterr().err
 
 
 def test_a_split_without_boxes_is_named(squares, tmp_path):
@@ -347,4 +347,4 @@ def test_a_split_without_boxes_is_named(squares, tmp_path):
     training.cards.save_part(tmp_path / "detector.safetensors", detector, "float32")
     (tmp_path / "detector.json").write_text(json.dumps(dataclasses.asdict(config)))
     with pytest.raises(CaptionBotError, match="has no boxes with a score of"):
-        training.evaluation.evaluate(tmp_path, "val", None)
+        training.evaluate(tmp_path, "val", None)

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="captioner whose CNN to put in the place of its own, without scores and word evidence of before",
     )
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
-    parser.add_argument("--scores", type=Path, help="results.json of training.evaluation.evaluate")
+    parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
     parser.add_argument(
         "--search", type=search_options, default={}, help="search options to start with, as JSON"
@@ -149,7 +149,7 @@ def _held(folder: Path, given: argparse.Namespace) -> bool:
 def _scores(path: Path) -> dict[str, Any]:
     results = read_json(path)
     if not isinstance(results, dict) or not results.keys() & set(SCORES):
-        raise CaptionBotError(f"{path} has no scores; give the results.json of training.evaluation.evaluate.")
+        raise CaptionBotError(f"{path} has no scores; give the results.json of training.evaluate.")
     return results
 
 

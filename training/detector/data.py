@@ -212,7 +212,7 @@ def write_boxes(path: Path, labelled: Iterable[Labelled], mode: str = "w") -> No
 def read_boxes(path: Path) -> list[Labelled]:
     """The lines of a file of `write_boxes`; one at the end that broke off is left out."""
     if not path.is_file():
-        raise CaptionBotError(f"There are no boxes at {path}: make them with training.detector.train label.")
+        raise CaptionBotError(f"There are no boxes at {path}: make them with training.detector label.")
     labelled = []
     for number, line in enumerate(read_text(path).splitlines(keepends=True), 1):
         if not line.endswith("\n"):

@@ -269,7 +269,7 @@ def photos(config: DetectorConfig, detector: Detector, boxes: Sequence[Labelled]
 def load_detector(run: Path) -> tuple[DetectorConfig, Detector]:
     """The detector of a run, in evaluation mode."""
     if not (run / "detector.json").is_file():
-        raise CaptionBotError(f"{run} is no run of training.detector.train train: it has no detector.json.")
+        raise CaptionBotError(f"{run} is no run of training.detector train: it has no detector.json.")
     config = load_detector_config(str(run / "detector.json"))
     detector = build_detector(config)
     try:

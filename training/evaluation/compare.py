@@ -2,7 +2,7 @@
 
     python -m training.compare A.json B.json --annotations FILE
 
-A and B are files of captions, of any form that training.evaluation.evaluate reads, or its results.json with
+A and B are files of captions, of any form that training.evaluate reads, or its results.json with
 predictions.json beside it. Both are scored on the same images.
 """
 

@@ -77,7 +77,7 @@ def add_common_flags(parser: argparse.ArgumentParser, annotations: str) -> None:
         annotations,
         type=Path,
         default=Path("../shared/data/flickr8k"),
-        help="what people wrote, any that training.evaluation.evaluate reads (default: %(default)s)",
+        help="what people wrote, any that training.evaluate reads (default: %(default)s)",
     )
     parser.add_argument("--images", type=Path, help="folder or tar of the photos (default: beside that)")
     parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")

@@ -318,7 +318,7 @@ def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray | No
 
 def _bad_photo(name: str, reason: str) -> CaptionBotError:
     return CaptionBotError(
-        f"{name}: {reason} Take it out of the data set, or mend it; training.run.train leaves such photos "
+        f"{name}: {reason} Take it out of the data set, or mend it; training.train leaves such photos "
         "out with --on-bad-image skip."
     )
 

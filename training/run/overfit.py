@@ -1,7 +1,7 @@
 """Learn a few captions by heart, and draw how it went: `python -m training.overfit --model rnn`.
 
 A captioner that is wired right says its training captions word for word and knows nothing of other
-photos: the demonstration of Stanford's CS231n, on real photos. Flags of `training.run.train` may follow.
+photos: the demonstration of Stanford's CS231n, on real photos. Flags of `training.train` may follow.
 """
 
 from __future__ import annotations
