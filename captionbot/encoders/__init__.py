@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from captionbot.encoders import grid, pca, regions
+from captionbot.encoders import concat, grid, pca, regions
 from captionbot.encoders.base import Encoder, EncoderKind
+from captionbot.encoders.concat import ConcatConfig, ConcatEncoder
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.encoders.pca import PCAConfig, PCAEncoder
 from captionbot.encoders.regions import RegionEncoder, RegionsConfig
@@ -17,6 +18,8 @@ from captionbot.types import Features
 
 __all__ = [
     "ENCODERS",
+    "ConcatConfig",
+    "ConcatEncoder",
     "Encoder",
     "EncoderKind",
     "GridConfig",
@@ -31,7 +34,7 @@ __all__ = [
     "grid_boxes",
 ]
 
-ENCODERS: dict[str, EncoderKind] = {module.KIND.kind: module.KIND for module in (grid, pca, regions)}
+ENCODERS: dict[str, EncoderKind] = {module.KIND.kind: module.KIND for module in (concat, grid, pca, regions)}
 
 
 def encoder_of(kind: str) -> EncoderKind:

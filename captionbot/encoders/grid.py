@@ -1,17 +1,19 @@
 """Grid features: the cells of a CNN's last feature map, each a place that attention can look at.
 
-Any CNN of torchvision by name and layer (arXiv 1502.03044, section 3.1.1: features of a lower
+Any CNN of torchvision or timm by name and layer (arXiv 1502.03044, section 3.1.1: features of a lower
 convolutional layer keep the correspondence to portions of the image).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from captionbot.encoders import timm_cnns
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
@@ -39,14 +41,14 @@ class GridConfig:
 
 
 class GridEncoder(Encoder):
-    """A torchvision CNN cut after one layer, its batch norms folded into the convolutions.
+    """A CNN of torchvision or timm cut after one layer, its batch norms folded into the convolutions.
 
     Folding makes it faster, and takes away the running statistics that move during training even
     when every parameter is frozen (the reason why captioners of this family drifted).
     """
 
     def __init__(self, config: GridConfig, state_dict: dict[str, Tensor] | None = None) -> None:
-        """state_dict: weights by torchvision's own names, to start training from; None: random ones."""
+        """state_dict: weights by the library's own names, to start training from; None: random ones."""
         super().__init__(config)
         self.cnn = fold_batch_norm(_cut(config, state_dict))
         self.pool = nn.Identity() if config.grid is None else nn.AdaptiveAvgPool2d(config.grid)
@@ -90,16 +92,10 @@ def grid_boxes(rows: int, columns: int) -> Tensor:
 
 
 def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphModule:
-    """torchvision's CNN without the layers behind the chosen one: a graph from pixels to feature map."""
-    try:
-        cnn = _untrained(config.architecture)
-    except ValueError:
-        raise CaptionBotError(
-            f"'{shortened(config.architecture)}' is not a CNN of torchvision; choose one of "
-            "torchvision.models.list_models(), for example resnet50, mobilenet_v2 or inception_v3."
-        ) from None
+    """The CNN without the layers behind the chosen one: a graph from pixels to feature map."""
+    cnn, trace = _cnn(config.architecture)
     lost = [] if state_dict is None else _load(cnn, state_dict)
-    module = fx.symbolic_trace(cnn.eval())
+    module = trace(cnn.eval())
     inside = [node for node in module.graph.nodes if config.layer in node.meta.get("nn_module_stack", {})]
     if not inside:
         layers = ", ".join(name for name, _ in cnn.named_children())
@@ -118,6 +114,21 @@ def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphMo
             f"({needed[0]} first); give the weights of this very architecture."
         )
     return module
+
+
+def _cnn(architecture: str) -> tuple[nn.Module, Callable[[nn.Module], fx.GraphModule]]:
+    """A CNN of torchvision or, where that has none of the name, of timm, and what makes a graph of it."""
+    import torchvision.models as models
+
+    if architecture in models.list_models(module=models):
+        return _untrained(architecture), fx.symbolic_trace
+    if timm_cnns.known(architecture):
+        return timm_cnns.build(architecture), timm_cnns.trace
+    raise CaptionBotError(
+        f"'{shortened(architecture)}' is not a CNN of torchvision or timm; choose one of "
+        "torchvision.models.list_models() or timm.list_models(), for example resnet50, mobilenet_v2 or "
+        "tf_efficientnet_lite2."
+    )
 
 
 def _untrained(architecture: str) -> nn.Module:

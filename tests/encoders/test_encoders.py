@@ -1,7 +1,10 @@
+import dataclasses
+
 import pytest
 import torch
 import torchvision
 
+from captionbot.encoders.concat import ConcatConfig, ConcatEncoder
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.errors import CaptionBotError
 
@@ -123,3 +126,53 @@ def test_a_photo_size_that_a_cnn_shrinks_to_nothing_is_one_sentence(architecture
         encoder(torch.zeros(1, 3, 1, 2))
     with pytest.raises(RuntimeError, match="channels"):  # another mistake keeps its own words
         encoder(torch.zeros(1, 4, 32, 32))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (75, 91)])  # "same" padding depends on the photo's size
+def test_a_cnn_of_timm_gives_what_timm_gives(size):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    cnn = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    for module in cnn.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    weights = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
+    encoder = GridEncoder(GridConfig("tf_efficientnet_lite0", "bn2"), weights).eval()
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in encoder.modules())
+    pixels = torch.randn(2, 3, *size)
+    with torch.inference_mode():
+        expected = cnn.forward_features(pixels).flatten(2).transpose(1, 2)
+        torch.testing.assert_close(encoder(pixels).values, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_name_that_no_library_has_is_refused():
+    with pytest.raises(CaptionBotError, match="no CNN of torchvision or timm"):
+        GridEncoder(GridConfig("no_such_cnn"))
+
+
+TWO_CNNS = ConcatConfig(("mobilenet_v2", "tf_efficientnet_lite0"), ("features.18", "bn2"), (64, 96))
+
+
+def test_two_cnns_see_one_photo_each_at_its_size():
+    config = dataclasses.replace(TWO_CNNS, sizes=(96, 64))
+    encoder = ConcatEncoder(dataclasses.replace(config, layers=("features.13", "blocks.4"))).eval()
+    with torch.inference_mode():
+        pixels = torch.randn(2, 3, 96, 96)
+        with pytest.raises(CaptionBotError, match="6 x 6, 4 x 4"):
+            encoder(pixels)
+
+
+def test_cells_have_the_channels_of_both_cnns():
+    torch.manual_seed(0)
+    encoder = ConcatEncoder(dataclasses.replace(TWO_CNNS, sizes=(64, 64))).eval()
+    with torch.inference_mode():
+        pixels = torch.randn(2, 3, 64, 64)
+        features, (one, other) = encoder(pixels), [grid(pixels).values for grid in encoder.grids]
+    assert features.grid == (2, 2)
+    torch.testing.assert_close(features.values, torch.cat([one, other], -1))
+
+
+def test_cnns_need_a_layer_and_a_size_each():
+    with pytest.raises(CaptionBotError, match="2 architectures, 1 layers and 2 sizes"):
+        ConcatEncoder(dataclasses.replace(TWO_CNNS, layers=("bn2",)))

@@ -1,0 +1,94 @@
+"""CNNs of timm by name, as plain layers: convolutions, batch norms and activations, each with a name.
+
+timm joins a batch norm and the activation behind it, and pads TensorFlow's convolutions by the size of the
+photo at hand. Here both are layers of their own, so that batch norms can be folded and convolutions packed as
+those of torchvision's CNNs are.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+
+class SamePad2d(nn.Module):
+    """TensorFlow's padding "same": as many outputs as inputs / stride, an odd pixel goes right and below."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H + pad, W + pad), which the convolution is given without padding."""
+        sizes = zip(x.shape[-2:], self.kernel, self.stride, self.dilation, strict=True)
+        pads = []
+        for size, kernel, stride, dilation in sizes:
+            needed = (math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
+            pads.append(max(needed, 0))
+        below, right = pads
+        return F.pad(x, [right // 2, right - right // 2, below // 2, below - below // 2])
+
+
+def known(architecture: str) -> bool:
+    """Whether timm has a model of that name; no where it is not installed."""
+    try:
+        import timm
+    except ImportError:
+        return False
+    return bool(timm.is_model(architecture))
+
+
+def build(architecture: str) -> nn.Module:
+    """A CNN of timm by its name, with random weights."""
+    import timm
+
+    cnn: nn.Module = timm.create_model(architecture, pretrained=False)
+    return cnn
+
+
+def trace(cnn: nn.Module) -> fx.GraphModule:
+    """The graph of a CNN in plain layers; their weights keep their names."""
+    from timm.layers import BatchNormAct2d, Conv2dSame
+
+    activations: dict[str, nn.Module] = {}
+    padded: dict[str, SamePad2d] = {}
+    for name, module in list(cnn.named_modules()):
+        if isinstance(module, BatchNormAct2d):
+            activations[name] = module.act
+            plain = nn.BatchNorm2d(module.num_features, module.eps, device="meta")
+            plain.load_state_dict(module.state_dict(), assign=True)
+            cnn.set_submodule(name, plain.eval())
+        elif isinstance(module, Conv2dSame):
+            padded[name] = SamePad2d(module)
+            cnn.set_submodule(name, _convolution(module))
+    traced = fx.symbolic_trace(cnn.eval())
+    for node in list(traced.graph.nodes):
+        if node.op != "call_module":
+            continue
+        if (name := str(node.target)) in padded:
+            traced.add_submodule(f"{name}_pad", padded[name])
+            with traced.graph.inserting_before(node):
+                pad = traced.graph.call_module(f"{name}_pad", (node.args[0],))
+            pad.meta = dict(node.meta)
+            node.replace_input_with(node.args[0], pad)
+        elif name in activations and not isinstance(activations[name], nn.Identity):
+            traced.add_submodule(f"{name}_act", activations[name])
+            with traced.graph.inserting_after(node):
+                act = traced.graph.call_module(f"{name}_act", (node,))
+            act.meta = dict(node.meta)
+            node.replace_all_uses_with(act, lambda user, act=act: user is not act)
+    traced.recompile()
+    return traced
+
+
+def _convolution(layer: nn.Conv2d) -> nn.Conv2d:
+    """The same convolution without padding, with the very same weights."""
+    shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
+    plain = nn.Conv2d(
+        *shape, 0, layer.dilation, layer.groups, layer.bias is not None, device=torch.device("meta")
+    )
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
