@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionbot.decoders.attention import attend, mean_annotation, prepared
+from captionbot.decoders.attention import GroupedLayerNorm, attend, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.family import ATTENTION, Equations, Family
 from captionbot.decoders.from_scratch import remember
@@ -29,6 +29,7 @@ class SoftAttentionConfig(DecoderConfig):
         features as they come, as in the paper; narrower annotations learn better from few photos.
     normalise: layer norm (arXiv 1607.06450) of the features, so that one learning rate suits every CNN:
         their sizes differ by far between one and another.
+    groups: channels of each of several CNNs, whose features are normalised apart; () for all together.
     tie_embedding: the output layer L_o is the embedding's transpose (arXiv 1608.05859).
     score_activation: "tanh" as in the paper, or "relu".
     initial_tanh: the first hidden and cell state pass a tanh; False takes the linear layers' output.
@@ -44,6 +45,7 @@ class SoftAttentionConfig(DecoderConfig):
     hidden_size: int = 512
     attention_size: int = 512
     normalise: bool = False
+    groups: tuple[int, ...] = ()
     tie_embedding: bool = False
     score_activation: str = "tanh"
     initial_tanh: bool = True
@@ -58,7 +60,10 @@ class SoftAttentionDecoder(Decoder):
         if config.score_activation not in ("tanh", "relu"):
             raise CaptionBotError(f"'{config.score_activation}' is no score_activation; choose tanh or relu.")
         annotation = config.annotation_size or config.feature_size
-        self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
+        if config.groups and sum(config.groups) != config.feature_size:
+            raise CaptionBotError(f"The groups {list(config.groups)} are not {config.feature_size} channels.")
+        layer_norm = GroupedLayerNorm(config.groups or (config.feature_size,))
+        self.normalise = layer_norm if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
         self.init_hidden = nn.Linear(annotation, config.hidden_size)

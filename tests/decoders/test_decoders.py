@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
+from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
 CONFIG = SoftAttentionConfig(
@@ -111,3 +112,23 @@ def test_dropout_is_off_at_inference_and_on_in_training(features):
     decoder.train()
     one, other = twice()
     assert (one - other).abs().max() > 1e-4
+
+
+def test_the_channels_of_each_cnn_are_normalised_apart(features):
+    config = dataclasses.replace(CONFIG, normalise=True, groups=(4, 2))
+    decoder = decoder_of(config)
+    torch.nn.init.normal_(decoder.normalise.weight)
+    found = decoder.normalise(features.values)
+    weight = decoder.normalise.weight
+    for part in (slice(0, 4), slice(4, 6)):
+        values = features.values[..., part]
+        centred = values - values.mean(-1, keepdim=True)
+        expected = weight[part] * centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+        torch.testing.assert_close(found[..., part], expected)
+    louder = features.values * torch.tensor([1, 1, 1, 1, 9, 9])
+    torch.testing.assert_close(decoder.normalise(louder), found, rtol=1e-3, atol=1e-3)
+
+
+def test_groups_are_all_channels():
+    with pytest.raises(CaptionBotError, match="not 6 channels"):
+        decoder_of(dataclasses.replace(CONFIG, normalise=True, groups=(4, 3)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from torch import Tensor, fx, nn
 from captionbot.backends.cpu.precision import PRECISIONS, known
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
-from captionbot.encoders import GridEncoder
+from captionbot.encoders import ConcatEncoder, GridEncoder
+from captionbot.encoders.concat import resized
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, squash
 from captionbot.store import card as cards
@@ -125,25 +126,38 @@ def export(given: argparse.Namespace) -> Path:
         precision=given.precision or card.precision,
         encoder=card.encoder | ({"mirror": True} if given.mirror else {}),
     )
-    if photos and not held:
-        round_cnn(_cnn(encoder, card), photos, given.storage)
+    if photos:
+        for grid, size in _own_grids(encoder, held):
+            round_cnn(grid.cnn, [resized(photo, size) if size else photo for photo in photos], given.storage)
     with written("The captioner", folder, "run the command again"):
         if given.shared and not held:
             cards.save_part(folder / given.shared, encoder, given.storage)
         return cards.save(folder, card, encoder, decoder, given.storage, given.shared)
 
 
-def _held(folder: Path, given: argparse.Namespace) -> bool:
-    """Whether the shared file is there already; CaptionBotError where it is none, or cannot become one."""
+def _held(folder: Path, given: argparse.Namespace) -> dict[str, Tensor]:
+    """What the shared file has if it is there; CaptionBotError where it is none, or cannot become one."""
     if not given.shared:
-        return False
+        return {}
     path = folder / given.shared
     if path.parent != folder or path.suffix != ".safetensors" or path.stem == given.name:
         raise CaptionBotError(
             f"--shared is {given.shared}; give the name of a .safetensors file in {folder}, another than "
             f"{given.name}.safetensors."
         )
-    return path.exists() and bool(read_weights(path))
+    return read_weights(path) if path.exists() else {}
+
+
+def _own_grids(encoder: nn.Module, held: Mapping[str, Tensor]) -> list[tuple[GridEncoder, int]]:
+    """The CNNs that the shared file does not have, and how large each takes photos; 0 for as they come."""
+    grids = [module for module in encoder.modules() if isinstance(module, GridEncoder)]
+    sizes = encoder.config.sizes if isinstance(encoder, ConcatEncoder) else [0] * len(grids)
+    shapes = {name: tensor.shape for name, tensor in held.items()}
+    return [
+        (grid, size)
+        for grid, size in zip(grids, sizes, strict=True)
+        if not shapes.items() >= {name: tensor.shape for name, tensor in grid.state_dict().items()}.items()
+    ]
 
 
 def _scores(path: Path) -> dict[str, Any]:
