@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tarfile
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -29,12 +29,15 @@ class Example:
     split: "train", "val" or "test".
     image_id: what files of results call the image by, a number as a rule, where the data set has such
         (COCO's).
+    source: which data set of a mixture it is of. repeat: how often an epoch of training sees it.
     """
 
     name: str
     captions: tuple[str, ...]
     split: str
     image_id: int | str | None = None
+    source: str = ""
+    repeat: int = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # as a number in JSON would be
@@ -68,6 +71,14 @@ class ImageStore:
     def find(self, name: str) -> str | None:
         """What the store calls the image of a name."""
         return name if name in self._spans else self._alike.get(_key(name))
+
+    @classmethod
+    def joined(cls, stores: Iterable[ImageStore]) -> ImageStore:
+        """The images of several; CaptionBotError where two have one name."""
+        spans: dict[str, Span] = {}
+        for name, span in (item for store in stores for item in store._spans.items()):
+            _add(spans, name, span)
+        return cls(spans)
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.find(name) is not None
@@ -117,17 +128,21 @@ def open_images(path: str | Path) -> ImageStore:
         raise CaptionBotError(f"There are no images at {path}: give a folder or an uncompressed .tar file.")
     spans: dict[str, Span] = {}
     for name, span in sorted(_spans(path)):
-        if name in spans:
-            raise CaptionBotError(
-                f"Two images are called '{name}', in {spans[name].path} and {span.path}; captions go by file "
-                "name, so rename one."
-            )
-        spans[name] = span
+        _add(spans, name, span)
     if not spans:
         raise CaptionBotError(
             f"There are no images in {path}: give a folder or .tar file with .jpg, .png or other photos."
         )
     return ImageStore(spans)
+
+
+def _add(spans: dict[str, Span], name: str, span: Span) -> None:
+    if name in spans:
+        raise CaptionBotError(
+            f"Two images are called '{name}', in {spans[name].path} and {span.path}; captions go by file "
+            "name, so rename one."
+        )
+    spans[name] = span
 
 
 def _spans(path: Path) -> Iterator[tuple[str, Span]]:

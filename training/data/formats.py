@@ -17,6 +17,7 @@ from training.data.cs231n import read_cs231n
 from training.data.files import beginning, walk
 from training.data.flickr import read_flickr
 from training.data.karpathy import read_karpathy
+from training.data.mixture import SUFFIX, read_mixture
 from training.data.region_descriptions import read_region_descriptions
 from training.data.sidecars import has_texts, read_shards, read_texts
 from training.data.tables import TABLES, is_table, read_table, read_tables, to_examples
@@ -128,6 +129,11 @@ def _read_folder(paths: Sequence[Path]) -> list[Example]:
 _PHRASES = _files("region_descriptions.json", head=r'\s*\[.*"phrase"\s*:')
 
 FORMATS = {
+    "mixture": Format(
+        f"NAME{SUFFIX}, a list of data sets",
+        lambda path: [path] if path.name.endswith(SUFFIX) else [],
+        _one(read_mixture),
+    ),
     "karpathy": Format(
         "dataset_*.json of Karpathy's Flickr8k, Flickr30k and COCO",
         _files("dataset*.json", head=r'\s*\{.*"sentences"\s*:'),

@@ -18,7 +18,7 @@ from captionbot.search.options import ABOUT as SEARCH
 from training.data.files import parse_yaml, read_text
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-REWARDS = ("cider", "bleu_4")
+REWARDS = ("cider", "bleu_4", "repeats")
 MOST_RATE = 1e30  # what float32 can divide by Adam's bias correction
 # what a run with `init` takes over from it, so that these fields say nothing of the run
 INHERITED = ("family", "encoder", "encoder_config", "decoder", "image_size", "mean", "std", "vocabulary")
@@ -108,6 +108,9 @@ class TrainingConfig:
         "of photos that are not cached: the most that contrast, colours and brightness change by", 0.0,
         low=0, high=1,
     )  # fmt: skip
+    hide: float = about(
+        "of cached features: the most that is left out of a photo's places, as a share", 0.0, low=0, high=1
+    )
     epochs: int = about("passes over the training photos", 10, low=1)
     batch_size: int = about("photos a step, of all processes together", 64, low=1)
     learning_rate: float = about(
@@ -156,7 +159,8 @@ class TrainingConfig:
         "of the greedy caption (arXiv 1612.00563)", "mean", choices=("mean", "greedy"),
     )  # fmt: skip
     reward: dict[str, float] = about(
-        "weights of cider (CIDEr-D) and bleu_4 (smoothed, of one sentence) in the reward",
+        "weights of cider (CIDEr-D), bleu_4 (smoothed, of one sentence) and repeats (what each noun, verb or "
+        "adjective costs that was said before) in the reward",
         factory=lambda: {"cider": 1.0},
     )
     amp: str = about(

@@ -6,6 +6,7 @@ that it depends on (photos, encoder, weights, preprocessing): when one changes, 
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
@@ -77,11 +78,13 @@ class CachedFeatures:
     """Those of a frozen encoder, from disk: of each photo and, where they were kept, of its mirror image.
 
     Places lie one after the other without padding, so that images may differ in how many they have.
+
+    hide: the most that is left out of a photo's places, as a share, where it is learnt from.
     """
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
+    def __init__(self, folder: Path, device: torch.device, hide: float = 0.0) -> None:
         meta = json.loads((folder / "meta.json").read_text())
-        self.sides, self.device = meta["sides"], device
+        self.sides, self.device, self.hide = meta["sides"], device, hide
         self.grid = None if meta["grid"] is None else tuple(meta["grid"])
         self.ends = np.load(folder / "ends.npy")  # (n * sides,) where an image's places end
         shape = (int(self.ends[-1]), meta["channels"])
@@ -107,7 +110,17 @@ class CachedFeatures:
             return self._ragged(items)
         values = self.values.reshape(-1, self.places, self.values.shape[1])[items]
         boxes = self.boxes if self.boxes.ndim == 3 else self.boxes.reshape(-1, self.places, 4)[items]
-        return Features(self._tensor(values), self._tensor(boxes), self.grid)
+        features = Features(self._tensor(values), self._tensor(boxes), self.grid)
+        if self.hide and crops is not None:
+            features = dataclasses.replace(features, mask=self._seen(crops))
+        return features
+
+    def _seen(self, crops: Tensor) -> Tensor:
+        """(B, P) bool, which places are left; the first of the numbers of crops says how many are not."""
+        assert self.places is not None
+        chances = torch.rand(len(crops), self.places) >= self.hide * crops[:, :1]
+        chances[:, 0] |= ~chances.any(1)  # one at least
+        return chances.to(self.device)
 
     def _ragged(self, items: np.ndarray) -> Features:
         starts = np.where(items > 0, self.ends[items - 1], 0)
@@ -198,10 +211,11 @@ def cached_features(
     folder: Path,
     device: torch.device,
     amp: str | bool = False,
+    hide: float = 0.0,
 ) -> CachedFeatures:
     """The features of each photo and, with flips, of its mirror image, values as fp16.
 
-    pixels: as of `cached_pixels`.
+    pixels: as of `cached_pixels`. hide: as of `CachedFeatures`.
     """
     weights = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
@@ -241,7 +255,8 @@ def cached_features(
         meta = {"sides": sides, "channels": channels, "grid": probe.grid}
         (partial / "meta.json").write_text(json.dumps(meta))
 
-    return CachedFeatures(_cached(key, len(pixels) * sides * places * channels * 2, folder, fill), device)
+    needed = len(pixels) * sides * places * channels * 2
+    return CachedFeatures(_cached(key, needed, folder, fill), device, hide)
 
 
 def computes_bf16(device: torch.device) -> bool:

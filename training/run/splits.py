@@ -18,6 +18,7 @@ from captionbot.text.vocabulary import Vocabulary
 from training.data import Example, ImageStore, open_images
 from training.data.flickr import read_text_captions
 from training.data.formats import load_dataset
+from training.data.mixture import is_mixture, mixture_images
 from training.evaluation.predictions import captions_of, read_predictions
 from training.run.config import TrainingConfig
 from training.run.distributed import World
@@ -31,6 +32,7 @@ class Split:
     """Images of a data set and their captions as words.
 
     taught: a caption of each image by a teacher, or nothing.
+    sources: which data set of a mixture each image is of, or nothing; repeats: how often an epoch sees it.
     bad: what is wrong with photos that were left out, by name.
     """
 
@@ -38,6 +40,8 @@ class Split:
     captions: list[list[Words]]
     taught: list[Words] = dataclasses.field(default_factory=list)
     bad: dict[str, str] = dataclasses.field(default_factory=dict)
+    sources: list[str] = dataclasses.field(default_factory=list)
+    repeats: list[int] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,6 +54,8 @@ class Split:
             [e.name for e in examples],
             [[tokenize(c) for c in e.captions] for e in examples],
             [tokenize(caption) for caption in taught],
+            sources=[e.source for e in examples],
+            repeats=[e.repeat for e in examples],
         )
 
     @classmethod
@@ -57,6 +63,24 @@ class Split:
         """Captions without photos, as if each had one of its own."""
         captions = read_text_captions(file)[: limit or None]
         return cls([""] * len(captions), [[tokenize(caption)] for caption in captions])
+
+    def __getitem__(self, images: Sequence[int]) -> Split:
+        """Some of its images."""
+        lists = ("names", "captions", "taught", "sources", "repeats")
+        return Split(**{name: [values[i] for i in images if values] for name in lists
+                        for values in [getattr(self, name)]})  # fmt: skip
+
+    @property
+    def order(self) -> np.ndarray:
+        """The images of an epoch, each as often as it is seen."""
+        return np.repeat(np.arange(len(self)), self.repeats or 1)
+
+    def by_source(self) -> dict[str, list[int]]:
+        """The images of each data set of a mixture."""
+        found: dict[str, list[int]] = {}
+        for image, source in enumerate(self.sources or [""] * len(self)):
+            found.setdefault(source, []).append(image)
+        return found
 
     def token_ids(self, vocabulary: Vocabulary, captions: int, max_words: int) -> Tensor:
         """(n, captions, max_words + 2) ids: start, words, end, padding; a cut caption has no end.
@@ -88,6 +112,8 @@ def read_splits(config: TrainingConfig) -> tuple[Split, Split]:
 
 
 def photos_of(config: TrainingConfig) -> ImageStore:
+    if is_mixture(config.data) and not config.images:
+        return mixture_images(config.data)
     data = Path(config.data)
     return open_images(config.images or (data if data.is_dir() else data.parent))
 
@@ -102,5 +128,4 @@ def with_pixels(
     if not bad:
         return split, pixels
     good = [i for i, name in enumerate(split.names) if name not in bad]
-    names, captions = [split.names[i] for i in good], [split.captions[i] for i in good]
-    return Split(names, captions, [split.taught[i] for i in good if split.taught], bad), pixels
+    return dataclasses.replace(split[good], bad=bad), pixels

@@ -19,6 +19,7 @@ from captionbot.search.beam import beam_search
 from captionbot.search.options import SearchOptions
 from captionbot.store import card as cards
 from captionbot.store.registry import find_card
+from captionbot.text.parts_of_speech import parts_of_speech
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
 from captionbot.types import Features
 from training.metrics.overlap import CiderD, bleu_tally
@@ -156,7 +157,8 @@ class SelfCritical:
 
 
 class Reward:
-    """The weighed sum of a caption's CIDEr-D and its BLEU-4 against the captions of its image.
+    """The weighed sum of a caption's CIDEr-D and its BLEU-4 against the captions of its image, less what
+    words that it repeats cost.
 
     The end counts as a word, or captions learn to break off ("a dog runs through a").
     """
@@ -174,7 +176,16 @@ class Reward:
             total += weight * self.cider(ended, images)
         if weight := self.weights.get("bleu_4"):
             total += weight * sentence_bleu(ended, [self.references[i] for i in images])
+        if weight := self.weights.get("repeats"):
+            total -= weight * np.array([repeats(words) for words in captions])
         return total
+
+
+def repeats(words: Words) -> int:
+    """How many nouns, verbs and adjectives of a caption were said before in it."""
+    parts = parts_of_speech(words)
+    told = [word for word, part in zip(words, parts, strict=True) if part in ("noun", "verb", "adjective")]
+    return len(told) - len(set(told))
 
 
 def sentence_bleu(hypotheses: Sequence[Words], references: Sequence[Sequence[Words]]) -> np.ndarray:

@@ -25,7 +25,8 @@ from training.run.validation import Captions, Perplexity, Scores
 class Task:
     """The task of a run.
 
-    features: of the images that are learnt from, size of them; stage: what a step asks of them.
+    features: of the images that are learnt from; stage: what a step asks of them.
+    order: the numbers of the images that an epoch sees.
     validate: what an encoder and a decoder are worth on val.
     data: what is learnt from, in words.
     bad: what is wrong with photos that were left out, by name.
@@ -35,7 +36,7 @@ class Task:
     features: FeatureSource
     stage: Stage
     validate: Callable[[nn.Module, Decoder], Scores]
-    size: int
+    order: np.ndarray
     data: str
     bad: dict[str, str] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
@@ -50,7 +51,7 @@ def text_task(config: TrainingConfig, card: Card, text: Split, val: Split, world
         features,
         CrossEntropy(config, vocabulary, text.token_ids(vocabulary, 1, config.max_words)),
         Perplexity(config, token_ids, features, world),
-        len(text),
+        text.order,
         f"{Path(config.text).name}, {len(text)} captions",
     )
 
@@ -68,7 +69,9 @@ def photo_task(
             return PixelFeatures(pixels, preprocessing, world.device, config.crop, config.jitter)
         cache = Path(config.cache)
         with world.main_first():
-            return cached_features(encoder, preprocessing, pixels, flips, cache, world.device, config.amp)
+            return cached_features(
+                encoder, preprocessing, pixels, flips, cache, world.device, config.amp, config.hide
+            )
 
     train_features = features(train_pixels, config.flips)
     validate = Captions(config, vocabulary, val, features(val_pixels, False), world)
@@ -83,7 +86,7 @@ def photo_task(
         train_features,
         stage,
         validate,
-        len(train),
+        train.order,
         f"{Path(config.data).name}, {len(train)} training photos",
         train.bad | val.bad,
         val.names[: config.sample_photos],

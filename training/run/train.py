@@ -108,7 +108,7 @@ class Run:
             self.task = photo_task(config, self.card, model.encoder, train, val, world)
         if world.size > 1:  # each process draws its own dropout
             _seed(config.seed + 1000 * (world.rank + 1))
-        self.steps_an_epoch = -(-self.task.size // config.batch_size)
+        self.steps_an_epoch = -(-len(self.task.order) // config.batch_size)
         self.epoch = self.step = self.bad_epochs = 0
         self.best: Scores = {}
         self.kept: dict[int, float] = {}
@@ -155,7 +155,7 @@ class Run:
         Drawn from seed and epoch alone, so that a resumed run sees what it would have seen.
         """
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        order = rng.permutation(self.task.size)
+        order = rng.permutation(self.task.order)
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
         crops = torch.from_numpy(rng.random((len(order), 6), dtype=np.float32))
         for step in range(self.step, self.steps_an_epoch):

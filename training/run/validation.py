@@ -35,7 +35,10 @@ def is_better(scores: Scores, best: Scores) -> bool:
 
 
 class Captions:
-    """CIDEr-D and BLEU-4 of the captions that a beam search finds."""
+    """CIDEr-D and BLEU-4 of the captions that a beam search finds.
+
+    Of a mixture those of each data set, which are scored apart, and their means before them.
+    """
 
     def __init__(
         self,
@@ -47,7 +50,10 @@ class Captions:
     ) -> None:
         self.config, self.vocabulary, self.split = config, vocabulary, split
         self.features, self.world = features, world
-        self.cider = CiderD(split.captions)
+        self.images = split.by_source()
+        self.ciders = {
+            source: CiderD([split.captions[i] for i in images]) for source, images in self.images.items()
+        }
 
     def __call__(self, encoder: nn.Module, decoder: Decoder) -> Scores:
         config = self.config
@@ -63,11 +69,21 @@ class Captions:
             captions += [self.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
         captions = self.world.gather(captions)
         references = self.split.captions
-        scores = {"CIDEr": float(np.mean(self.cider(captions)))}
+        said = {source: [captions[i] for i in images] for source, images in self.images.items()}
+        ciders = {source: float(np.mean(self.ciders[source](said[source]))) for source in said}
+        scores = {"CIDEr": float(np.mean(list(ciders.values())))}
         if config.limit:  # how many of the training captions it says word for word
             exact = [c == r[0] for c, r in zip(captions, references, strict=True)]
             return scores | {"exact": float(np.mean(exact))}
-        return scores | {"Bleu_4": float(bleu(captions, references)[3])}
+        bleus = {
+            source: float(bleu(said[source], [references[i] for i in images])[3])
+            for source, images in self.images.items()
+        }
+        scores["Bleu_4"] = float(np.mean(list(bleus.values())))
+        if len(said) > 1:
+            scores |= {f"CIDEr {source}": value for source, value in ciders.items()}
+            scores |= {f"Bleu_4 {source}": value for source, value in bleus.items()}
+        return scores
 
 
 class Perplexity:
