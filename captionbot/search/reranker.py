@@ -59,6 +59,14 @@ class WordEvidence(nn.Module):
         found: Tensor = self.say(self.reduce(means))
         return found
 
+    def photo_numbers(self, means: Tensor) -> Tensor:
+        """(B, C) mean features -> (B, D), what the linear part reduces them to: in few numbers, what a photo
+        is like."""
+        if self.widen is None:
+            numbers: Tensor = self.reduce(means)
+            return numbers
+        return F.linear(means, self.widen.weight[: self.linear], self.widen.bias[: self.linear])
+
     @cached_property
     def _numbers(self) -> dict[tuple[int, ...], int]:
         return {tuple(phrase): number for number, phrase in enumerate(self.phrases.tolist())}

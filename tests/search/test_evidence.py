@@ -17,7 +17,7 @@ from captionbot.store import card as cards
 from captionbot.text.vocabulary import Vocabulary
 from captionbot.types import Features
 from training.compress.average import main as average
-from training.fit.reranker import LINEAR, bags_of_phrases, fit, main, mixed, regression
+from training.fit.reranker import LINEAR, bags_of_phrases, both, fit, main, mixed, regression, scaled
 from training.run.captioners import load_to_train
 from training.run.splits import Split
 from training.run.train import main as train
@@ -157,6 +157,24 @@ def test_the_regression_is_kernel_ridge_regression():
     expected = torch.log((share + 0.02) / (1.02 - share)) - torch.log((usual + 0.02) / (1.02 - usual))
     found = regression(seen[:200], shares[:200])(others.float())
     torch.testing.assert_close(found, expected.float(), atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_two_layers_of_evidence_are_one(linear):
+    torch.manual_seed(0)
+    one = random_evidence(12)
+    other = WordEvidence(CHANNELS + 5, 4, 3, *(() if linear else (1, 2))).requires_grad_(False)
+    other.phrases.copy_(torch.tensor([[3, ALONE], [3, 9], [11, 2], [0, ALONE]], dtype=torch.int32))
+    whole = both(scaled(one, 0.5), other)
+    means = torch.randn(6, CHANNELS + 5)
+    found = whole.of_means(means)
+    expected: dict[tuple[int, ...], torch.Tensor] = {}
+    for part, values in ((one, one.of_means(means[:, :CHANNELS])), (other, other.of_means(means))):
+        for phrase, column in zip(part.phrases.tolist(), values.T, strict=True):
+            expected[tuple(phrase)] = expected.get(tuple(phrase), 0) + column
+    assert len(whole.phrases) == len(expected)
+    for phrase, column in zip(whole.phrases.tolist(), found.T, strict=True):
+        torch.testing.assert_close(column, expected[tuple(phrase)], rtol=1e-4, atol=1e-4)
 
 
 def test_mixtures_lie_between_photos():

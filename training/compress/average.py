@@ -26,7 +26,7 @@ from training.run.captioners import load_to_train
 from training.run.checkpoints import prepare_folder, written
 from training.run.config import TrainingConfig, load_config
 from training.run.distributed import World, device_of
-from training.run.features import BlankFeatures, PixelFeatures
+from training.run.features import BlankFeatures, cached_features
 from training.run.splits import read_splits, with_pixels
 from training.run.train import KEPT
 from training.run.validation import Captions, Perplexity
@@ -100,5 +100,5 @@ def _validate(
         return Perplexity(config, token_ids, blank, world)(encoder, decoder)
     preprocessing = Preprocessing.from_json(card.preprocessing)
     val, pixels = with_pixels(val, config, preprocessing, world)
-    features = PixelFeatures(pixels, preprocessing, device)
+    features = cached_features(encoder, preprocessing, pixels, False, Path(config.cache), device, config.amp)
     return Captions(config, vocabulary, val, features, world)(encoder, decoder)

@@ -16,7 +16,8 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from functools import reduce
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from captionbot.images.load import Preprocessing
 from captionbot.search.options import SearchOptions
 from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
+from captionbot.store.weights import find_card
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
 from captionbot.types import Features, Hypothesis
 from training.metrics import CiderD
@@ -39,8 +41,8 @@ from training.run.captioners import load_to_train
 from training.run.checkpoints import prepare_folder, written
 from training.run.config import ABOUT, TrainingConfig, check_least
 from training.run.distributed import World, device_of
-from training.run.features import BATCH, PixelFeatures, autocast
-from training.run.splits import Split, Words, read_splits, with_pixels
+from training.run.features import BATCH, CachedFeatures, autocast, cached_features
+from training.run.splits import Split, read_splits, with_pixels
 from training.run.stages import search
 
 MOST_PHRASES = 8_000  # or memory would not hold what is said of 100,000 photos
@@ -67,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--images", default=defaults.images, help="its photos, where they lie apart")
     parser.add_argument("--limit", type=int, default=0, help="use only the first so many photos, for val too")
-    parser.add_argument("--cache", default=defaults.cache, help="folder for decoded photos")
+    parser.add_argument("--cache", default=defaults.cache, help="folder for decoded photos and features")
+    parser.add_argument("--no-mirror", action="store_true", help="learn from no mirror images")
     parser.add_argument(
         "--hidden",
         type=int,
@@ -76,6 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rank", type=int, default=192, help="numbers that these are reduced to")
     parser.add_argument("--min-count", type=int, default=15, help="photos that a phrase has to be said of")
+    parser.add_argument(
+        "--beside",
+        metavar="CAPTIONER",
+        help="whose word evidence to add; the channels that it sees are the first of this captioner's",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
@@ -98,47 +106,44 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
     preprocessing, world = Preprocessing.from_json(card.preprocessing), World(device)
     encoder, decoder = encoder.to(device).eval(), decoder.to(device).eval()
 
-    def encoded(split: Split, *, mirrored: bool = False) -> tuple[Split, Iterator[Features]]:
+    def encoded(split: Split, flips: bool) -> tuple[Split, CachedFeatures]:
         split, pixels = with_pixels(split, config, preprocessing, world)
-        photos = PixelFeatures(pixels, preprocessing, device)
-        batches = np.array_split(np.arange(len(split)), math.ceil(len(split) / BATCH))
+        cache = Path(config.cache)
+        return split, cached_features(encoder, preprocessing, pixels, flips, cache, device, config.amp)
 
-        def of(batch: np.ndarray) -> Features:
-            changes = (np.ones(len(batch), bool), torch.zeros(len(batch), 6)) if mirrored else ()
-            return photos(encoder, batch, *changes)
-
-        what = "mirror images" if mirrored else "photos"
-        return split, map(of, tqdm(batches, what, unit="batch", mininterval=1))
+    def batches(features: CachedFeatures, *, mirrored: bool = False) -> Iterator[Features]:
+        for batch in np.array_split(np.arange(len(features)), math.ceil(len(features) / BATCH)):
+            yield features(encoder, batch, np.full(len(batch), mirrored))
 
     def means(features: Iterator[Features]) -> Tensor:
         return torch.cat([mean_annotation(f.values.float(), f.mask).cpu() for f in features])
 
     train, val = read_splits(config)
     with torch.inference_mode(), autocast(device, config.amp):
-        train, features = encoded(train)
-        sides = [means(features)]
-        if given.hidden:  # the linear detector learns from the photos alone
-            sides.append(means(encoded(train, mirrored=True)[1]))
-        seen = torch.stack(sides)
+        flips = bool(given.hidden) and not given.no_mirror  # the linear detector learns from photos alone
+        train, cached = encoded(train, flips)
+        seen = torch.stack([means(batches(cached, mirrored=side)) for side in (False, True)[: 1 + flips]])
     phrases, shares = bags_of_phrases(train, vocabulary, given.min_count)
     settings = {"hidden": given.hidden, "rank": given.rank, "min_count": given.min_count, "seed": given.seed}
     fitted = fit(seen.clone(), phrases, shares, hidden=given.hidden, rank=given.rank, seed=given.seed)
-    decoder.evidence = fitted.to(device)
+    beside = _evidence_of(given.beside, vocabulary) if given.beside else None
     options = SearchOptions(**card.search)
     with torch.inference_mode(), autocast(device, config.amp):
-        val, features = encoded(val)
-        found = [image for f in features for image in search(decoder, f, vocabulary, options)]
-    scores = score_weights(found, val.captions, vocabulary, options)
-    weight = max(scores, key=lambda weight: scores[weight])
-    if weight:
-        with torch.no_grad():
-            for tensor in decoder.evidence.say.parameters():
-                tensor.mul_(weight)
-    else:
-        decoder.evidence = None
+        val, cached = encoded(val, False)
+        found = [image for f in batches(cached) for image in search(decoder, f, vocabulary, options)]
+        layers = [fitted] if beside is None else [fitted, beside]
+        told = [evidence_of(layer, means(batches(cached)), found) for layer in layers]
+    scores, chosen = score_weights(found, told, val, vocabulary, options)
+    weighed = [scaled(layer, weight) for layer, weight in zip(layers, chosen, strict=True)]
+    decoder.evidence = reduce(both, weighed).to(device) if any(chosen) else None
     tried = {f"{weight:g}": score for weight, score in scores.items()}
-    training = card.training | {"evidence": settings | {"weight": weight, "CIDEr on val": tried}}
-    card = dataclasses.replace(card, evidence=fitted.sizes if weight else {}, training=training)
+    settings |= {"weight": chosen[0], "CIDEr on val": tried}
+    if beside is not None:
+        settings |= {"beside": given.beside, "weight beside": chosen[1]}
+    training = card.training | {"evidence": settings}
+    card = dataclasses.replace(
+        card, evidence=decoder.evidence.sizes if decoder.evidence else {}, training=training
+    )
     with written("The captioner", given.out, "run the command again"):
         return cards.save(given.out, card, encoder, decoder), scores
 
@@ -307,18 +312,114 @@ def mixed(seen: Tensor, number: int) -> Tensor:
     )
 
 
+def evidence_of(
+    layer: WordEvidence, means: Tensor, found: Sequence[Sequence[Hypothesis]]
+) -> list[np.ndarray]:
+    """What a layer says for each image's sentences, (K,) each. means: (n, C), it may know the first alone."""
+    values = layer.of_means(means[:, : channels(layer)])
+    return [
+        np.array([float(row[layer.said(h.token_ids)].sum()) for h in hypotheses])
+        for row, hypotheses in zip(values, found, strict=True)
+    ]
+
+
 def score_weights(
     found: Sequence[Sequence[Hypothesis]],
-    references: Sequence[Sequence[Words]],
+    told: Sequence[Sequence[np.ndarray]],
+    val: Split,
     vocabulary: Vocabulary,
     options: SearchOptions,
-) -> dict[float, float]:
-    """CIDEr-D on val of the sentences that are best by each of `WEIGHTS`; their evidence has weight 1."""
-    cider, scores = CiderD(references), {}
-    for weight in WEIGHTS:
+) -> tuple[dict[float, float], tuple[float, ...]]:
+    """CIDEr-D on val of the sentences that are best by each of `WEIGHTS`, and the best weights.
+
+    Of a mixture it is the mean over the data sets, which are scored apart.
+
+    told: for one layer of word evidence or two, what it says for each image's sentences. The second one's
+        weight is 0, 0.5 or 1, and scores are those with the best of them.
+    """
+    sources, scores = val.by_source().values(), {}
+    ciders = [CiderD([val.captions[i] for i in images]) for images in sources]
+    chosen: tuple[float, ...] = ()
+    for weights in product(WEIGHTS, *[(0.0, 0.5, 1.0)] * (len(told) - 1)):
         best = []
-        for hypotheses in found:
-            ranks = [options.score(h.log_prob + weight * h.evidence, len(h.log_probs)) for h in hypotheses]
+        for hypotheses, *evidence in zip(found, *told, strict=True):
+            sums = sum(weight * values for weight, values in zip(weights, evidence, strict=True))
+            ranks = [
+                options.score(h.log_prob + float(more), len(h.log_probs))
+                for h, more in zip(hypotheses, sums, strict=True)  # type: ignore[arg-type]
+            ]
             best.append(vocabulary.decode(hypotheses[int(np.argmax(ranks))].token_ids))
-        scores[weight] = float(np.mean(cider(best)))
-    return scores
+        means = [np.mean(c([best[i] for i in images])) for c, images in zip(ciders, sources, strict=True)]
+        score = float(np.mean(means))
+        if score > max(scores.values(), default=-math.inf):
+            chosen = weights
+        scores[weights[0]] = max(score, scores.get(weights[0], -math.inf))
+    return scores, chosen
+
+
+def _evidence_of(captioner: str, vocabulary: Vocabulary) -> WordEvidence:
+    """Another captioner's word evidence, its phrases by this one's ids."""
+    card, _, decoder = cards.load(find_card(captioner))
+    if decoder.evidence is None:
+        raise CaptionBotError(f"{captioner} has no word evidence; give a captioner that has.")
+    ids = torch.tensor(vocabulary.encode(load_vocabulary(card.vocabulary).tokens), dtype=torch.int32)
+    phrases = decoder.evidence.phrases
+    phrases.copy_(torch.where(phrases == ALONE, phrases, ids[phrases.clamp(min=0).long()]))
+    return decoder.evidence
+
+
+def channels(layer: WordEvidence) -> int:
+    """How many numbers of a photo it sees."""
+    return (layer.reduce if layer.widen is None else layer.widen).in_features
+
+
+@torch.no_grad()
+def scaled(layer: WordEvidence, weight: float) -> WordEvidence:
+    for tensor in layer.say.parameters():
+        tensor.mul_(weight)
+    return layer
+
+
+@torch.no_grad()
+def both(one: WordEvidence, other: WordEvidence) -> WordEvidence:
+    """Their sum as one layer; one of them may see the first of the other's channels alone."""
+    parts = [_in_three(layer) for layer in (one, other)]
+    known = {tuple(phrase): None for layer in (one, other) for phrase in layer.phrases.tolist()}
+    numbers = {phrase: number for number, phrase in enumerate(known)}
+    linear, hidden = (sum(part[k].shape[0] for part in parts) for k in (0, 2))
+    rank, size = sum(part[4].shape[0] for part in parts), max(map(channels, (one, other)))
+    whole = WordEvidence(size, len(numbers), rank, linear, hidden)
+    assert whole.widen is not None
+    for tensor in whole.parameters():
+        tensor.zero_()
+    whole.phrases.copy_(torch.tensor(list(numbers), dtype=torch.int32))
+    at = [0, linear, 0]  # rows of what stays linear, of what is hidden, and of the rank
+    for layer, (weight, bias, hidden_weight, hidden_bias, reduce_weight) in zip(
+        (one, other), parts, strict=True
+    ):
+        first, second, third = (
+            slice(start, start + length)
+            for start, length in zip(at, (len(bias), len(hidden_bias), len(reduce_weight)), strict=True)
+        )
+        whole.widen.weight[first, : weight.shape[1]], whole.widen.bias[first] = weight, bias
+        whole.widen.weight[second, : weight.shape[1]], whole.widen.bias[second] = hidden_weight, hidden_bias
+        whole.reduce.weight[third, first] = reduce_weight[:, : len(bias)]
+        whole.reduce.weight[third, second] = reduce_weight[:, len(bias) :]
+        if layer.widen is not None:
+            whole.reduce.bias[third] = layer.reduce.bias
+        rows = torch.tensor([numbers[tuple(phrase)] for phrase in layer.phrases.tolist()])
+        whole.say.weight[rows, third] = layer.say.weight
+        whole.say.bias[rows] += layer.say.bias
+        at = [first.stop, second.stop, third.stop]
+    return whole.requires_grad_(False)
+
+
+def _in_three(layer: WordEvidence) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Weight and bias of what stays linear and of what is hidden, and the weight that reduces both."""
+    if layer.widen is None:
+        weight, bias = layer.reduce.weight, layer.reduce.bias
+        return weight, bias, weight[:0], bias[:0], torch.eye(len(bias))
+    (weight, hidden_weight), (bias, hidden_bias) = (
+        tensor.split([layer.linear, len(tensor) - layer.linear]) for tensor in layer.widen.parameters()
+    )
+    return weight, bias, hidden_weight, hidden_bias, layer.reduce.weight
