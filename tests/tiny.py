@@ -68,6 +68,7 @@ def build_tiny_captioner(
     name: str = "tiny",
     default: bool = True,
     cnn: tuple[str, str, int] = ("mobilenet_v2", "features.10", 64),
+    normalise: bool = False,
 ) -> Path:
     """Write an untrained captioner (4 x 4 places, 20 words) into a folder; returns its card.
 
@@ -85,6 +86,7 @@ def build_tiny_captioner(
         "embedding_size": 16,
         "hidden_size": 16,
         "attention_size": 16,
+        "normalise": normalise,
         "tie_embedding": True,
     }
     card = Card(
