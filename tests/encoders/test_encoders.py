@@ -147,7 +147,7 @@ def test_a_cnn_of_timm_gives_what_timm_gives(size):
 
 
 def test_a_name_that_no_library_has_is_refused():
-    with pytest.raises(CaptionBotError, match="no CNN of torchvision or timm"):
+    with pytest.raises(CaptionBotError, match="is not a CNN of torchvision or timm"):
         GridEncoder(GridConfig("no_such_cnn"))
 
 

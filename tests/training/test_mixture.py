@@ -86,7 +86,7 @@ def test_a_mixture_that_is_none_is_a_sentence(text, sentence, tmp_path):
 
 def test_photos_of_one_name_are_refused(mixture, tmp_path):
     (tmp_path / "dogs" / "f1.png").write_bytes((tmp_path / "food" / "f1.png").read_bytes())
-    with pytest.raises(CaptionBotError, match="Two images are called .f1.png."):
+    with pytest.raises(CaptionBotError, match="Two images are called"):
         mixture_images(mixture)
 
 

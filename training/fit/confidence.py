@@ -3,8 +3,8 @@
 A caption counts as right where its CIDEr-D against people's captions of the photo reaches `--level`. A
 logistic regression (`captionbot.search.confidence`) reads the search's signals and, where they help, the
 numbers that the reranker reduces a photo to; inputs and penalty are chosen by cross-validation. All that is
-reported is of photos that the fit at hand had not seen: AUC, expected calibration error (arXiv 1706.04599), and
-risk by coverage (arXiv 1705.08500).
+reported is of photos that the fit at hand had not seen: AUC, expected calibration error (arXiv 1706.04599),
+and risk by coverage (arXiv 1705.08500).
 """
 
 from __future__ import annotations

