@@ -28,7 +28,7 @@ from captionbot.images.load import Preprocessing
 from captionbot.search.confidence import Confidence, signals
 from captionbot.search.options import SearchOptions
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import load_vocabulary
 from training.metrics import CiderD
 from training.run.config import TrainingConfig

@@ -33,7 +33,7 @@ from captionbot.images.load import Preprocessing
 from captionbot.search.options import SearchOptions
 from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
-from captionbot.store.weights import find_card
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
 from captionbot.types import Features, Hypothesis
 from training.metrics import CiderD
