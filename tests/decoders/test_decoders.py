@@ -126,7 +126,7 @@ def test_the_channels_of_each_cnn_are_normalised_apart(features):
         expected = weight[part] * centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
         torch.testing.assert_close(found[..., part], expected)
     louder = features.values * torch.tensor([1, 1, 1, 1, 9, 9])
-    torch.testing.assert_close(decoder.normalise(louder), found, rtol=1e-3, atol=1e-3)
+    assert torch.equal(decoder.normalise(louder)[..., :4], found[..., :4])
 
 
 def test_groups_are_all_channels():
