@@ -77,7 +77,7 @@ def widened(
     wide.load_state_dict(
         {name: _padded(decoder.state_dict()[name], tensor) for name, tensor in wide.state_dict().items()}
     )
-    card = dataclasses.replace(card, encoder=_spec(config), decoder=sizes, largest={}, default=False)
+    card = dataclasses.replace(card, encoder=_spec(config), decoder=sizes, default=False)
     return card, (both, wide)
 
 
