@@ -57,7 +57,7 @@ class ConcatEncoder(Encoder):
             for grid, size in zip(self.grids, self.config.sizes, strict=True)
         ]
         if len({features.grid for features in seen}) > 1:
-            grids = ", ".join(f"{rows} x {columns}" for rows, columns in (f.grid for f in seen))  # type: ignore[misc]
+            grids = ", ".join(f"{rows} x {columns}" for rows, columns in (f.grid for f in seen))
             raise CaptionBotError(f"The CNNs give grids of {grids} places; choose sizes that give the same.")
         return Features(torch.cat([f.values for f in seen], -1), seen[0].boxes, seen[0].grid)
 

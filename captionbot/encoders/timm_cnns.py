@@ -51,7 +51,8 @@ def build(architecture: str) -> nn.Module:
 
 def trace(cnn: nn.Module) -> fx.GraphModule:
     """The graph of a CNN in plain layers; their weights keep their names."""
-    from timm.layers import BatchNormAct2d, Conv2dSame
+    from timm.layers.conv2d_same import Conv2dSame
+    from timm.layers.norm_act import BatchNormAct2d
 
     activations: dict[str, nn.Module] = {}
     padded: dict[str, SamePad2d] = {}
@@ -86,9 +87,15 @@ def trace(cnn: nn.Module) -> fx.GraphModule:
 
 def _convolution(layer: nn.Conv2d) -> nn.Conv2d:
     """The same convolution without padding, with the very same weights."""
-    shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
     plain = nn.Conv2d(
-        *shape, 0, layer.dilation, layer.groups, layer.bias is not None, device=torch.device("meta")
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]  # torch's own types: tuple[int, ...]
+        layer.stride,  # type: ignore[arg-type]
+        dilation=layer.dilation,  # type: ignore[arg-type]
+        groups=layer.groups,
+        bias=layer.bias is not None,
+        device=torch.device("meta"),
     )
     plain.weight, plain.bias = layer.weight, layer.bias
     return plain

@@ -162,7 +162,7 @@ def class_words(file: Path | None, counts: Counter[str]) -> dict[str, list[str]]
     """What captions call each photo's class: as of `WORDS`, or the last word of its label."""
     if file is None:
         return None
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     numbers = {wnid: number for number, wnid in enumerate(ImageNetInfo().label_names())}
     listed: dict[int, list[str]] = {}

@@ -337,7 +337,8 @@ def score_weights(
     told: for one layer of word evidence or two, what it says for each image's sentences. The second one's
         weight is 0, 0.5 or 1, and scores are those with the best of them.
     """
-    sources, scores = val.by_source().values(), {}
+    sources = val.by_source().values()
+    scores: dict[float, float] = {}
     ciders = [CiderD([val.captions[i] for i in images]) for images in sources]
     chosen: tuple[float, ...] = ()
     for weights in product(WEIGHTS, *[(0.0, 0.5, 1.0)] * (len(told) - 1)):

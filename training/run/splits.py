@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from training.run.distributed import World
 from training.run.features import cached_pixels
 
 Words = list[str]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,17 @@ class Split:
 
     def __getitem__(self, images: Sequence[int]) -> Split:
         """Some of its images."""
-        lists = ("names", "captions", "taught", "sources", "repeats")
-        return Split(**{name: [values[i] for i in images if values] for name in lists
-                        for values in [getattr(self, name)]})  # fmt: skip
+
+        def chosen(values: list[T]) -> list[T]:
+            return [values[i] for i in images if values]
+
+        return Split(
+            chosen(self.names),
+            chosen(self.captions),
+            chosen(self.taught),
+            sources=chosen(self.sources),
+            repeats=chosen(self.repeats),
+        )
 
     @property
     def order(self) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ def _padded(old: Tensor, new: Tensor) -> Tensor:
     return padded
 
 
-def _spec(config: ConcatConfig) -> Mapping[str, Any]:
+def _spec(config: ConcatConfig) -> dict[str, Any]:
     return {"kind": "concat", **dataclasses.asdict(config)}
 
 
