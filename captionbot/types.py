@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:  # torch takes a second to import, and the pages need these names before that
     import numpy as np
@@ -93,6 +93,26 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What a captioner thinks of a caption of its own (`captionbot.search.confidence`).
+
+    probability: that the caption is right, calibrated on photos that people captioned, 0..1.
+    band: "sure", "unsure", or "unknown": a kind of photo that the captioner does not know.
+    reason: why it is not sure, in plain words; "" where it is.
+    doubtful_word: the place in `Caption.words` of the word that is likeliest wrong; None where it is sure.
+    general: what it can say of the photo all the same, such as "an animal"; "" where it is sure or has none.
+    general_probability: that people name something of that kind in the photo; 0 without one.
+    """
+
+    probability: float
+    band: Literal["sure", "unsure", "unknown"]
+    reason: str = ""
+    doubtful_word: int | None = None
+    general: str = ""
+    general_probability: float = 0.0
+
+
+@dataclass(frozen=True)
 class Caption:
     """A sentence about one image.
 
@@ -101,11 +121,13 @@ class Caption:
     boxes: (P, 4) xyxy in pixels of the upright original image, the places that alphas speak of.
     grid: (rows, columns) where the places form a grid in reading order, else None.
     log_prob: of the whole sentence, its end included.
-    confidence: geometric mean of the probabilities of the words and of the end, 0..1. It says how
-        sure the model is of its wording; it is not the chance that the caption is true.
+    confidence: geometric mean of the probabilities of the words and of the end, 0..1, which people are shown
+        as the likelihood. It says how sure the model is of its wording; it is not the chance that the caption
+        is true, which `judgement` has.
     token_ids: the words as the captioner's vocabulary knows them, to ask it about them again.
     labels: what a detector calls each of the P places, None where there was no detector.
     scores: (P,) how sure it is of them, 0..1, or None.
+    judgement: None where the captioner cannot judge its captions.
     """
 
     text: str
@@ -120,6 +142,7 @@ class Caption:
     token_ids: tuple[int, ...] = ()
     labels: tuple[str, ...] | None = None
     scores: np.ndarray | None = None
+    judgement: Judgement | None = None
 
     def __post_init__(self) -> None:
         if self.alphas.shape != (len(self.words), len(self.boxes)):

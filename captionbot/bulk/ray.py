@@ -331,7 +331,13 @@ class _Shards:
         import pyarrow.parquet
 
         word = pa.struct({"text": pa.string(), "log_prob": pa.float32()})
-        caption = pa.struct({"text": pa.string(), "log_prob": pa.float32(), "words": pa.list_(word)})
+        judgement = pa.struct({
+            "probability": pa.float32(), "band": pa.string(), "reason": pa.string(),
+            "doubtful_word": pa.int32(), "general": pa.string(), "general_probability": pa.float32(),
+        })  # fmt: skip
+        caption = pa.struct({
+            "text": pa.string(), "log_prob": pa.float32(), "words": pa.list_(word), "judgement": judgement,
+        })  # fmt: skip
         columns = {"image": pa.string(), "model": pa.string(), "captions": pa.list_(caption)}
         schema = pa.schema({**columns, "error": pa.string()})
         pyarrow.parquet.write_table(pa.Table.from_pylist(self.rows, schema), path)

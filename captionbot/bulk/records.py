@@ -7,6 +7,7 @@ says what such a file holds, and where its last whole record ends.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from collections import Counter
@@ -22,14 +23,23 @@ Result = tuple[str, Captioned | CaptionBotError]
 """An image's name, and its captions or why it has none."""
 
 _DIGITS = 6  # more would be noise of the arithmetic, and three times the bytes
-_COLUMNS = ["image", "caption", "log_prob", "confidence", "rank", "error", "model"]
-_UNNAMED = _COLUMNS[:-1]  # of files of before, which do not say whose captions they hold
+_COLUMNS = [
+    "image", "caption", "log_prob", "confidence", "rank", "error", "model",
+    "probability", "band", "reason", "doubtful_word", "general",
+]  # fmt: skip
+_UNJUDGED, _UNNAMED = (
+    _COLUMNS[:7],
+    _COLUMNS[:6],
+)  # of files of before; these do not say whose captions they hold
+_MODEL = _COLUMNS.index("model")
 
 
 def record(
     image_name: str, model_name: str, captioned: Captioned, *, with_alphas: bool = False
 ) -> dict[str, Any]:
     """{"image", "model", "captions": [{"text", "log_prob", "words": [{"text", "log_prob"}]}]}, best first.
+
+    A caption that was judged has "judgement" too: the fields of `types.Judgement`.
 
     with_alphas: also where the model looked. Each caption then has "image_size" (width, height),
     "grid" (rows, columns; null for regions) and "boxes" (P of xyxy, pixels), each word "alphas" (P).
@@ -70,13 +80,23 @@ def write_csv(
         out.write(_rows([columns]))
     for name, result in results:
         if isinstance(result, CaptionBotError):
-            rows = [[name, "", "", "", "", result, ""]]
+            rows = [[name, "", "", "", "", result, "", *_judged(None)]]
         else:
             rows = [
-                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, "", model]
+                [name, caption.text, f"{caption.log_prob:.4f}", f"{caption.confidence:.4f}", rank, "", model,
+                 *_judged(caption)]
                 for rank, caption in enumerate(result.captions, start=1)
-            ]
+            ]  # fmt: skip
         out.write(_rows(row[: len(columns)] for row in rows))
+
+
+def _judged(caption: Caption | None) -> list[Any]:
+    """The last columns: the caption's judgement, empty where it has none."""
+    if caption is None or caption.judgement is None:
+        return ["", "", "", "", ""]
+    judged, t = caption.judgement, caption.judgement.doubtful_word
+    word = "" if t is None else caption.words[t].text
+    return [f"{judged.probability:.4f}", judged.band, judged.reason, word, judged.general]
 
 
 def csv_columns(path: Path) -> list[str]:
@@ -141,7 +161,7 @@ def _written_csv(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
     def no_row(start: int) -> CaptionBotError:
         return _other_file(file, f"what stands after byte {start} is no row of captions")
 
-    headers = {_rows([columns]).encode(): columns for columns in (_COLUMNS, _UNNAMED)}
+    headers = {_rows([columns]).encode(): columns for columns in (_COLUMNS, _UNJUDGED, _UNNAMED)}
     longest = next(iter(headers))
     start = file.readline(len(longest))
     columns = headers.get(start)
@@ -157,8 +177,8 @@ def _written_csv(file: BinaryIO, model: str) -> tuple[Counter[str], int]:
                 if row and ended:  # a torn row stops in its line
                     raise no_row(whole)
                 raise csv.Error
-            if ended and columns is _COLUMNS and row[-1] not in ("", model):
-                raise _by_other(file, row[-1], model)
+            if ended and columns is not _UNNAMED and row[_MODEL] not in ("", model):
+                raise _by_other(file, row[_MODEL], model)
             if row[4] in ("", "1"):  # the first row of an image
                 begins, last = whole, row[0]
                 names[last] += 1
@@ -205,6 +225,12 @@ def caption_fields(caption: Caption, with_alphas: bool = False) -> dict[str, Any
         "log_prob": round(float(caption.log_prob), _DIGITS),
         "words": words,
     }
+    if caption.judgement is not None:
+        judged = dataclasses.asdict(caption.judgement)
+        fields["judgement"] = {
+            name: round(value, _DIGITS) if isinstance(value, float) else value
+            for name, value in judged.items()
+        }
     if with_alphas:
         for word, alphas in zip(words, caption.alphas, strict=True):
             word["alphas"] = alphas.astype(float).round(_DIGITS).tolist()

@@ -38,6 +38,7 @@ from captionbot.files import hold
 from captionbot.images.archives import is_file
 from captionbot.progress import progress
 from captionbot.search.options import ABOUT
+from captionbot.text.judgement import in_brief
 
 if TYPE_CHECKING:
     from captionbot.images.load import ImageSource
@@ -182,11 +183,15 @@ def _counted(results: Iterable[Result], outcomes: Counter[str]) -> Iterator[Resu
 
 
 def _write_text(results: Iterable[Result], model: str, out: TextIO) -> None:
-    """NAME, a tab, the caption; one line a caption, best first. What failed stands on stderr only."""
+    """NAME, a tab, the caption; one line a caption, best first. What failed stands on stderr only.
+
+    Where the captioner judges its captions, a tab and the band follow, with the reason.
+    """
     for name, result in results:
         if not isinstance(result, CaptionBotError):
             for caption in result.captions:
-                print(on_one_line(name), caption.text, sep="\t", file=out)
+                judged = [in_brief(caption.judgement)] if caption.judgement else []
+                print(on_one_line(name), caption.text, *judged, sep="\t", file=out)
 
 
 def _write_json(results: Iterable[Result], model: str, out: TextIO) -> None:

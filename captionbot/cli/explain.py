@@ -15,6 +15,7 @@ from captionbot.cli.arguments import add_model_arguments, check_spares, load_cap
 from captionbot.cli.commands import Commands, add_command, warn
 from captionbot.errors import CaptionBotError
 from captionbot.files import utf8
+from captionbot.text.judgement import in_brief
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     args.out.write_bytes(draw(image, looked[0], numbers | {"label": maps[0].label}))
     if maps[0].method != "attention":
         warn(f"{captioner.name} looks at the photo as a whole; {args.out} shows {maps[0].label}.")
-    print(captioned.captions[0].text)
+    best = captioned.captions[0]
+    print(best.text, *([in_brief(best.judgement)] if best.judgement else []), sep="\t")
     return 0
 
 

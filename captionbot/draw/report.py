@@ -15,7 +15,8 @@ from PIL import Image
 from captionbot.draw.files import data_url
 from captionbot.draw.overlays import LOOK, Look, fit, word_overlay
 from captionbot.text.display import percent, sentence
-from captionbot.types import Caption, Captioned, Word
+from captionbot.text.judgement import NAMES, general, measure, said, why
+from captionbot.types import Caption, Captioned, Judgement, Word
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -32,6 +33,8 @@ main{display:grid;grid-template-columns:minmax(0,1.3fr) minmax(0,1fr);gap:2rem}
 figure{margin:0;position:relative;line-height:0}img{width:100%;border-radius:12px}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}
 .note{opacity:.7;font-size:.9rem}
+.band{border-left:.3rem solid #16a34a;padding:.2rem .8rem;background:var(--side)}
+.band.unsure{border-color:#d97706}.band.unknown{border-color:#dc2626}
 .words{display:flex;flex-wrap:wrap;gap:.4rem;margin:1rem 0}
 .words button{font:inherit;color:inherit;border:1px solid transparent;border-radius:99px;padding:.15rem .8rem;
 cursor:pointer;background:color-mix(in srgb,var(--st-primary-color) calc(var(--sure)*.42),var(--side))}
@@ -45,11 +48,12 @@ td+td,th+th{text-align:right;white-space:nowrap}.tree{overflow-x:auto}
 </style></head><body>
 <main><figure><img id="photo" alt="$alt" src="$photo"></figure>
 <div><h1>$alt</h1><p class="note">$note</p>
+$judgement
 <div class="words" role="group" aria-label="Words: click one to see where the model looked">$words</div>
 <p class="note" id="said" aria-live="polite">Click a word, or step with the arrow keys.</p>
 $rivals</div></main>
 <h2>Sentences, best first</h2>
-<table><tr><th>Sentence</th><th>Confidence</th><th>Log-probability</th></tr>$captions</table>
+<table><tr><th>Sentence</th><th>Likelihood</th><th>Log-probability</th></tr>$captions</table>
 $tree
 <script>
 const photo = document.getElementById("photo"), said = document.getElementById("said");
@@ -92,13 +96,14 @@ def html(
     """
     caption = captioned.captions[rank]
     photo = fit(image, 640)
-    title = sentence(caption.text)
+    title = said(caption)
     heading = "<h2>What the beam search weighed</h2>"
     return _PAGE.substitute(
         title=escape(f"{title} – {name}"),
         alt=escape(title),
         photo=data_url(photo),
-        note=escape(f"{name} · {model} · confidence {percent(caption.confidence)}"),
+        note=escape(f"{name} · {model} · {measure(caption)}"),
+        judgement=_judgement(caption.judgement),
         words="".join(_button(photo, caption, t, look) for t in range(len(caption.words))),
         rivals="".join(map(_rivals, rivals[: len(caption.words)])),
         captions="".join(map(_row, captioned.captions)),
@@ -127,6 +132,14 @@ def _rivals(words: Sequence[Word]) -> str:
         for word in words
     )
     return f'<div class="rivals" hidden><p class="note">Alternatives:</p>{rows}</div>'
+
+
+def _judgement(judged: Judgement | None) -> str:
+    """The band with its reason and what is known all the same, as a paragraph; nothing without one."""
+    if judged is None:
+        return ""
+    parts = f"<b>{escape(NAMES[judged.band])}.</b>", escape(why(judged)), escape(general(judged))
+    return f'<p class="band {judged.band}">{" ".join(filter(None, parts))}</p>'
 
 
 def _row(caption: Caption) -> str:

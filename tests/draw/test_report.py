@@ -64,7 +64,7 @@ def test_every_word_carries_its_own_heatmap(page: str) -> None:
 
 def test_what_it_says(page: str) -> None:
     text = Elements(page).text
-    for part in ("A dog & cat.", "A <b> runs.", "my <photo>.jpg", "confidence 50%", "the end", "<1%", "here"):
+    for part in ("A dog & cat.", "A <b> runs.", "my <photo>.jpg", "Likelihood 50%", "the end", "<1%", "here"):
         assert part in text
     assert Elements(page).named("img")[0]["alt"] == "A dog & cat."
 

@@ -113,7 +113,7 @@ def test_captions_are_listed_best_first_with_what_they_are_worth(page: AppTest) 
     [listed] = page.radio
     assert len(listed.options) == 3
     assert listed.options[0] == headline(page)
-    assert all("Confidence" in c and "log-probability -" in c for c in listed.proto.captions)
+    assert all("Likelihood" in c and "log-probability -" in c for c in listed.proto.captions)
     assert [block.value for block in open_view(page, "Share").code][:-1] == listed.options
 
 
@@ -483,7 +483,7 @@ def test_two_captioners_side_by_side(page: AppTest, tmp_path: Path, monkeypatch:
     shown = [block.value for block in run(page).markdown]
     assert "**Show, Attend and Tell · first**" in shown
     assert "**Show, Attend and Tell · second**" in shown
-    assert sum(" s · confidence" in note.value for note in page.caption) == 2
+    assert sum(" s · Likelihood" in note.value for note in page.caption) == 2
 
 
 def test_a_link_restores_the_settings(page: AppTest) -> None:

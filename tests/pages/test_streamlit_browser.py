@@ -105,7 +105,7 @@ def test_captioners_side_by_side(page: Page) -> None:
     page.get_by_role("button", name="Compare", exact=True).click()
     said = page.get_by_role("heading", level=5)
     expect(said).to_have_count(4)
-    expect(page.get_by_text("s · confidence")).to_have_count(4)
+    expect(page.get_by_text("s · Likelihood")).to_have_count(4)
     assert all(text.endswith(".") for text in said.all_inner_texts())
     page.screenshot(path=ARTEFACTS / "streamlit-compare.png", full_page=True)
 

@@ -26,8 +26,7 @@ class View(view.View):
         self.note = gr.Markdown()
         self.table = gr.Dataframe(
             visible=False,
-            datatype=["html", "str", "str", "str"],
-            column_widths=["16%", "20%", "38%", "26%"],
+            datatype=["html", *["str"] * 6],
             show_label=False,
             interactive=False,
             wrap=True,

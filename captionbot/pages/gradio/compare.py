@@ -46,7 +46,6 @@ class View(view.View):
                 says.BUTTON, variant="primary", interactive=len(names) >= says.LEAST, elem_classes="act"
             )
         self.table = gr.Dataframe(
-            column_widths=["24%", "29%", "27%", "20%"],
             visible=False,
             show_label=False,
             interactive=False,

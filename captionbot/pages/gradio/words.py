@@ -29,7 +29,8 @@ from captionbot.pages.gradio.view import (
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.presenters import learn
 from captionbot.pages.presenters import words as says
-from captionbot.pages.presenters.seen import headline, measures, probability
+from captionbot.pages.presenters.judgement import band
+from captionbot.pages.presenters.seen import measures, probability
 from captionbot.text.display import plain
 
 
@@ -71,7 +72,10 @@ class Heroes:
 
     def show_caption(self, seen: Seen) -> Shown:
         words = [(word.text, says.sureness(probability(word))) for word in seen.caption.words]
-        title = f"## {plain(headline(seen.caption))}\n{measures(seen.caption)}"
+        judged = band(seen.caption)
+        title = f"## {plain(judged.sentence)}\n{measures(seen.caption)}"
+        if judged.note:
+            title += f"\n\n> {plain(judged.note)}"
         return {self.headline: title, self.words: words}
 
     def show_word(self, seen: Seen) -> Shown:
@@ -103,7 +107,6 @@ class View(view.View):
         )
         self.table = gr.Dataframe(
             headers=[column.title for column in says.COLUMNS],
-            column_widths=["46%", "31%", "23%"],
             label=says.CAPTIONS,
             interactive=False,
             wrap=True,

@@ -11,8 +11,8 @@ PHOTO, SAMPLE, TAKE = "Photo", "Sample", "Take a photo"
 ADDRESS, ADDRESS_EXAMPLE, FETCH = "Address of a photo", "https://…", "Fetch"
 NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
 MISTAKES = (
-    "Captions can be wrong, and a confidence is how sure the model is of its wording, not the chance that it "
-    "is right."
+    "Captions can be wrong. Where a captioner can judge itself, a band says how far to trust it; a "
+    "likelihood is only how sure it is of its wording, not the chance that it is right."
 )
 
 NOT_STORED = "Your photos are not stored."

@@ -10,6 +10,7 @@ from captionbot.bulk.folder import zip_of_texts
 from captionbot.bulk.records import Result, write_csv, write_jsonl
 from captionbot.errors import CaptionBotError
 from captionbot.files import utf8
+from captionbot.pages.presenters.judgement import cells, columns
 from captionbot.pages.presenters.seen import Column, Table
 from captionbot.pages.presenters.share import File
 from captionbot.text.display import sentence
@@ -52,25 +53,25 @@ def unread(done: Sequence[Captioned]) -> list[str]:
 
 
 def table(done: Sequence[Captioned]) -> Table:
-    columns = (
+    best = [None if isinstance(found, CaptionBotError) else found.captions[0] for (_, found), _ in done]
+    judged = columns(best)
+    shown = (
         Column("Photo", picture=True),
         Column("Name"),
         Column("Caption"),
-        Column("Confidence", share=True),
+        Column("Likelihood", share=True),
+        *judged,
     )
     rows = [
         [
             thumbnail or None,
             name,
-            *(
-                (str(found), None)
-                if isinstance(found, CaptionBotError)
-                else (sentence(found.captions[0].text), found.captions[0].confidence)
-            ),
+            *((sentence(caption.text), caption.confidence) if caption else (str(found), None)),
+            *cells(caption, judged),
         ]
-        for (name, found), thumbnail in done
+        for ((name, found), thumbnail), caption in zip(done, best, strict=True)
     ]
-    return Table(columns, rows, "The photos with their captions, in the order given.")
+    return Table(shown, rows, "The photos with their captions, in the order given.")
 
 
 def files(done: Sequence[Captioned], model: str) -> list[File]:

@@ -10,9 +10,10 @@ from PIL import Image
 
 from captionbot.draw.overlays import LOOK, Look, word_overlay
 from captionbot.errors import CaptionBotError
+from captionbot.pages.presenters.judgement import cells, columns
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table, are_nouns, where
 from captionbot.pages.work import Settings, Work
-from captionbot.text.display import percent, sentence
+from captionbot.text.judgement import measure, said
 from captionbot.types import Caption
 
 TITLE = "Compare"
@@ -48,11 +49,11 @@ class Answer:
 
     @property
     def headline(self) -> str:
-        return sentence(self.best.text)
+        return said(self.best)
 
     @property
     def measures(self) -> str:
-        return f"{self.seconds:.2f} s · confidence {percent(self.best.confidence)}"
+        return f"{self.seconds:.2f} s · {measure(self.best)}"
 
     def picture(self, shown: Image.Image, word: str, look: Look = LOOK) -> Picture:
         """What the word rests on; the photo alone where the captioner does not say it."""
@@ -84,14 +85,25 @@ def present(seen: Seen, models: Sequence[str]) -> Iterator[Answer]:
 
 
 def table(answers: Sequence[Answer]) -> Table:
-    columns = (
+    judged = columns([answer.best for answer in answers])[:2]  # the band is enough beside others
+    shown = (
         Column("Captioner"),
         Column("Caption"),
-        Column("Confidence", share=True),
+        Column("Likelihood", share=True),
+        *judged,
         Column("Seconds", 2),
     )
-    rows = [[answer.title, answer.headline, answer.best.confidence, answer.seconds] for answer in answers]
-    return Table(columns, rows, TITLE)
+    rows = [
+        [
+            answer.title,
+            answer.headline,
+            answer.best.confidence,
+            *cells(answer.best, judged),
+            answer.seconds,
+        ]
+        for answer in answers
+    ]
+    return Table(shown, rows, TITLE)
 
 
 def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:

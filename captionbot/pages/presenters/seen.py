@@ -16,14 +16,11 @@ from captionbot.explain import counterfactuals as explore
 from captionbot.explain.faithfulness import Faithfulness
 from captionbot.pages.work import Asked, Photo, Work
 from captionbot.search.options import SearchOptions
-from captionbot.text.display import percent, sentence
+from captionbot.text.display import percent
+from captionbot.text.judgement import measure, said
 from captionbot.text.parts_of_speech import parts_of_speech
 from captionbot.types import Caption, Captioned, Word
 
-CONFIDENCE_HELP = (
-    "How sure the model is of its wording: the geometric mean of the probabilities of the words. "
-    "It is not the chance that the caption is true."
-)
 WHOLE = (
     "This captioner sees the photo as a whole: pieces of the photo are hidden, one after the other, to find "
     "out what a word rests on."
@@ -126,11 +123,7 @@ def are_nouns(words: Sequence[str]) -> list[bool]:
 
 
 def measures(caption: Caption) -> str:
-    return f"{confidence(caption)} · log-probability {caption.log_prob:.1f}"
-
-
-def confidence(caption: Caption) -> str:
-    return f"Confidence {percent(caption.confidence)}"
+    return f"{measure(caption)} · log-probability {caption.log_prob:.1f}"
 
 
 def probability(word: Word) -> float:
@@ -226,4 +219,5 @@ def side_by_side(titles: tuple[str, str], before: Caption, after: Caption) -> Si
 
 
 def headline(caption: Caption) -> str:
-    return sentence(caption.text)
+    """The caption as a sentence, worded as sure as it is."""
+    return said(caption)

@@ -11,6 +11,7 @@ from PIL import Image
 from captionbot.draw.boxes import box_name
 from captionbot.draw.overlays import Look, fit, word_overlay
 from captionbot.explain.attention_maps import attention_map
+from captionbot.pages.presenters.judgement import cells, columns
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table, probability
 from captionbot.text.display import percent, sentence
 from captionbot.types import Caption, Captioned
@@ -26,7 +27,7 @@ LOG_PROB_HELP = (
     "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier. The best "
     "caption need not be the likeliest: what the photo says for its words counts too (see Beam)."
 )
-COLUMNS = (Column("Caption"), Column("Confidence", share=True), Column("Log-probability", 2))
+COLUMNS = (Column("Caption"), Column("Likelihood", share=True), Column("Log-probability", 2))
 CHOSEN = "The chosen word"
 ALTERNATIVES = "Alternatives: click to try one"
 EVERY = "Every word and its probability."
@@ -61,8 +62,11 @@ def numbered(caption: Caption) -> list[tuple[str, int]]:
 
 
 def captions(captioned: Captioned) -> Table:
-    rows: list[list[Any]] = [[sentence(c.text), c.confidence, c.log_prob] for c in captioned.captions]
-    return Table(COLUMNS, rows, CAPTIONS)
+    judged = columns(captioned.captions)
+    rows: list[list[Any]] = [
+        [sentence(c.text), c.confidence, c.log_prob, *cells(c, judged)] for c in captioned.captions
+    ]
+    return Table((*COLUMNS, *judged), rows, CAPTIONS)
 
 
 def heatmap(seen: Seen, t: int) -> Picture:

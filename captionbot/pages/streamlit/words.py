@@ -11,12 +11,10 @@ from captionbot.draw.boxes import regions
 from captionbot.draw.overlays import Look
 from captionbot.pages.presenters import learn
 from captionbot.pages.presenters import words as says
+from captionbot.pages.presenters.judgement import band
 from captionbot.pages.presenters.seen import (
-    CONFIDENCE_HELP,
     WHOLE,
     Seen,
-    confidence,
-    headline,
     measures,
     probability,
 )
@@ -24,9 +22,10 @@ from captionbot.pages.streamlit import work
 from captionbot.pages.streamlit.view import labels, lesson
 from captionbot.pages.streamlit.view import show as picture
 from captionbot.pages.work import Asked
-from captionbot.text.display import percent, plain
+from captionbot.text.display import percent, plain, sentence
 from captionbot.types import Caption, Captioned
 
+BOXES = {"sure": st.success, "unsure": st.warning, "unknown": st.error}
 HERO_HEIGHT = 540  # pixels: photo, caption and words fit on a laptop's screen together
 
 
@@ -39,8 +38,11 @@ def heroes(asked: Asked, shown: Image.Image, captioned: Captioned) -> Seen:
         rank = choose_caption(captioned)
         caption = captioned.captions[rank]
         with above:
-            st.header(plain(headline(caption)), anchor=False)
-            st.caption(confidence(caption), help=CONFIDENCE_HELP)
+            judged = band(caption)
+            st.header(plain(judged.sentence), anchor=False)
+            st.caption(judged.number, help=judged.help)
+            if judged.note:
+                BOXES[judged.kind](plain(judged.note))
             t = choose_word(caption)
             with st.container(horizontal=True, vertical_alignment="center", gap="xsmall"):
                 step_buttons(caption, t)
@@ -60,7 +62,7 @@ def choose_caption(captioned: Captioned) -> int:
     return st.radio(
         says.CAPTIONS,
         range(len(captions)),
-        format_func=labels([headline(caption) for caption in captions]).__getitem__,
+        format_func=labels([sentence(caption.text) for caption in captions]).__getitem__,
         captions=[measures(caption) for caption in captions],
         help=says.LOG_PROB_HELP,
         key=" / ".join(caption.text for caption in captions),
