@@ -21,11 +21,12 @@ from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
 from captionbot.search.beam import beam_search, image_of
+from captionbot.search.constraints import Banned
 from captionbot.search.options import SearchOptions, checked_text
 from captionbot.store import card as cards
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
-from captionbot.text.tokenizer import tokenize
+from captionbot.text.pieces import of_words
 from captionbot.text.vocabulary import load_vocabulary
 from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
 
@@ -166,8 +167,8 @@ class Captioner:
             raise CaptionBotError(f"banned_words is {words!r}; give a list of words.")
         for text in banned_words:
             checked_text(text, "A word to avoid")
-        forced = self.vocabulary.require(tokenize(checked_text(prefix, "The beginning")))
-        banned = self.vocabulary.ban(word for text in banned_words for word in tokenize(text))
+        forced = self.vocabulary.ids_of(checked_text(prefix, "The beginning"))
+        banned = self.vocabulary.banned(banned_words)
         search = self.search(features, options, forced, banned)
         return [self._captioned(search, features, i, size, options) for i, size in enumerate(sizes)]
 
@@ -185,7 +186,7 @@ class Captioner:
         features: Features,
         options: SearchOptions,
         prefix: Sequence[int] = (),
-        banned_ids: Sequence[int] = (),
+        banned_ids: Banned = (),
     ) -> Search:
         """The search over a batch of features; padding, start and unknown words are never produced."""
         v = self.vocabulary
@@ -211,19 +212,26 @@ class Captioner:
         boxes = features.boxes[index if len(features.boxes) > 1 else 0].float().cpu().numpy()
         real = slice(None) if features.mask is None else features.mask[index].cpu().numpy()
         scores = None if features.scores is None else features.scores[index].float().cpu().numpy()[real]
-        texts = self.vocabulary.pieces(hypothesis.token_ids)
-        log_probs = hypothesis.log_probs
+        ids = hypothesis.token_ids
+        texts, pieces = self.vocabulary.words(ids), self.vocabulary.groups(ids)
+        log_probs = of_words(hypothesis.log_probs, (*pieces, 1))
+        alphas, nowhere = of_words(hypothesis.alphas[:-1, real].T, pieces, mean=True).T, None
+        if self.decoder.looks_elsewhere:
+            looked = alphas.sum(1, keepdims=True)
+            alphas, nowhere = alphas / looked.clip(1e-20), 1 - looked[:, 0]
         return Caption(
-            text=self.vocabulary.text(hypothesis.token_ids),
+            text=self.vocabulary.text(ids),
             words=tuple(Word(text, float(lp)) for text, lp in zip(texts, log_probs[:-1], strict=True)),
             log_prob=hypothesis.log_prob,
             score=hypothesis.score,
             confidence=float(np.exp(log_probs.mean())),
-            alphas=hypothesis.alphas[:-1, real],
+            alphas=alphas,
             boxes=boxes_to_image(boxes[real], size),
             grid=features.grid,
             image_size=size,
-            token_ids=hypothesis.token_ids,
+            token_ids=ids,
+            pieces=pieces,
+            nowhere=nowhere,
             labels=None if features.labels is None else features.labels[index],
             scores=scores,
         )

@@ -35,6 +35,8 @@ class Features:
     mask: (B, P) bool, False at places that only fill up the batch; None where all are real.
     labels: for each image what a detector calls its real places, None where there was no detector.
     scores: (B, P) how sure the detector is of them, 0..1, or None.
+    beside: (B, E, C) what belongs to no place, as a class token; None without. Decoders that do not know it
+        leave it alone.
     """
 
     values: Tensor
@@ -43,6 +45,7 @@ class Features:
     mask: Tensor | None = None
     labels: tuple[tuple[str, ...], ...] | None = None
     scores: Tensor | None = None
+    beside: Tensor | None = None
 
     def __post_init__(self) -> None:
         batch, places, _ = self.values.shape
@@ -58,6 +61,8 @@ class Features:
             raise ValueError(f"labels must be of {batch} images, not {len(self.labels)}")
         if self.scores is not None and self.scores.shape != (batch, places):
             raise ValueError(f"scores must be ({batch}, {places}), not {tuple(self.scores.shape)}")
+        if self.beside is not None and len(self.beside) != batch:
+            raise ValueError(f"beside must be of {batch} images, not {len(self.beside)}")
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -69,7 +74,8 @@ class Hypothesis:
 
     token_ids: T ids.
     log_probs: (T + 1,) natural log-probabilities of the ids and of the closing word after them.
-    alphas: (T + 1, P), where the model looked for each of them; every row sums to 1.
+    alphas: (T + 1, P), where the model looked for each of them; every row sums to 1, or less where the model
+        also looks at what is no place (`Decoder.looks_elsewhere`).
     log_prob: sum of log_probs.
     score: (log_prob + evidence) / (T + 1) ** length_penalty, what the search ranks by (arXiv 1609.08144,
         section 7, in the simpler form of most captioners).
@@ -86,7 +92,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Word:
-    """One word of a caption and its natural log-probability."""
+    """One whole word of a caption and its natural log-probability."""
 
     text: str
     log_prob: float
@@ -116,6 +122,8 @@ class Judgement:
 class Caption:
     """A sentence about one image.
 
+    words: whole words. What the captioner's vocabulary writes in several pieces has the sum of their
+        log-probabilities and the mean of their alphas.
     alphas: (T, P), where the model looked for each word; every row sums to 1. In the caption that
         `explain.WordMaps.on` makes for drawings, an occlusion or gradient map: 0 or more, of any sum.
     boxes: (P, 4) xyxy in pixels of the upright original image, the places that alphas speak of.
@@ -125,9 +133,11 @@ class Caption:
         as the likelihood. It says how sure the model is of its wording; it is not the chance that the caption
         is true, which `judgement` has.
     token_ids: the words as the captioner's vocabulary knows them, to ask it about them again.
+    pieces: (T,) how many of these ids each word has; 1 each unless it is said.
     labels: what a detector calls each of the P places, None where there was no detector.
     scores: (P,) how sure it is of them, 0..1, or None.
     judgement: None where the captioner cannot judge its captions.
+    nowhere: (T,) the share of each word's attention that went to no place, 0..1; None where it is not known.
     """
 
     text: str
@@ -143,12 +153,18 @@ class Caption:
     labels: tuple[str, ...] | None = None
     scores: np.ndarray | None = None
     judgement: Judgement | None = None
+    pieces: tuple[int, ...] = ()
+    nowhere: np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if not self.pieces:
+            object.__setattr__(self, "pieces", (1,) * len(self.words))
         if self.alphas.shape != (len(self.words), len(self.boxes)):
             raise ValueError(
                 f"alphas must be ({len(self.words)}, {len(self.boxes)}), not {self.alphas.shape}"
             )
+        if len(self.pieces) != len(self.words):
+            raise ValueError(f"pieces must be of {len(self.words)} words, not {len(self.pieces)}")
 
 
 class Fate(IntEnum):

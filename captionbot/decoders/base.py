@@ -64,11 +64,13 @@ class Decoder(nn.Module, ABC):
         their probability, where it was fitted.
     attends: whether alphas are attention, which tells the places apart where there are several; else
         they are uniform, and what a word rests on has to be asked in another way.
+    looks_elsewhere: whether it also attends to what is no place, so that alphas sum to less than 1.
     compiles: whether torch can compile its steps; a cache that grows by a word at each is too much for it.
     """
 
     attends: bool = True
     compiles: bool = True
+    looks_elsewhere: bool = False
 
     def __init__(self, config: Any = None) -> None:
         super().__init__()
@@ -94,6 +96,17 @@ class Decoder(nn.Module, ABC):
             outputs.append(output)
             alphas.append(alpha)
         return torch.stack(outputs, 1), torch.stack(alphas, 1), state
+
+    def states_after(self, token_ids: Tensor, state: State) -> State:
+        """(T,) ids of one image's sentence -> T rows, row t the state after the first t of them.
+
+        state: the start, or any other of one row. All rows go on from what is computed once.
+        """
+        states = [state]
+        for word in token_ids[:-1].split(1):
+            states.append(self.advance(word, states[-1])[2])
+        rows = {name: torch.cat([one.rows[name] for one in states]) for name in state.rows}
+        return State(states[-1].images, rows)
 
     @abstractmethod
     def logits(self, output: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.load import boxes_to_image, to_pixel_values
+from captionbot.text.pieces import of_words
 from captionbot.types import Caption, Features
 
 if TYPE_CHECKING:  # torch takes a second to import
@@ -121,7 +122,7 @@ def filled_pixels(pixels: Tensor, filling: str) -> Tensor:
 def log_probs_where_hidden(
     captioner: Captioner, pixels: Tensor, filling: Tensor, boxes: Tensor, hidden: Tensor, caption: Caption
 ) -> np.ndarray:
-    """(N, T) log-probabilities of the words over N copies of one photo.
+    """(N, T) log-probabilities of the T whole words over N copies of one photo.
 
     boxes: (P, 4) as fractions of the photo; hidden: (N, P) bool, which of them each copy lacks.
     """
@@ -137,7 +138,7 @@ def log_probs_where_hidden(
         copies = torch.where(covered.unsqueeze(1), filling, pixels)
         with torch.inference_mode():
             found.append(log_probs_of(captioner, captioner.encode_pixels(copies), caption.token_ids))
-    return torch.cat(found).cpu().numpy()
+    return of_words(torch.cat(found).cpu().numpy(), caption.pieces)
 
 
 def _places(caption: Caption) -> tuple[Tensor, tuple[int, int] | None]:
@@ -181,13 +182,16 @@ def _gradient(captioner: Captioner, pixels: Tensor, caption: Caption, filling: T
     if len(caption.boxes) > 1:
         features = captioner.encode_pixels(pixels)
         # A copy for each word, so that one backward pass gives every word its own gradient.
-        words = len(caption.token_ids)
+        words = len(caption.words)
         values = features.values.float().repeat(words, 1, 1).requires_grad_()
-        mask = None if features.mask is None else features.mask.repeat(words, 1)
-        copies = Features(values, features.boxes[:1], mask=mask)
-        (gradient,) = torch.autograd.grad(
-            log_probs_of(captioner, copies, caption.token_ids).diagonal().sum(), values
+        mask, beside = (
+            None if of is None else of.repeat(words, *[1] * (of.ndim - 1))
+            for of in (features.mask, features.beside)
         )
+        copies = Features(values, features.boxes[:1], mask=mask, beside=beside)
+        of_word = torch.eye(words, dtype=torch.bool).repeat_interleave(torch.tensor(caption.pieces), 1)
+        log_probs = log_probs_of(captioner, copies, caption.token_ids)  # (T, ids)
+        (gradient,) = torch.autograd.grad(log_probs[of_word.to(log_probs.device)].sum(), values)
         weights = gradient.mean(1, keepdim=True)  # (T, 1, C), equation 1
         maps = (weights * values.detach()).sum(-1).relu()  # (T, P), equation 2
         return maps.cpu().numpy(), caption.boxes, caption.grid
@@ -195,6 +199,7 @@ def _gradient(captioner: Captioner, pixels: Tensor, caption: Caption, filling: T
     with captioner.autocast():
         features = captioner.encoder(asked)
     log_probs = log_probs_of(captioner, features, caption.token_ids)[0]
+    log_probs = torch.stack([pieces.sum() for pieces in log_probs.split(list(caption.pieces))])
     gradient = torch.cat(
         [torch.autograd.grad(log_prob, asked, retain_graph=True)[0] for log_prob in log_probs]
     )

@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw, ImageStat
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.explain.attribution import all_log_probs
 from captionbot.search.options import SearchOptions
-from captionbot.text.tokenizer import detokenize
 from captionbot.types import Caption, Captioned, Features, Size, Word
 
 if TYPE_CHECKING:  # torch takes a second to import, and the pages need these names before that
@@ -28,18 +27,21 @@ END = "the end"
 def rivals(
     captioner: Captioner, features: Features, token_ids: Sequence[int], count: int = 5
 ) -> tuple[tuple[Word, ...], ...]:
-    """The likeliest other words at every step of a sentence, the step of its end included, best first.
+    """The likeliest other words in the place of every word of a sentence, and of its end, best first.
 
     The model reads the sentence itself (teacher forcing), so a rival is what it would have said at that
     place after those very words, whichever beams lived then.
 
     features: of one image, as of `Captioner.encode`.
     token_ids: T ids, as of a `Hypothesis`.
-    Returns T + 1 tuples of `count` words, fewer where the vocabulary is smaller.
+    Returns a tuple of `count` words for each whole word and the end, fewer where the vocabulary is smaller.
+    A rival in several pieces has the probability of its first.
     """
     import torch
 
     vocabulary = captioner.vocabulary
+    if vocabulary.in_pieces:
+        return _whole_rivals(captioner, features, token_ids, count)
     with torch.inference_mode():
         said = torch.tensor([[*token_ids, vocabulary.eos_id]], device=features.values.device)
         log_probs = all_log_probs(captioner, features, said)[0]  # (T + 1, V)
@@ -54,6 +56,63 @@ def rivals(
         )
         for row, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     )
+
+
+_PIECES = 6  # at most, that a rival is finished with
+_MORE = 4  # times as many pieces are looked at as rivals are wanted: some go on with the word before
+
+
+def _whole_rivals(
+    captioner: Captioner, features: Features, token_ids: Sequence[int], count: int
+) -> tuple[tuple[Word, ...], ...]:
+    """`rivals` of a vocabulary with pieces: the likeliest first pieces, each finished to a whole word.
+
+    What would go on with the word before is no rival of a word.
+    """
+    import torch
+
+    vocabulary, decoder = captioner.vocabulary, captioner.decoder
+    ids, device = [*token_ids], features.values.device
+    starts = np.cumsum([0, *vocabulary.groups(ids)]).tolist()  # of words, and the end's place
+
+    def goes_on(said: list[int], piece: int) -> bool:
+        return bool(said) and len(vocabulary.groups([*said, piece])) == len(vocabulary.groups(said))
+
+    with torch.inference_mode(), captioner.autocast():
+        said = torch.tensor([vocabulary.bos_id, *ids], device=device)
+        states = decoder.states_after(said, decoder.start(features))
+        log_probs, _, states = decoder.step(said, states)
+        log_probs = log_probs[starts]
+        log_probs[:, list(vocabulary.special_ids)] = -torch.inf
+        own = torch.tensor([*ids, vocabulary.eos_id], device=device)[starts]
+        log_probs.scatter_(1, own[:, None], -torch.inf)
+        best = log_probs.topk(min(_MORE * count, log_probs.shape[1]))
+        found: list[tuple[int, list[int], float]] = []  # the word's place, pieces so far, log-probability
+        for t, (row, values) in enumerate(zip(best.indices.tolist(), best.values.tolist(), strict=True)):
+            first = ids[: starts[t]]
+            able = [(i, v) for i, v in zip(row, values, strict=True) if v > -np.inf and not goes_on(first, i)]
+            found += [(t, [i], value) for i, value in able[:count]]
+        growing = [n for n, (_, pieces, _) in enumerate(found) if pieces[-1] != vocabulary.eos_id]
+        states = states.select(torch.tensor([starts[found[n][0]] for n in growing], device=device))
+        for _ in range(_PIECES - 1):
+            if not growing:
+                break
+            last = torch.tensor([found[n][1][-1] for n in growing], device=device)
+            following, _, states = decoder.step(last, states)
+            following[:, list(vocabulary.special_ids)] = -torch.inf
+            rows = []
+            for row, (n, piece) in enumerate(zip(growing, following.argmax(1).tolist(), strict=True)):
+                t, pieces, _ = found[n]
+                if piece != vocabulary.eos_id and goes_on([*ids[: starts[t]], *pieces], piece):
+                    pieces.append(piece)
+                    rows.append(row)
+            growing = [growing[row] for row in rows]
+            states = states.select(torch.tensor(rows, dtype=torch.long, device=device))
+    rivals_of: list[dict[str, Word]] = [{} for _ in starts]
+    for t, pieces, value in found:
+        text = END if pieces == [vocabulary.eos_id] else vocabulary.words([*ids[: starts[t]], *pieces])[t]
+        rivals_of[t].setdefault(text, Word(text, value))
+    return tuple(tuple(words.values()) for words in rivals_of)
 
 
 def steer(
@@ -75,8 +134,9 @@ def steer(
         words = words[: words.index(END)]
         if not words:
             raise CaptionBotError("A caption cannot end before its first word; choose another word.")
-        options = replace(options, max_length=len(words), min_length=min(options.min_length, len(words)))
-    prefix = detokenize(words)
+        longest = len(captioner.vocabulary.ids_of(captioner.vocabulary.join(words)))
+        options = replace(options, max_length=longest, min_length=min(options.min_length, longest))
+    prefix = captioner.vocabulary.join(words)
     (captioned,) = captioner.caption_features(
         features, [size], options, prefix=prefix, banned_words=banned_words
     )
@@ -91,7 +151,7 @@ def of_length(options: SearchOptions, length: str, said: int, begun: int = 0) ->
     """Search options for a sentence that is shorter or longer than one that was said.
 
     length: one of LENGTHS.
-    said: the words of that sentence; begun: those that the new one must begin with.
+    said: the ids of that sentence; begun: those that the new one must begin with.
     Raises CaptionBotError for another length.
     """
     if length not in LENGTHS:
@@ -176,6 +236,7 @@ def without_places(features: Features, places: Sequence[int]) -> Features:
         features.boxes[:, kept],
         labels=None if labels is None else (tuple(labels[0][n] for n, _ in found if n not in places),),
         scores=None if features.scores is None else features.scores[:, kept],
+        beside=features.beside,
     )
 
 

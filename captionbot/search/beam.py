@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from captionbot.decoders.base import Decoder
-from captionbot.search.constraints import Constraints, Prefix
+from captionbot.search.constraints import Banned, Constraints, Prefix
 from captionbot.search.options import SearchOptions
 from captionbot.search.reranker import WordEvidence
 from captionbot.types import Fate, Features, Hypothesis, Search
@@ -88,7 +88,7 @@ def beam_search(
     eos_id: int,
     options: SearchOptions | None = None,
     prefix: Prefix = None,
-    banned_ids: Sequence[int] = (),
+    banned_ids: Banned = (),
 ) -> Search:
     """The sentences that a decoder (in eval mode) says of a batch of images.
 
@@ -98,7 +98,7 @@ def beam_search(
 
     prefix: ids that sentences begin with, a list for all images or one list an image. They overrule
         every other option, and keep the log-probabilities that the model gives them.
-    banned_ids: words that are never said.
+    banned_ids: words that are never said, and tuples of ids that are never said in a row.
     Raises `CaptionBotError` for ids that the decoder does not know, a prefix that is too long or
     holds the end, and bans that leave no word.
     """
@@ -112,21 +112,22 @@ def beam_search(
     )
     log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), decoder.start(features))
     constraints = Constraints(
-        prefix, banned_ids, eos_id, options, batch=batch, vocabulary=log_probs.shape[1], device=device
-    )
+        prefix, banned_ids, eos_id, options,
+        bos_id=bos_id, batch=batch, vocabulary=log_probs.shape[1], device=device,
+    )  # fmt: skip
     record = _Record(options, batch)
     generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)
 
     for step in range(options.max_length + 1):
         log_probs = _usable(log_probs, options.weighed).unflatten(0, beams.totals.shape)  # (A, k, V)
-        log_probs = constraints.apply(log_probs, beams.words[..., 1:], beams.images, step)
+        log_probs = constraints.apply(log_probs, beams.words, beams.images, step)
         if options.sample:
             weighed = _draw(log_probs, beams.totals, options, eos_id, generator)
         else:
             weighed = _best(log_probs, beams.totals, options, eos_id)
         weighed, finished = _finish(weighed, beams.finished, step, options)
         record.write(beams, weighed, alphas)
-        rows, beams = _follow(beams, weighed, finished, options, eos_id)
+        rows, beams = _follow(beams, weighed, finished, options, eos_id, constraints.asks_back)
         staying = None
         if (step + 1) % STEPS_PER_CHECK[device.type] == 0 or step == options.max_length:
             running = [best > -inf for best in beams.totals.amax(1).tolist()]
@@ -307,9 +308,12 @@ def _finish(
 
 
 def _follow(
-    beams: _Beams, weighed: _Weighed, finished: Tensor, options: SearchOptions, eos_id: int
+    beams: _Beams, weighed: _Weighed, finished: Tensor, options: SearchOptions, eos_id: int, asks_back: bool
 ) -> tuple[Tensor, _Beams]:
-    """The rows (A, K) that the kept continuations grew from, and the beams that they now are."""
+    """The rows (A, K) that the kept continuations grew from, and the beams that they now are.
+
+    asks_back: whether words before the last are asked for.
+    """
     images, rows = beams.totals.shape
     kept = weighed.fates == Fate.KEPT
     count = kept.shape[-1]
@@ -320,7 +324,7 @@ def _follow(
     followed = (weighed.token_ids, weighed.parents, weighed.totals)
     token_ids, parents, totals = (values.gather(-1, order).flatten(1) for values in followed)
     words = token_ids.where(alive, eos_id)[..., None]
-    if options.no_repeat_ngram_size:
+    if asks_back:
         before = beams.words.gather(1, parents[..., None].expand(-1, -1, beams.words.shape[-1]))
         words = torch.cat([before, words], -1)
     sources = parents + _numbers(0, rows * images, rows, parents.device)[:, None]

@@ -17,6 +17,7 @@ from torch import Tensor
 from captionbot.errors import CaptionBotError
 from captionbot.search.options import SearchOptions
 
+Banned = Sequence[int | tuple[int, ...]]  # ids, and ids in a row; these may begin with the start
 Prefix = Sequence[int] | Sequence[Sequence[int]] | None  # forced words, for all images or one list an image
 
 
@@ -26,18 +27,23 @@ class Constraints:
     def __init__(
         self,
         prefix: Prefix,
-        banned_ids: Sequence[int],
+        banned_ids: Banned,
         eos_id: int,
         options: SearchOptions,
         *,
+        bos_id: int | None = None,
         batch: int,
         vocabulary: int,
         device: torch.device,
     ) -> None:
         prefixes = _prefixes(prefix, batch, options.max_length)
         _check_ids("prefix", list(chain(*prefixes)), eos_id, vocabulary)
-        _check_ids("banned_ids", banned_ids, eos_id, vocabulary)
-        if len(set(banned_ids)) == vocabulary - 1:
+        self.rows = [torch.tensor(ids, device=device) for ids in banned_ids if not isinstance(ids, Integral)]
+        single = [int(ids) for ids in banned_ids if isinstance(ids, Integral)]
+        _check_ids("banned_ids", single, eos_id, vocabulary)
+        for row in self.rows:
+            _check_ids("banned_ids", row[int(row[0] == bos_id) :].tolist(), eos_id, vocabulary)
+        if len(set(single)) == vocabulary - 1:
             raise CaptionBotError("banned_ids holds every word that there is; leave at least one to say.")
         forced = torch.full((batch, options.max_length + 1), -1)  # the id that must come; -1: free
         for row, ids in zip(forced, prefixes, strict=True):
@@ -45,24 +51,27 @@ class Constraints:
         forced[:, -1] = eos_id
         self.forced = forced.to(device)
         self.forced_steps = (forced >= 0).any(0).tolist()
-        self.banned = torch.tensor(list(banned_ids), dtype=torch.long, device=device)
+        self.banned = torch.tensor(single, dtype=torch.long, device=device)
         self.eos_id = eos_id
         self.options = options
 
     def apply(self, log_probs: Tensor, words: Tensor, images: Tensor, step: int) -> Tensor:
         """(A, k, V), written over -> (A, k, V) with -inf for what must not follow, never for a whole row.
 
-        words: (A, k, t) ids so far; images: (A,) places in the batch.
+        words: (A, k, 1 + t) the start and the ids so far, of which a rule may ask (`asks_back`); images: (A,)
+            places in the batch.
         """
         # Forced words keep their own log-probability whatever the rules below take away.
         forced = self._only_forced(log_probs, images, step) if self.forced_steps[step] else None
         if len(self.banned):
             log_probs.index_fill_(-1, self.banned, -inf)
+        for row in self.rows:
+            _ban_row(log_probs, words, row)
         if self.options.no_repeat_ngram_size:
-            _ban_repeats(log_probs, words, self.options.no_repeat_ngram_size)
+            _ban_repeats(log_probs, words[..., 1:], self.options.no_repeat_ngram_size)
         if step < self.options.min_length:
             end = log_probs[..., self.eos_id]
-            own = end.clone() if self.options.no_repeat_ngram_size and step else None
+            own = end.clone() if self.asks_back and step else None
             end.fill_(-inf)
             if own is not None:  # bans alone leave a word to say
                 stuck = log_probs.amax(-1) == -inf
@@ -70,6 +79,11 @@ class Constraints:
         if forced is None:
             return log_probs
         return torch.where(forced.amax(-1, keepdim=True) > -inf, forced, log_probs)
+
+    @property
+    def asks_back(self) -> bool:
+        """Whether a rule asks for the words so far."""
+        return bool(self.options.no_repeat_ngram_size or self.rows)
 
     def _only_forced(self, log_probs: Tensor, images: Tensor, step: int) -> Tensor:
         """(A, k, V) with the forced words' log-probabilities and -inf elsewhere, also in free images."""
@@ -105,6 +119,14 @@ def _check_ids(name: str, ids: Sequence[int], eos_id: int, vocabulary: int) -> N
             )
         if token_id == eos_id:
             raise CaptionBotError(f"{name} holds the end of the sentence, id {eos_id}; leave it out.")
+
+
+def _ban_row(log_probs: Tensor, words: Tensor, row: Tensor) -> None:
+    """Write -inf into (A, k, V) where a word would complete a banned row of ids, by (A, k, 1 + t)."""
+    before = len(row) - 1
+    if words.shape[-1] >= before:
+        said = (words[..., words.shape[-1] - before :] == row[:-1]).all(-1)
+        log_probs[..., row[-1]] = log_probs[..., row[-1]].masked_fill(said, -inf)
 
 
 def _ban_repeats(log_probs: Tensor, words: Tensor, size: int) -> None:

@@ -50,6 +50,9 @@ class Vocabulary:
     special_ids = (pad_id, bos_id, unk_id)
     """Ids that are no words of a caption, the end apart: a search never produces them."""
 
+    in_pieces = False
+    """Whether a word may have several ids, so that words and ids are counted apart."""
+
     @property
     def spec(self) -> Any:
         """What a card stores: `load_vocabulary(spec)` gives the vocabulary again."""
@@ -89,6 +92,33 @@ class Vocabulary:
     def text(self, ids: Iterable[int]) -> str:
         """The line that a reader is shown."""
         return detokenize(self.pieces(ids))
+
+    def words(self, ids: Sequence[int]) -> list[str]:
+        """Whole words, as a page shows them; joined by `join` they are the text."""
+        return self.pieces(ids)
+
+    def groups(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """How many of the ids each of `words` has."""
+        return (1,) * len(ids)
+
+    def split(self, text: str) -> list[str]:
+        """The words of a text that a person typed."""
+        return tokenize(text)
+
+    def join(self, words: Iterable[str]) -> str:
+        """The text of `words`."""
+        return detokenize(words)
+
+    def ids_of(self, text: str) -> list[int]:
+        """Ids of a text that a person typed, the beginning of a caption; CaptionBotError as of `require`."""
+        return self.require(self.split(text))
+
+    def banned(self, texts: Iterable[str]) -> list[int | tuple[int, ...]]:
+        """Ids, and ids in a row, without which the words of some texts cannot be said.
+
+        A row may begin with bos_id: it is banned as the first words alone.
+        """
+        return [*self.ban(word for text in texts for word in self.split(text))]
 
     def require(self, words: Iterable[str]) -> list[int]:
         """Ids of words that a person typed. CaptionBotError for an unknown one, with near ones."""

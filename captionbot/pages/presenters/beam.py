@@ -37,7 +37,7 @@ def finished(seen: Seen) -> Table:
     rows = [
         [
             sentence(vocabulary.text(h.token_ids)),
-            len(h.token_ids),
+            len(vocabulary.words(h.token_ids)),
             h.score,
             h.log_prob,
             h.evidence,

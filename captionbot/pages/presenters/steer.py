@@ -8,7 +8,6 @@ from captionbot.explain.counterfactuals import END, of_length
 from captionbot.explain.counterfactuals import LENGTHS as LENGTHS
 from captionbot.pages.presenters.seen import Seen, Sides, probability, side_by_side
 from captionbot.text.display import percent
-from captionbot.text.tokenizer import tokenize
 from captionbot.types import Word
 
 TITLE = "Steer"
@@ -52,9 +51,11 @@ def present(
     typed: words in its place, which go before a rival; banned: whether the word itself is avoided.
     Raises CaptionBotError for words that the captioner does not know.
     """
-    instead = tokenize(typed) or ([rival] if rival else [])
+    vocabulary = seen.work.vocabulary(seen.model)
+    instead = vocabulary.split(typed) or ([rival] if rival else [])
     begun = (*seen.words[:t], *instead) if instead else ()
-    options = of_length(seen.options, length, len(seen.words), len(begun))
+    ids = vocabulary.ids_of(vocabulary.join(word for word in begun if word != END))
+    options = of_length(seen.options, length, len(seen.caption.token_ids), len(ids))
     asked = replace(seen.asked, settings=replace(seen.asked.settings, options=options))
     steered = seen.work.steer(asked, begun, (seen.words[t],) if banned else ())
     return side_by_side(TITLES, seen.caption, steered)
