@@ -1,4 +1,4 @@
-"""The command line: `captionbot caption|explain|models|download|import|app`, a module each.
+"""The command line: `captionbot caption|alt|explain|models|download|import|app`, a module each.
 
 Torch is imported only after the arguments are known to be sound, so that `--help` answers at once.
 """
@@ -10,7 +10,7 @@ import warnings
 
 import captionbot
 from captionbot import host
-from captionbot.cli import app, caption, download, explain, import_, models
+from captionbot.cli import alt, app, caption, download, explain, import_, models
 from captionbot.cli.commands import PREFIX, Parser, exit_code, program
 
 
@@ -32,6 +32,6 @@ def _parser() -> Parser:
     parser = Parser(prog=program(), description="Caption photos, and see why, word by word.")
     parser.add_argument("--version", action="version", version=f"captionbot {captionbot.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (caption, explain, models, download, import_, app):
+    for command in (caption, alt, explain, models, download, import_, app):
         command.add_parser(commands)
     return parser
