@@ -24,10 +24,11 @@ if TYPE_CHECKING:  # torch takes a second to import
 
     from captionbot.captioner import Captioner
 
-METHODS = ("auto", "attention", "occlusion", "gradient")
+METHODS = ("auto", "attention", "needs", "occlusion", "gradient")
 FILLINGS = ("mean", "blur")
 LABELS = {
     "attention": "where the model looked for the word",
+    "needs": "how much less likely the word is where this place is hidden, by a regression over many copies",
     "occlusion": "how much less likely the word is where this place is hidden",
     "gradient": "how much the word's log-probability hangs on this place, by its gradient",
 }
@@ -40,9 +41,9 @@ _BATCH = 32  # changed photos at once
 class WordMaps:
     """What each word of a caption rests on, place by place.
 
-    method: attention, occlusion or gradient; label: what its numbers are, for a person.
-    maps: (T, P). Attention sums to 1; occlusion is in nats of log-probability that are lost, and below 0
-        where hiding the place helps the word; gradients have no unit, and are 0 or more.
+    method: attention, needs, occlusion or gradient; label: what its numbers are, for a person.
+    maps: (T, P). Attention sums to 1; needs and occlusion are in nats of log-probability that are lost, and
+        below 0 where hiding the place helps the word; gradients have no unit, and are 0 or more.
     boxes: (P, 4) xyxy in pixels of the image; grid: (rows, columns) where they form one.
     """
 
@@ -62,8 +63,8 @@ def word_maps(
 ) -> WordMaps:
     """What every word of a caption of the image rests on.
 
-    method: "attention", "occlusion", "gradient", or "auto": attention where the decoder attends to
-        several places, else occlusion.
+    method: "attention", "needs" (`captionbot.explain.needs`), "occlusion", "gradient", or "auto": attention
+        where the decoder attends to several places, else needs.
     filling: what hides a place, the photo's "mean" colour or a strong "blur".
     Raises CaptionBotError for another method or filling, and for attention where there is none.
     """
@@ -71,13 +72,17 @@ def word_maps(
         raise CaptionBotError(f"'{shortened(method)}' explains no words; choose one of {', '.join(METHODS)}.")
     attends = captioner.decoder.attends and len(caption.boxes) > 1
     if method == "auto":
-        method = "attention" if attends else "occlusion"
+        method = "attention" if attends else "needs"
     if method == "attention":
         if not attends:
             raise CaptionBotError(
-                f"{captioner.name} looks at the photo as a whole; ask for occlusion or gradient instead."
+                f"{captioner.name} looks at the photo as a whole; ask for needs or occlusion instead."
             )
         maps, boxes, grid = caption.alphas, caption.boxes, caption.grid
+    elif method == "needs":
+        from captionbot.explain.needs import needs  # which is built on this module
+
+        return needs(captioner, image, caption).as_word_maps(caption)
     else:
         pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
         ask = _occlusion if method == "occlusion" else _gradient

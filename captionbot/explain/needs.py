@@ -20,7 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.attribution import CELLS, filled_pixels, log_probs_where_hidden
+from captionbot.explain.attribution import (
+    CELLS,
+    LABELS,
+    WordMaps,
+    filled_pixels,
+    log_probs_where_hidden,
+)
 from captionbot.images.load import boxes_to_image, to_pixel_values
 from captionbot.text.tokenizer import tokenize
 from captionbot.types import Caption, Features, Size
@@ -136,10 +142,13 @@ class Needs:
         """(T, 999) what r is of random maps of patches on the same copies."""
         return _by_chance(self.drops, self.seed)
 
+    def as_word_maps(self, caption: Caption) -> WordMaps:
+        maps = self.maps.reshape(len(self.words), -1)
+        return WordMaps("needs", LABELS["needs"], maps, cell_boxes(caption.image_size), CELLS)
+
     def on(self, caption: Caption) -> Caption:
         """The caption with these maps in the place of its attention, so that every drawing shows them."""
-        maps = np.maximum(self.maps, 0).reshape(len(self.words), -1)
-        return replace(caption, alphas=maps, boxes=cell_boxes(caption.image_size), grid=CELLS)
+        return self.as_word_maps(caption).on(caption)
 
     def hidden(self, t: int, size: Size | tuple[int, int]) -> np.ndarray:
         """(16, 4) boxes in pixels of a photo of that size: the cells of word t's hottest quarter."""

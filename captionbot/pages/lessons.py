@@ -26,22 +26,25 @@ class Lesson:
 
 
 HEATMAP_TEST = Lesson(
-    "How this is tested",
-    "The photo is cut into 8 x 8 pieces. The quarter of them where the heatmap is hottest is hidden under "
-    "the photo's mean colour, and the model reads its own sentence again: the word loses some of its "
-    "log-probability, counted in *nats* (0.69 halves the probability). Then the same is done with **19 "
-    "quarters chosen at random**, in patches, the same for every word and photo. The heatmap counts as true "
-    "where it costs the word something, and more than **each of the 19**. A heatmap that knew nothing would "
-    "manage that once in 20 times: it is a permutation test with p = 1/20.\n\n"
-    "So of a sentence of ten words expect one to pass by luck in every other photo. The curves show the same "
-    "at every quarter: *hidden*, the hottest first, and *shown*, nothing but the hottest.",
-    r"\log \frac{p(y_t \mid \text{photo})}{p(y_t \mid \text{hottest quarter hidden})} > "
-    r"\max_{r \le 19} \log \frac{p(y_t \mid \text{photo})}{p(y_t \mid \text{random quarter } r "
-    r"\text{ hidden})}",
-    "Petsiuk et al., RISE, arXiv 1806.07421, section 4.3; Zeiler and Fergus, arXiv 1311.2901, section 4.2. A "
-    "photo with hidden pieces is like none that the model learnt from, so a verdict is evidence, not proof.",
+    "How this is found out",
+    "The photo is cut into 8 x 8 pieces. **83 times** another quarter of them is hidden under the photo's "
+    "mean colour, in patches, and the model reads its own sentence again. Each word becomes more or less "
+    "likely; a regression finds the map of pieces that explains best what the word lost in which copy. One "
+    "set of copies serves all words.\n\n"
+    "Then the map is put to a **test**: for each copy, what would a map of the 82 others have said of it? "
+    "How well that agrees with what happened is held against **999 maps at random**. The map counts as true "
+    "where at most 49 of them do as well, which luck alone manages 1 time in 20. So of a sentence of ten "
+    "words expect one to pass by luck in every other photo.\n\n"
+    "Last, the hottest quarter of each word's map is really hidden, to see how likely the word stays. A word "
+    "*needs the place* where its map is true and hiding the place makes it half as likely or less.",
+    r"\text{map} = K Z^\top P \, d, \quad P = A - \frac{a a^\top}{\sum a}, \quad A = (Z K Z^\top + 10 "
+    r"I)^{-1}, \quad a = A 1, \qquad \text{foretold} = d - \frac{P d}{\operatorname{diag} P}",
+    "Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, sections 2.7 and 5.4.2; Bhatt et "
+    "al., arXiv 2005.00631. Z: what each copy hides, d: what the word lost there, K: how alike neighbouring "
+    "pieces are. A photo with hidden pieces is like none that the model learnt from, and what a word needs "
+    "is not always enough for it: a verdict is evidence, not proof.",
 )
-"""The rule of `explain.faithfulness`."""
+"""The method of `explain.needs`."""
 
 
 def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> Lesson:

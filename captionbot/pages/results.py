@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.faithfulness import Share
+from captionbot.explain.faithfulness import Faithfulness
 from captionbot.store.card import Card
 from captionbot.store.folders import weights_folder
 from captionbot.store.registry import find_card, list_cards
@@ -46,12 +46,15 @@ def leaderboard() -> list[dict[str, Any]]:
     return rows + sorted(others, key=lambda row: -row.get("CIDEr", 0.0))
 
 
-def heatmaps_true(captioner: str) -> tuple[int, tuple[Share, ...]] | None:
-    """How many photos a captioner's heatmaps were tested on, and for which parts of speech they are true;
-    None where faithfulness.json does not say, or says it of other weights."""
+def heatmaps_true(captioner: str) -> Faithfulness | None:
+    """For which words a captioner's maps are true over many photos; None where faithfulness.json does not
+    say, says it of other weights, or was written by an earlier version."""
     for row in _read(weights_folder() / "faithfulness.json"):
         if row["name"] == captioner and row["sha256"] == Card.load(find_card(captioner)).sha256:
-            return row["photos"], tuple(Share(**part) for part in row["parts"])
+            try:
+                return Faithfulness.from_json(row)
+            except (KeyError, TypeError):
+                return None
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -16,9 +16,11 @@ from PIL import Image
 from captionbot.draw.overlays import DISPLAY, fit
 from captionbot.errors import CaptionBotError, displayable, shortened
 from captionbot.explain import counterfactuals as explore
+from captionbot.explain import needs as explain
 from captionbot.explain.attribution import WordMaps, word_maps
-from captionbot.explain.faithfulness import Faithfulness, faithfulness
+from captionbot.explain.needs import Needs
 from captionbot.images.load import load_image
+from captionbot.pages.kept import Kept
 from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE, checked_text
 from captionbot.pages.resident import captioners, resident
 from captionbot.pages.turns import turn
@@ -71,14 +73,15 @@ class PhotoFile:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A photo that is an image already."""
+    """A photo that is an image already. known_as: the key that it had before, "" without one."""
 
     name: str
     image: Image.Image
+    known_as: str = ""
 
     @property
     def key(self) -> str:
-        return f"{self.name} {hashlib.sha256(self.image.tobytes()).hexdigest()}"
+        return self.known_as or f"{self.name} {hashlib.sha256(self.image.tobytes()).hexdigest()}"
 
     def decode(self, at_least: int | None = None) -> Image.Image:
         return self.image
@@ -116,7 +119,7 @@ class Asked:
 class Evidence(NamedTuple):
     """What the words of one caption rest on.
 
-    maps: its attention, or what it misses where a piece of the photo is hidden.
+    maps: its attention, or what its words need, as far as it is measured.
     looked: the caption with these as its alphas, so that every drawing shows them.
     rivals, gates: as `counterfactuals.rivals` and `counterfactuals.gates` return them.
     """
@@ -130,6 +133,10 @@ class Evidence(NamedTuple):
     def attends(self) -> bool:
         """Whether the maps are the captioner's own attention."""
         return self.maps.method == "attention"
+
+
+_ENOUGH = 64  # hidden copies, before a page draws what words need in the place of attention
+_measured: Kept[Needs] = Kept(256)  # by captioner, photo and sentence
 
 
 class Work:
@@ -204,15 +211,51 @@ class Work:
         return self._evidence(asked, self.features(asked)[0], caption, method)
 
     def _evidence(self, asked: Asked, features: Features, caption: Caption, method: str) -> Evidence:
+        maps = self.maps(asked.settings.model, asked.photo, caption, method)
         with turn():
             captioner = self.captioner(asked.settings.model)
-            maps = word_maps(captioner, asked.photo.decode(), caption, method)
             question = captioner, features, caption.token_ids
             return Evidence(maps, maps.on(caption), explore.rivals(*question), explore.gates(*question))
 
     def maps(self, model: str, photo: Photo, caption: Caption, method: str = "auto") -> WordMaps:
+        if method == "auto":
+            method = "attention" if self.attends(model, caption) else "needs"
+        if method == "needs":
+            stages = self.needs(model, photo, caption)
+            return next(found for found in stages if found.copies >= _ENOUGH).as_word_maps(caption)
         with turn():
             return word_maps(self.captioner(model), photo.decode(), caption, method)
+
+    def attends(self, model: str, caption: Caption) -> bool:
+        """Whether the captioner tells places of the photo apart by itself."""
+        return len(caption.boxes) > 1 and self.captioner(model).decoder.attends
+
+    def needs(self, model: str, photo: Photo, caption: Caption) -> Iterator[Needs]:
+        """What every word needs of the photo, coarse to fine; the last is measured to the end.
+
+        Between two of them others have their turn. It goes on where it was left, and what is measured is
+        kept.
+        """
+        key = self.card(model).sha256, photo.key, caption.token_ids
+        found = _measured.get(key)
+        if found is not None:
+            yield found
+        while found is None or not found.done:
+            found = self.more(model, photo, caption, found)
+            _measured.keep(key, found)
+            yield found
+
+    def more(self, model: str, photo: Photo, caption: Caption, known: Needs | None = None) -> Needs:
+        """The next stage of `needs`, after what is known."""
+        with turn():
+            return explain.more(self.captioner(model), photo.decode(), caption, known)
+
+    def sentence(self, asked: Asked, text: str) -> Caption:
+        """A sentence of the visitor's own as a caption of the photo, to be tested like one that was found."""
+        checked_text(text, "The sentence")
+        features, size = self.features(asked)
+        with turn():
+            return explain.caption_of(self.captioner(asked.settings.model), features, size, text)
 
     def rivals(self, asked: Asked, token_ids: tuple[int, ...]) -> tuple[tuple[Word, ...], ...]:
         features, _ = self.features(asked)
@@ -232,18 +275,6 @@ class Work:
         with turn():
             captioner = self.captioner(asked.settings.model)
             return explore.steer(captioner, features, size, options, words, banned_words=banned).captions[0]
-
-    def test(
-        self,
-        model: str,
-        photo: Photo,
-        caption: Caption,
-        words: tuple[int, ...],
-        maps: WordMaps | None = None,
-    ) -> tuple[Faithfulness, ...]:
-        """Whether words of a caption rest on what their maps show; None: as `maps` draws them."""
-        with turn():
-            return faithfulness(self.captioner(model), photo.decode(), caption, words, maps=maps)
 
     def timed(self, asked: Asked) -> tuple[Captioned, float]:
         """Captions that are worked out anew, and the seconds from the photo's bytes to them.
@@ -265,7 +296,8 @@ class Work:
 
 
 def _decoded(asked: Asked) -> Asked:
-    return replace(asked, photo=Decoded(asked.photo.name, asked.photo.decode()))
+    photo = asked.photo
+    return replace(asked, photo=Decoded(photo.name, photo.decode(), photo.key))
 
 
 def display(photo: Photo) -> Image.Image:

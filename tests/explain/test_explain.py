@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from cells import BLOCK, SEEN, SIZE, cells_captioner, first_caption
+from cells import SEEN, SIZE, cells_captioner, first_caption
 from PIL import Image
 from tiny import build_tiny_captioner
 
@@ -16,13 +16,6 @@ from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.explain.attention_maps import attention_map
 from captionbot.explain.attribution import LABELS, log_probs_of, word_maps
-from captionbot.explain.faithfulness import (
-    Faithfulness,
-    Share,
-    by_part_of_speech,
-    faithfulness,
-    random_maps,
-)
 from captionbot.images.load import to_pixel_values
 from captionbot.types import Caption, Features, Size, Word
 
@@ -243,125 +236,10 @@ def test_the_method_follows_the_captioner(tiny: Captioner, photo: Image.Image) -
     np.testing.assert_array_equal(attention.maps, caption.alphas)
     blind = cells_captioner(None)
     seen = first_caption(blind, photo)
-    assert word_maps(blind, photo, seen).method == "occlusion"
-    with pytest.raises(CaptionBotError, match="ask for occlusion or gradient"):
+    assert word_maps(blind, photo, seen).method == "needs"
+    with pytest.raises(CaptionBotError, match="ask for needs or occlusion"):
         word_maps(blind, photo, seen, "attention")
     with pytest.raises(CaptionBotError, match="choose one of auto, attention"):
         word_maps(blind, photo, seen, "magic")
     with pytest.raises(CaptionBotError, match="choose one of mean, blur"):
         word_maps(blind, photo, seen, "occlusion", "pink")
-
-
-# Is the heatmap true?
-
-
-@pytest.fixture(scope="module")
-def bright(photo: Image.Image) -> Image.Image:
-    """The photo with all cells of BLOCK white."""
-    pixels = np.array(photo)
-    pixels[8:24, 8:24] = 255
-    return Image.fromarray(pixels)
-
-
-OTHERS = [cell for cell in range(64) if cell not in BLOCK]
-
-
-@pytest.mark.parametrize(
-    ("claimed", "holds"),
-    [(BLOCK, True), (OTHERS, False), (BLOCK[:4] + OTHERS[:12], False)],
-    ids=["honest", "opposite", "a quarter right"],
-)
-def test_honest_and_lying_heatmaps(claimed: list[int], holds: bool, bright: Image.Image) -> None:
-    captioner = cells_captioner(claimed, seen=BLOCK)
-    caption = first_caption(captioner, bright)
-    (found,) = faithfulness(captioner, bright, caption)
-    assert found.word == "bright"
-    assert found.holds is holds
-    assert ("does not rest" in found.verdict) is not holds
-    np.testing.assert_allclose(found.shares, [0, 0.25, 0.5, 0.75, 1])
-    assert found.deletion[0] == found.insertion[-1] == pytest.approx(caption.words[0].log_prob, abs=1e-5)
-    assert found.deletion[-1] == found.insertion[0] < found.deletion[0]
-    assert found.effect == pytest.approx(found.deletion[0] - found.deletion[1])
-    np.testing.assert_allclose(found.random_effects, found.deletion[0] - found.random)
-    assert len(found.random_effects) == 19
-    if holds:  # gone as soon as the quarter is hidden, and there as soon as it is shown
-        assert found.deletion[1] == pytest.approx(found.deletion[-1], abs=0.2)
-        assert found.insertion[1] == pytest.approx(found.insertion[-1], abs=0.2)
-
-
-def test_an_even_heatmap_claims_nothing_and_is_ordered_by_chance(bright: Image.Image) -> None:
-    """Not from the top to the bottom: in a photo with a sky that would be an order that knows something."""
-    captioner = cells_captioner(list(range(64)), seen=list(range(16)))  # the upper quarter
-    pixels = np.array(bright)
-    pixels[:8], pixels[8:] = 255, 0
-    image = Image.fromarray(pixels)
-    (found,) = faithfulness(captioner, image, first_caption(captioner, image))
-    assert not found.holds
-
-
-def word_of(effect: float, *random: float, word: str = "dog") -> Faithfulness:
-    return Faithfulness(word, effect, np.array(random), *[np.zeros(3)] * 3, np.zeros(len(random)))
-
-
-@pytest.mark.parametrize(
-    ("effect", "random", "holds"),
-    [
-        (0.3, (0.1, 0.2), True),
-        (0.15, (0.1, 0.2), False),
-        (0.2, (0.1, 0.2), False),
-        (-0.1, (-0.3, -0.2), False),
-    ],
-    ids=["better than all", "than one", "as good as the best", "hiding it helps the word"],
-)
-def test_a_heatmap_must_beat_every_random_order(
-    effect: float, random: tuple[float, ...], holds: bool
-) -> None:
-    assert word_of(effect, *random).holds is holds
-
-
-def test_random_heatmaps_pass_about_one_time_in_twenty(bright: Image.Image) -> None:
-    captioner = cells_captioner(BLOCK, seen=BLOCK)
-    caption = first_caption(captioner, bright)
-    passed = 0
-    for seed in range(200):
-        maps = random_maps(caption, 1000 + seed)
-        passed += faithfulness(captioner, bright, caption, maps=maps, seed=seed, steps=1)[0].holds
-    assert 1 <= passed <= 22  # of 10; both ends are beyond one chance in 2,000
-
-
-def test_words_asked_together_are_those_asked_alone(tiny: Captioner, photo: Image.Image) -> None:
-    caption = first_caption(tiny, photo)
-    together = faithfulness(tiny, photo, caption)
-    (alone,) = faithfulness(tiny, photo, caption, [1])
-    assert len(together) == len(caption.words)
-    assert len(together[1].shares) == 3  # fewer steps, the same verdict
-    for name in ("deletion", "insertion"):
-        quick, whole = getattr(together[1], name), getattr(alone, name)
-        np.testing.assert_allclose(quick, whole[[0, 1, 4]], atol=1e-4)
-    np.testing.assert_allclose(together[1].random_effects, alone.random_effects, atol=1e-4)
-    assert together[1].effect == pytest.approx(alone.effect, abs=1e-4)
-    assert {len(shares) for shares, _ in alone.curves.values()} == {5, 3}
-    with pytest.raises(CaptionBotError, match="no word 99"):
-        faithfulness(tiny, photo, caption, [99])
-
-
-def test_a_word_that_hiding_helps_is_said_to_be_likelier() -> None:
-    assert "costs the word 0.50 nats" in word_of(0.5, 1).reason
-    helped = word_of(-0.5, -1).reason
-    assert "makes the word likelier by 0.50 nats" in helped
-    assert "cost it up to 0.00 in" in helped
-
-
-def test_shares_by_part_of_speech() -> None:
-    first = [word_of(1, 0, word="a"), word_of(1, 0, word="dog"), word_of(0, 1, word="runs")]
-    second = [word_of(0, 1, word="a"), word_of(1, 0, word="ball")]
-    found = by_part_of_speech([first, second])
-    assert found == (
-        Share("noun", 2, 2),
-        Share("verb", 1, 0),
-        Share("determiner", 2, 1),
-        Share("all", 5, 3),
-    )
-    low, high = Share("noun", 10, 4).interval  # as in Newcombe, Stat. Med. 17 (1998), method 3
-    assert (low, high) == (pytest.approx(0.1682, abs=1e-3), pytest.approx(0.6873, abs=1e-3))
-    assert Share("noun", 3, 0).interval[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -11,12 +12,19 @@ import torch
 from cells import BLOCK, SIZE, cells_captioner, first_caption
 from PIL import Image
 from tiny import build_tiny_captioner
+from torch import nn
 
 from captionbot import Captioner
+from captionbot.decoders import build_decoder
+from captionbot.encoders import grid_boxes
 from captionbot.errors import CaptionBotError
 from captionbot.explain import needs
+from captionbot.explain.faithfulness import Measured, Rate, Share, cell_heat, over
 from captionbot.explain.needs import Needs, Verdict
-from captionbot.types import Size
+from captionbot.images.load import Preprocessing, to_pixel_values
+from captionbot.store.card import Card
+from captionbot.text.vocabulary import Vocabulary
+from captionbot.types import Features, Size
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +216,140 @@ def test_a_sentence_of_ones_own_is_measured_alike(tiny: Captioner, bright: Image
         needs.caption_of(tiny, tiny.encode([bright]), size, "  ")
     with pytest.raises(CaptionBotError, match="does not know the word"):
         needs.caption_of(tiny, tiny.encode([bright]), size, "qwertz")
+
+
+def caption_needs(words: str, lost: np.ndarray, after: float) -> Needs:
+    count = len(words.split())
+    return Needs(tuple(words.split()), np.full(count, 0.8), lost[:, :count], np.full(count, after))
+
+
+def test_figures_over_many_photos() -> None:
+    maps, lost = planted(40)
+    luck = np.random.default_rng(5).standard_normal(lost.shape)
+    true = [caption_needs("a dog chases two balls", lost[:, 5 * i :], 0.1) for i in range(6)]
+    false = [caption_needs("a dog", luck[:, 2 * i :] * 3, 0.7) for i in range(2)]
+    looked = [Measured(found, maps[5 * i : 5 * i + 5]) for i, found in enumerate(true)]
+    found = over([*looked, *(Measured(own, np.random.default_rng(0).random((2, 64))) for own in false)])
+    assert found.photos == 8
+    nouns = found.of("noun")
+    assert nouns is not None
+    assert nouns.words == 14
+    assert nouns.place == 12
+    assert nouns.photo == 2
+    assert nouns.attention == 12
+    assert nouns.true == Rate(12, 14)
+    assert nouns.halved == Rate(12, 14)
+    everything = found.of("all")
+    assert everything is not None
+    assert everything.words == 34
+    assert found.own == Rate(12, 12)  # of captions with several nouns
+    assert found.own_by_chance == 0.5
+    assert found.patches.of == found.shuffled.of == 20 * 34
+    low, high = found.patches.interval
+    assert low < 0.05 < high
+    assert type(found).from_json(json.loads(json.dumps(found.to_json()))) == found
+    assert over([Measured(true[0], None)]).shares[0].attention is None
+
+
+def test_intervals_are_wilsons() -> None:
+    assert Share("noun", 10, 3, 1, 4, 2).true == Rate(4, 10)
+    low, high = Rate(4, 10).interval  # as in Newcombe, Stat. Med. 17 (1998), method 3
+    assert (low, high) == (pytest.approx(0.1682, abs=1e-3), pytest.approx(0.6873, abs=1e-3))
+    assert Rate(0, 3).interval[0] == 0
+
+
+def test_attention_in_cells(bright: Image.Image) -> None:
+    captioner = cells_captioner(BLOCK, seen=BLOCK)
+    heat_of = cell_heat(first_caption(captioner, bright), 0)
+    assert set(np.argsort(-heat_of)[:16]) == set(BLOCK)
+
+
+# A captioner that learnt to name coloured squares: where they are is known, what it does with them is its own
+
+COLOURS = {
+    "red": (230, 30, 30),
+    "green": (30, 200, 30),
+    "blue": (40, 40, 230),
+    "yellow": (230, 220, 30),
+    "purple": (200, 30, 200),
+    "cyan": (30, 210, 220),
+}
+
+
+class Conv(nn.Module):
+    """8 x 8 places of 32 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(a, b, 3, s, 1) for a, b, s in ((3, 24, 2), (24, 32, 2), (32, 32, 1))]
+        self.layers = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2], nn.ReLU())
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        return Features(self.layers(pixels).flatten(2).transpose(1, 2), grid_boxes(8, 8), (8, 8))
+
+
+def squares(rng: np.random.Generator) -> tuple[Image.Image, list[str], list[set[int]]]:
+    """Two squares of 2 x 2 cells on noise, their colours in the order of COLOURS, and their cells."""
+    pixels = rng.integers(80, 160, (SIZE, SIZE, 3)).astype(np.uint8)
+    names = [list(COLOURS)[i] for i in sorted(rng.choice(len(COLOURS), 2, replace=False))]
+    columns = rng.permutation([rng.integers(0, 3), rng.integers(4, 7)])  # so that they are apart
+    cells = []
+    for name, column in zip(names, columns, strict=True):
+        row = int(rng.integers(0, 7))
+        pixels[4 * row : 4 * row + 8, 4 * column : 4 * column + 8] = COLOURS[name]
+        cells.append({8 * (row + y) + int(column) + x for y in (0, 1) for x in (0, 1)})
+    return Image.fromarray(pixels), names, cells
+
+
+@pytest.fixture(scope="module")
+def learnt() -> Captioner:
+    """It says “red and blue”, after some seconds of training."""
+    torch.manual_seed(0)
+    rng, vocabulary = np.random.default_rng(0), Vocabulary.build([["and", *COLOURS]])
+    preprocessing = Preprocessing((SIZE, SIZE), (0.5,) * 3, (0.5,) * 3)
+    decoder = {
+        "vocabulary_size": len(vocabulary), "feature_size": 32,
+        "embedding_size": 32, "hidden_size": 64, "attention_size": 32,
+    }  # fmt: skip
+    captioner = Captioner(
+        Card(
+            "squares", "test", {}, {}, dataclasses.asdict(preprocessing), vocabulary.tokens, {"beam_size": 1}
+        ),
+        Conv(),
+        build_decoder("soft-attention", decoder),
+        torch.device("cpu"),
+    )
+    parts = nn.ModuleList([captioner.encoder, captioner.decoder]).train()
+    optimizer = torch.optim.Adam(parts.parameters(), 3e-3)
+    for _ in range(400):
+        shown = [squares(rng)[:2] for _ in range(48)]
+        said = [vocabulary.encode([first, "and", last]) for _, (first, last) in shown]
+        ids = torch.tensor([[vocabulary.bos_id, *words, vocabulary.eos_id] for words in said])
+        features = captioner.encoder(to_pixel_values([image for image, _ in shown], preprocessing))
+        outputs, _, _ = captioner.decoder.advance_all(ids[:, :-1], captioner.decoder.start(features))
+        logits = captioner.decoder.logits(outputs)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    parts.eval().requires_grad_(False)
+    return captioner
+
+
+@pytest.mark.slow
+def test_maps_sit_on_what_a_captioner_learnt_to_name(learnt: Captioner) -> None:
+    rng, right, sits, needed, own = np.random.default_rng(9), 0, 0, 0, 0
+    for _ in range(12):
+        photo, names, cells = squares(rng)
+        caption = first_caption(learnt, photo)
+        right += caption.text == f"{names[0]} and {names[1]}"
+        true = needs.caption_of(learnt, learnt.encode([photo]), Size(32, 32), " and ".join(names))
+        found = needs.needs(learnt, photo, true)
+        for t, there in ((0, cells[0]), (2, cells[1])):
+            sits += int(found.maps[t].argmax()) in there
+            needed += found.verdicts[t] is Verdict.PLACE
+            mine, others = (found.maps[word].ravel()[sorted(there)].mean() for word in (t, 2 - t))
+            own += mine > others
+        assert found.verdicts[1] is not Verdict.PLACE  # “and”
+    assert right >= 11
+    assert min(sits, needed, own) >= 21  # of 24

@@ -35,7 +35,7 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
     "steer": {"FROM", "rivals", "BUTTON", "TITLES"},
     "ask": {"WORD", "SPANS", "drag", "PAINTED", "PAINT_HERE", "BUTTON", "SHOWN", "EDGES", "NOTHING"}
     | {"WHOLE", "REST", "present_masked"},
-    "truth": {"TEST_ALL_HELP", "test"},
+    "truth": {"MAP", "MAPS", "RUN", "parts_plot", "PART", "SHARE", "LOW", "HIGH"},
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies"},
     "compare": {"MOST", "ALONE", "WHOLE", "asking", "FIRST", "table", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},
@@ -185,11 +185,13 @@ def test_an_edit_is_the_same(pages: Pages) -> None:
 
 def test_a_verdict_is_the_same(pages: Pages) -> None:
     truth = pages.view("truth")
-    [verdict] = [*pages.streamlit.success, *pages.streamlit.warning]
-    tested = pages.gradio.views["truth"].on_test(pages.seen)
-    mark, reason = tested[truth.verdict]["value"].split("\n")
-    assert verdict.value == f"**{mark.split(' ', 2)[2]}** {reason}"
+    *_, tested = truth.on_test(pages.seen, "")
+    title, said = tested[truth.verdict]["value"].split("\n")
     headings = [block.value for block in pages.streamlit.markdown if block.value.startswith("#####")]
-    assert f"##### {tested[truth.curves]['title']}" in headings
-    titles = [text.partition(":")[0] for _, text in tested[truth.pictures]]
-    assert [f"##### {title}" for title in titles] == headings[:2]
+    assert f"##### {title.removeprefix('### ')}" in headings
+    [change] = pages.streamlit.metric
+    reasons = [note.value for note in pages.streamlit.caption]
+    assert said.startswith(f"**{change.value}** ")
+    assert said.removeprefix(f"**{change.value}** ") in reasons
+    [table] = [table.value for table in pages.streamlit.dataframe if "What it needs" in table.value]
+    assert [row[1] for row in tested[truth.verdicts]["value"]] == list(table["What it needs"])

@@ -125,7 +125,7 @@ def test_the_endpoints_are_those_that_are_documented(page):
     assert public == {"/caption", "/explain", "/beam", "/steer", "/ask", "/compare", "/batch"}
 
 
-def test_explain_says_what_every_word_rests_on(page, photo, view, monkeypatch):
+def test_explain_says_what_every_word_rests_on(page, photo, view):
     answer = page.client.predict(image=handle_file(photo), test=True, api_name="/explain")
     (caption,) = answer["captions"]
     assert caption["text"] == view.captioned.captions[0].text
@@ -134,16 +134,12 @@ def test_explain_says_what_every_word_rests_on(page, photo, view, monkeypatch):
         assert len(word["alphas"]) == len(caption["boxes"]) == 16
         assert len(word["rivals"]) == 5
         assert word["text"] not in {rival["text"] for rival in word["rivals"]}
-        assert word["holds"] == (word["effect"] > word["threshold"])
-    tested, work = [], page.work.WORK
-    test = work.test
-    monkeypatch.setattr(work, "test", lambda *asked: tested.append(asked[4].method) or test(*asked), False)
-    occluded = page.client.predict(
-        image=handle_file(photo), method="occlusion", test=True, api_name="/explain"
-    )
+        assert len(word["needs"]["cells"]) == 64
+        assert word["holds"] == (word["needs"]["p"] <= 0.05)
+        assert word["needs"]["verdict"] in ("place", "little", "photo", "sentence")
+    occluded = page.client.predict(image=handle_file(photo), method="occlusion", api_name="/explain")
     assert len(occluded["captions"][0]["boxes"]) == 64
     assert "hidden" in occluded["label"]
-    assert tested == ["occlusion"]  # the maps that it hands out, no others
 
 
 def test_beam_hands_out_all_that_was_weighed(page, photo):
@@ -462,22 +458,28 @@ def test_a_language_model_finds_the_endpoints_as_tools(page):
     assert any("Caption one photo: what" in text for text in found.values())
 
 
-def test_what_a_word_misses_is_worked_out_once_a_caption(page, view, monkeypatch):
-    app, truth, work = page.app, page.app.views["truth"], page.work.WORK
-    asked: list[str] = []
-    maps = work.maps
-    monkeypatch.setattr(work, "maps", lambda *args: asked.append(args[-1]) or maps(*args), False)
-    first = truth.on_test(view)
-    again = truth.on_test(replace(first[app.seen], t=1))
-    assert asked == ["occlusion"]
-    for answer, t in ((first, 0), (again, 1)):
-        (_, attention), (_, occlusion) = answer[truth.pictures]
-        assert attention.startswith("Attention map: ")
-        assert occlusion.startswith("Occlusion map: ")
-        assert f"“{view.caption.words[t].text}”" in occlusion
-        assert "19 tries" in answer[truth.verdict]["value"]
-    every = truth.on_test_all(view)[truth.verdicts]["value"]
-    assert [row[0] for row in every] == [word.text for word in view.caption.words]
+def test_what_words_need_streams_in_and_is_kept(page, view, monkeypatch):
+    truth, work = page.app.views["truth"], page.work.WORK
+    measured: list[int] = []
+    more = work.more
+    monkeypatch.setattr(work, "more", lambda *asked: measured.append(1) or more(*asked), False)
+    shown = list(truth.on_test(view, ""))
+    assert len(shown) == 5  # after 32, 48, 64 and 83 copies, and with the places hidden
+    assert "32 of 83" in shown[0][truth.verdict]["value"]
+    assert not shown[0][truth.verdicts]["visible"]
+    assert "→" in shown[-1][truth.verdict]["value"]
+    titles = [text.partition(":")[0] for _, text in shown[-1][truth.pictures]]
+    assert titles == ["What the word needs", "Where it looked", "With the place hidden"]
+    words = [word.text for word in view.caption.words]
+    assert [row[0] for row in shown[-1][truth.verdicts]["value"]] == words
+    count = len(measured)
+    (again,) = truth.on_test(replace(view, t=1), "")
+    assert len(measured) == count
+    assert f"“{words[1]}”" in again[truth.verdict]["value"]
+    *_, own = truth.on_test(view, "dog dog")
+    assert [row[0] for row in own[truth.verdicts]["value"]] == ["dog", "dog"]
+    with pytest.raises(gr.Error, match="does not know the word 'qwertz'"):
+        list(truth.on_test(view, "a qwertz"))
 
 
 def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):

@@ -15,6 +15,7 @@ from tiny import build_observant_captioner, build_region_captioner, build_tiny_c
 
 from captionbot.errors import CaptionBotError
 from captionbot.explain import counterfactuals as explore
+from captionbot.explain.needs import Needs
 from captionbot.pages import presenters
 from captionbot.pages.presenters import (
     ask,
@@ -33,6 +34,7 @@ from captionbot.pages.presenters import (
 from captionbot.pages.presenters.seen import Column, Seen, Table, sharpest, side_by_side
 from captionbot.pages.work import Asked, Decoded, Settings, Work
 from captionbot.search.options import SearchOptions
+from captionbot.text.display import percent
 from captionbot.types import Caption, Size, Word
 
 
@@ -156,19 +158,46 @@ def test_what_a_word_rests_on_is_half_of_its_attention(seen: Seen) -> None:
 
 
 def test_a_word_is_tested_and_so_are_all(seen: Seen) -> None:
-    tested = truth.present(seen, 0)
-    assert tested.attention is not None
-    assert tested.attention.text == f"Where the model looked for “{seen.words[0]}”."
-    assert tested.occlusion.text == f"Where hiding a piece makes “{seen.words[0]}” less likely."
-    assert "19 tries" in tested.reason
-    assert {point[truth.CURVE] for point in tested.curves} == set(tested.colours)
-    assert all(name in tested.legend for name in tested.colours)
-    every = truth.every_word(seen)
+    first, *_, last = truth.stages(seen)
+    assert first.copies == 32
+    assert not first.done
+    early, told = truth.word(seen, first, 0), truth.word(seen, last, 0)
+    assert early.verdict == early.change == ""
+    assert {marked.mark for marked in truth.marked(first)} == {""}
+    assert told.looked is not None
+    assert told.looked.text == f"Where the model looked for “{seen.words[0]}”."
+    assert told.needed.image.size == told.hidden.image.size == seen.shown.size
+    assert told.change == f"{percent(last.before[0])} → {percent(last.after[0])}"
+    assert sum(point[truth.COUNT] for point in told.chance[:-1]) == 999
+    assert told.chance[-1][truth.KIND] == truth.OWN
+    every = truth.every_word(last)
     assert [row[0] for row in every.rows] == seen.words
-    assert every.rows[0][1] == tested.holds
-    assert (
-        every.text == f"The heatmap holds for {sum(row[1] for row in every.rows)} of {len(every.rows)} words."
-    )
+    assert [row[1] for row in every.rows] == [verdict.value for verdict in last.verdicts]
+    assert all(mark.says in truth.marked_html(last) for mark in truth.marked(last))
+    place = truth.place(last, (0, 0, 1, 1))
+    assert {word for word, _ in place} <= {
+        word for word, p in zip(last.words, last.p, strict=True) if p <= 0.05
+    }
+
+
+@pytest.mark.parametrize(
+    ("p", "after", "verdict", "reason"),
+    [
+        (0.01, 0.01, "“dog” needs this place.", "with 1% instead of 92%"),
+        (0.01, 0.8, "“dog” leans on this place a little.", "with 80% instead of 92%"),
+        (0.5, 0.3, "“dog” needs the photo, but no one place of it.", "from 92% to as little as 30%"),
+        (0.5, 0.9, "“dog” comes from the sentence: the words before it are enough.", "stayed at 90% or more"),
+    ],
+)
+def test_verdicts_in_plain_words(seen: Seen, p: float, after: float, verdict: str, reason: str) -> None:
+    found = Needs(("dog",), np.array([0.92]), np.zeros((83, 1)), np.array([after]))
+    object.__setattr__(found, "p", np.array([p]))
+    word = (Word("dog", -0.1),)
+    caption = Caption("dog", word, -1, -1, 0.5, np.ones((1, 1)), np.ones((1, 4)), None, Size(9, 9))
+    told = truth.word(seen, found, 0, caption)
+    assert told.verdict == verdict
+    assert reason in told.reason
+    assert told.change == f"92% → {percent(after)}"
 
 
 def test_boxes_that_are_taken_away(work: Work, seen: Seen) -> None:

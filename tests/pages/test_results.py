@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import build_tiny_captioner
 
@@ -52,13 +53,14 @@ def test_heatmaps_over_a_folder(
     assert [row["name"] for row in json.loads(out.read_text())] == ["two", "one"]
     found = heatmaps_true("one")
     assert found is not None
-    count, shares = found
-    assert count == 2
-    assert shares[-1].part == "all"
+    assert found.photos == 2
+    everything = found.of("all")
+    assert everything is not None
     captioner = Captioner.from_pretrained("one", "cpu")
     images = [Image.open(photos / name).convert("RGB") for name in ("a.jpg", "b.jpg")]
-    assert shares[-1].words == sum(len(found.captions[0].words) for found in captioner.caption(images))
-    assert f"| all | {shares[-1].words} | {shares[-1].true} |" in capsys.readouterr().out
+    words = sum(len(found.captions[0].words) for found in captioner.caption(images))
+    assert everything.words == found.patches.of / 20 == words
+    assert f"| all | {words} | {everything.true} |" in capsys.readouterr().out
 
     other = json.loads(out.read_text())
     other[1]["sha256"] = "of other weights"
@@ -68,14 +70,41 @@ def test_heatmaps_over_a_folder(
     assert heatmaps_true("two") is None
 
 
-def test_random_patches_are_not_the_heatmap(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tables = []
-    for flags in ([], ["--by-chance"], ["--by-chance"]):
-        assert command.main(["--images", str(photos), "--device", "cpu", *flags]) == 0
-        tables.append(capsys.readouterr().out)
-    assert tables[1] == tables[2]
+def test_a_run_goes_on_and_several_captioners_are_those_alone(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--images", str(photos), "--device", "cpu", "--copies", "20", "--limit", "2"]
+    alone = []
+    for name in ("one", "two"):
+        assert command.main([*flags, "--captioner", name, "--keep", str(tmp_path)]) == 0
+        alone.append(capsys.readouterr().out.split("\n\n")[-1])
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) == 4
+    before = [path.stat().st_mtime_ns for path in kept]
+    assert command.main([*flags, "--captioner", "all", "--keep", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert all(table.strip() in out for table in alone)
+    assert [path.stat().st_mtime_ns for path in kept] == before
     assert command.main(["--images", "nowhere"]) == 2
     assert "no images at nowhere" in capsys.readouterr().err
+
+
+def test_a_shared_cnn_encodes_a_copy_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    captioners = [Captioner.from_pretrained("one", "cpu") for _ in range(2)]
+    for captioner in captioners:
+        captioner.card.shared.update(sha256="the same CNN")
+        captioner._encode = captioner.encoder  # as it is, whatever this CPU packs
+    pixels = torch.randn(3, 3, *captioners[0].preprocessing.size)
+    alone = captioners[0].encode_pixels(pixels).values
+    encoded: list[int] = []
+    with command._encoded_once(captioners):
+        for captioner in captioners:
+            cnn = captioner.encoder.cnn.cnn
+            cnn.register_forward_hook(lambda module, given, out: encoded.append(len(out)))
+        for captioner in captioners:
+            for part in (pixels[:2], pixels):
+                torch.testing.assert_close(captioner.encode_pixels(part).values, alone[: len(part)])
+    assert encoded == [2, 1]
 
 
 def test_outputs_are_looked_at_before_the_work(
@@ -85,7 +114,7 @@ def test_outputs_are_looked_at_before_the_work(
     (tmp_path / "other.json").write_text("[5]")
     flags = ["--images", str(photos), "--device", "cpu"]
     assert command.main([*flags, "--out", str(tmp_path / "other.json")]) == 2
-    assert "other.json is no file of such tables" in capsys.readouterr().err
+    assert "other.json is no file of such figures" in capsys.readouterr().err
     flags += ["--annotations", str(tmp_path / "captions.csv")]
     assert gallery_command.main([*flags, "--out", str(tmp_path / "captions.csv")]) == 2
     assert "captions.csv is read and would be replaced" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from streamlit.testing.v1 import AppTest
 from tiny import WORDS, build_observant_captioner, build_tiny_captioner
 
 from captionbot.bulk.folder import zip_of_texts
+from captionbot.explain.faithfulness import Faithfulness, Share
 from captionbot.store.card import Card
 
 PAGE = Path(__file__).parents[2] / "streamlit_app.py"
@@ -444,12 +445,15 @@ def test_what_a_word_looked_at_can_be_hidden(page: AppTest) -> None:
 
 def test_a_verdict_on_the_heatmap(page: AppTest) -> None:
     open_view(page, "Faithfulness")
-    [verdict] = [*page.success, *page.warning]
-    assert "This word" in verdict.value
-    assert "in 19 tries" in verdict.value
-    page.button(key="test all").click()
-    [table] = run(page).dataframe
+    [change] = page.metric
+    assert "→" in change.value
+    [table] = page.dataframe
     assert list(table.value["Word"]) == said(page)
+    page.text_input(key="own sentence").set_value("dog dog")
+    [table] = run(page).dataframe
+    assert list(table.value["Word"]) == ["dog", "dog"]
+    page.text_input(key="own sentence").set_value("a qwertz")
+    assert "does not know the word" in run(page).warning[0].value
     assert not any("by part of speech" in expander.label for expander in page.expander)
 
 
@@ -458,14 +462,14 @@ def test_verdicts_over_many_photos_stand_beside_the_one(
 ) -> None:
     shutil.copytree(weights, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
-    parts = [{"part": "noun", "words": 8, "true": 2}, {"part": "all", "words": 10, "true": 4}]
+    shares = (Share("noun", 8, 1, 1, 6, 0), Share("all", 10, 2, 2, 3, 3))
     sha256 = json.loads((tmp_path / "tiny.json").read_text())["sha256"]
-    found = [{"name": "tiny", "sha256": sha256, "photos": 3, "parts": parts}]
+    found = [{"name": "tiny", "sha256": sha256, **Faithfulness(3, shares).to_json()}]
     (tmp_path / "faithfulness.json").write_text(json.dumps(found))
     [expander] = [e for e in open_view(page, "Faithfulness").expander if "part of speech" in e.label]
     assert expander.label == "Over 3 photos, by part of speech"
     [table] = expander.dataframe
-    assert list(table.value["Heatmap true"]) == [25, 40]
+    assert list(table.value["Map is true"]) == [25, 40]
     assert table.value["95 % interval"][0] == "7% to 59%"
 
 

@@ -1,27 +1,36 @@
-"""For which words is the heatmap true? Tested over many photos, by part of speech.
+"""For which words is the map of what they need true? Tested over many photos, for one captioner or several.
 
     python -m training.faithfulness --images DIR|TAR
-    python -m training.faithfulness --images DIR|TAR --captioner NAME --out weights/faithfulness.json
-    python -m training.faithfulness --images DIR|TAR --by-chance
+    python -m training.faithfulness --images DIR|TAR --captioner NAME NAME --out weights/faithfulness.json
+    python -m training.faithfulness --images DIR|TAR --captioner all --keep cache/needs
 
-Every word of each photo's best caption goes through `captionbot.explain.faithfulness.faithfulness`. The last
-form puts random patches in the place of the heatmaps: the test should then believe about 1 word in 20.
+Every word of each photo's best caption goes through `captionbot.explain.needs`. Captioners that share a CNN
+have each hidden copy go through it once. With --keep what was measured of a photo lies in a folder, and a
+run that was stopped goes on.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
+from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
-from captionbot.explain.faithfulness import Faithfulness, Share, by_part_of_speech, faithfulness, random_maps
+from captionbot.explain.faithfulness import Faithfulness, Measured, measured, over
+from captionbot.explain.needs import COPIES, SEED, Needs, needs
+from captionbot.store.registry import list_cards
 from training.data import ImageStore, open_images
 from training.data.files import read_json
 from training.run.checkpoints import check_outputs
@@ -32,72 +41,176 @@ from training.run.config import check_least
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser(
         "python -m training.faithfulness",
-        description="For which words is the heatmap true? Tested over many photos, by part of speech.",
+        description="For which words is the map of what they need true? Tested over many photos.",
     )
     parser.add_argument("--images", type=Path, required=True, help="folder or tar of photos")
-    parser.add_argument("--captioner", help="name, folder or card (default: the one that ships)")
+    parser.add_argument(
+        "--captioner",
+        nargs="+",
+        metavar="NAME",
+        help="names, folders or cards; all: those that are here (default: the one that ships)",
+    )
     parser.add_argument("--limit", type=int, default=0, help="only the first so many photos")
-    parser.add_argument("--seed", type=int, default=0, help="of the random orders (default: %(default)s)")
-    parser.add_argument("--by-chance", action="store_true", help="test random patches, not the heatmaps")
+    parser.add_argument(
+        "--copies",
+        type=int,
+        default=COPIES,
+        help="of each photo, a quarter of it hidden (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=SEED, help="of the hidden quarters (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--out", type=Path, help="file to put the table into (the pages show weights/faithfulness.json)"
+        "--keep", type=Path, help="folder for what was measured of each photo, to go on later"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="file to put the figures into (the pages show weights/faithfulness.json)"
     )
     given = parser.parse_args(arguments)
-    check_least(given, {"limit": 0, "seed": 0})
-    captioner = Captioner.from_pretrained(given.captioner, given.device)
+    check_least(given, {"limit": 0, "seed": 0, "copies": 16})
+    names: list[Any] = given.captioner or [None]
+    if names == ["all"]:
+        names = [path.stem for path in list_cards()]
+    captioners = [Captioner.from_pretrained(name, given.device) for name in names]
     if given.out:
         check_outputs([given.out], [])
-        others = _others(given.out, captioner.name)
+        others = _others(given.out, {captioner.name for captioner in captioners})
     store = open_images(given.images)
-    names = store.names()[: given.limit or None]
-    tested = test_photos(captioner, store, names, given.seed, given.by_chance)
-    shares = by_part_of_speech(tested)
+    photos = store.names()[: given.limit or None]
+    found = test_photos(captioners, store, photos, given.copies, given.seed, given.keep)
+    figures = [over(captions) for captions in found]
     if given.out:
-        write(given.out, captioner, len(names), shares, others)
-    print(table(shares))
+        write(given.out, captioners, figures, others)
+    print(table([captioner.name for captioner in captioners], figures))
     return 0
 
 
 def test_photos(
-    captioner: Captioner, store: ImageStore, names: Sequence[str], seed: int = 0, by_chance: bool = False
-) -> list[tuple[Faithfulness, ...]]:
-    """Every word of every photo's best caption, tested."""
-    tested = []
-    for i, name in enumerate(tqdm(names, desc="photos", unit="photo")):
+    captioners: Sequence[Captioner],
+    store: ImageStore,
+    names: Sequence[str],
+    copies: int = COPIES,
+    seed: int = SEED,
+    keep: Path | None = None,
+) -> list[list[Measured]]:
+    """Every word of each captioner's best caption of each photo, tested; in the order of the captioners."""
+    found: list[list[Measured]] = [[] for _ in captioners]
+    for name in tqdm(names, desc="photos", unit="photo"):
         image = store.load(name)
-        caption = captioner.caption([image])[0].captions[0]
-        # Other seeds than the test's own, or its random orders would be tested against themselves.
-        maps = random_maps(caption, seed + 1 + i) if by_chance else None
-        tested.append(faithfulness(captioner, image, caption, maps=maps, steps=1, seed=seed))
-    return tested
+        with _encoded_once(captioners):
+            for captioner, captions in zip(captioners, found, strict=True):
+                captions.append(_test(captioner, image, copies, seed, keep))
+    return found
 
 
-def table(shares: Sequence[Share]) -> str:
-    """Markdown: a line for each part of speech."""
-    lines = ["| part of speech | words | heatmap true | share | 95 % interval |", "|---|---|---|---|---|"]
-    for row in shares:
-        low, high = row.interval
-        lines.append(f"| {row.part} | {row.words} | {row.true} | {row.share:.0%} | {low:.0%} to {high:.0%} |")
+def _test(captioner: Captioner, image: Image.Image, copies: int, seed: int, keep: Path | None) -> Measured:
+    """keep: a folder with a file for each photo, captioner and seed."""
+    if keep is None:
+        return _measured(captioner, image, copies, seed)
+    of = f"{captioner.card.sha256} {copies} {seed} ".encode() + image.tobytes()
+    path = keep / f"{captioner.name}-{hashlib.sha256(of).hexdigest()[:24]}.npz"
+    if path.is_file():
+        with np.load(path) as kept:
+            found = Needs(tuple(map(str, kept["words"])), kept["before"], kept["drops"], kept["after"], seed)
+            return Measured(found, kept.get("attention"))
+    found, attention = _measured(captioner, image, copies, seed)
+    arrays = {} if attention is None else {"attention": attention}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(
+        path,
+        words=np.array(found.words),
+        before=found.before,
+        drops=found.drops,
+        after=found.after,
+        **arrays,
+    )
+    return Measured(found, attention)
+
+
+def _measured(captioner: Captioner, image: Image.Image, copies: int, seed: int) -> Measured:
+    caption = captioner.caption([image])[0].captions[0]
+    attends = captioner.decoder.attends and len(caption.boxes) > 1
+    return measured(needs(captioner, image, caption, copies, seed), caption, attends)
+
+
+class _Once(nn.Module):
+    """A CNN that encodes no photo twice; several captioners share what it has seen."""
+
+    def __init__(self, cnn: nn.Module, seen: dict[bytes, Tensor]) -> None:
+        super().__init__()
+        self.cnn, self.seen = cnn, seen
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        keys = [hashlib.sha256(photo.contiguous().numpy().tobytes()).digest() for photo in pixels.cpu()]
+        new = [i for i, key in enumerate(keys) if key not in self.seen]
+        if new:
+            fresh = self.cnn(pixels[new].contiguous(memory_format=torch.channels_last))
+            self.seen.update(zip([keys[i] for i in new], fresh, strict=True))
+        return torch.stack([self.seen[key] for key in keys])
+
+
+@contextmanager
+def _encoded_once(captioners: Sequence[Captioner]) -> Iterator[None]:
+    """Has captioners with the same CNN encode each copy once, where they run it as it is (not packed)."""
+    seen: dict[tuple[str, str], dict[bytes, Tensor]] = {}
+    swapped: list[tuple[GridEncoder, nn.Module]] = []
+    for captioner in captioners:
+        shared = captioner.card.shared
+        if not shared or captioner._encode is not captioner.encoder:
+            continue
+        for grid in [module for module in captioner.encoder.modules() if isinstance(module, GridEncoder)]:
+            of = seen.setdefault((shared["sha256"], grid.config.layer), {})
+            swapped.append((grid, grid.cnn))
+            grid.cnn = _Once(grid.cnn, of)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for grid, cnn in swapped:
+            grid.cnn = cnn  # type: ignore[assignment]
+
+
+def table(names: Sequence[str], figures: Sequence[Faithfulness]) -> str:
+    """Markdown: nouns, a line for each captioner; then parts of speech, of each."""
+    lines = [
+        "| captioner | nouns | map true | also half as likely or less | r | attention true | own map best "
+        "(by chance) | random patches | shuffled |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in zip(names, figures, strict=True):
+        if (nouns := found.of("noun")) is not None:
+            attention = "" if nouns.attention is None else f"{nouns.attention / nouns.words:.0%}"
+            lines.append(
+                f"| {name} | {nouns.words} | {nouns.true} | {nouns.halved} | {nouns.r:.2f} | {attention} | "
+                f"{found.own.share:.0%} ({found.own_by_chance:.0%}) | {found.patches.share:.1%} | "
+                f"{found.shuffled.share:.1%} |"
+            )
+    for name, found in zip(names, figures, strict=True):
+        lines += [
+            *("", f"{name}, {found.photos} photos:", ""),
+            "| part of speech | words | map true | needs this place | a little | no one place | sentence |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for row in found.shares:
+            shares = (f"{n / row.words:.0%}" for n in (row.place, row.little, row.photo, row.sentence))
+            lines.append(f"| {row.part} | {row.words} | {row.true} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 
-def _others(path: Path, name: str) -> list[Any]:
-    """What a file of tables says of other captioners than that of the name."""
+def _others(path: Path, names: set[str]) -> list[Any]:
+    """What a file of figures says of other captioners than those of the names."""
     try:
-        return [row for row in (read_json(path) if path.exists() else []) if row["name"] != name]
+        return [row for row in (read_json(path) if path.exists() else []) if row["name"] not in names]
     except (KeyError, TypeError):
-        raise CaptionBotError(f"{path} is no file of such tables; give another --out.") from None
+        raise CaptionBotError(f"{path} is no file of such figures; give another --out.") from None
 
 
 def write(
-    path: Path, captioner: Captioner, photos: int, shares: Sequence[Share], others: Sequence[Any] = ()
+    path: Path, captioners: Sequence[Captioner], figures: Sequence[Faithfulness], others: Sequence[Any] = ()
 ) -> None:
-    """Write a captioner's table, beside those of others that the file had."""
-    row = {
-        "name": captioner.name,
-        "sha256": captioner.card.sha256,
-        "photos": photos,
-        "parts": [asdict(share) for share in shares],
-    }
-    path.write_text(json.dumps([*others, row], indent=1) + "\n", encoding="utf-8")
+    """Write captioners' figures, behind those of others that the file had."""
+    rows = [
+        {"name": captioner.name, "sha256": captioner.card.sha256, **found.to_json()}
+        for captioner, found in zip(captioners, figures, strict=True)
+    ]
+    path.write_text(json.dumps([*others, *rows], indent=1) + "\n", encoding="utf-8")

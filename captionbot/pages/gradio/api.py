@@ -15,6 +15,7 @@ from captionbot.bulk.records import caption_fields, error_record, record, record
 from captionbot.draw import beam_tree
 from captionbot.errors import shortened
 from captionbot.explain import counterfactuals as explore
+from captionbot.explain.needs import SIGNIFICANT, to_json
 from captionbot.pages.gradio import work
 from captionbot.pages.gradio.door import Upload, told
 from captionbot.pages.gradio.work import WORK
@@ -60,7 +61,7 @@ def caption(
 def explain(
     image: gr.FileData,
     model: str = DEFAULT,
-    method: Literal["auto", "attention", "occlusion", "gradient"] = "auto",
+    method: Literal["auto", "attention", "needs", "occlusion", "gradient"] = "auto",
     beam_size: int = USUAL.beam_size,
     test: bool = False,
 ) -> dict[str, Any]:
@@ -71,9 +72,13 @@ def explain(
     Args:
         image: the photo.
         model: the captioner's name.
-        method: how to find out; auto is attention where the captioner has it, else occlusion.
+        method: how to find out; auto is attention where the captioner has it, else needs: what each word
+            loses where places are hidden.
         beam_size: how many sentences are kept in play.
-        test: also test whether each word rests on what its heatmap shows: "holds", "effect" and "threshold".
+        test: also find out what each word needs of the photo, and test whether that "holds": "effect" are the
+            nats that it loses without the place, and under "needs" are a map of 8 x 8
+            "cells", how well it foretold what hiding would do ("r", "p"), the word's probability "before" and
+            "after" the place is hidden, and a "verdict".
     """
     with told(), turn():
         photo = read(image)
@@ -88,9 +93,10 @@ def explain(
         for word, rivals in zip(words, evidence.rivals, strict=False):  # the end has rivals too
             word["rivals"] = [{"text": rival.text, "log_prob": rival.log_prob} for rival in rivals]
         if test:
-            tested = WORK.test(model, question.photo, said, tuple(range(len(said.words))), evidence.maps)
-            for word, result in zip(words, tested, strict=True):
-                word |= {"holds": result.holds, "effect": result.effect, "threshold": result.threshold}
+            *_, measured = WORK.needs(model, question.photo, said)
+            for t, (word, own) in enumerate(zip(words, to_json(measured)["words"], strict=True)):
+                holds, effect = bool(measured.p[t] <= SIGNIFICANT), float(measured.effect[t])
+                word |= {"holds": holds, "effect": effect, "needs": own}
         return found
 
 

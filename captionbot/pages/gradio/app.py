@@ -244,7 +244,7 @@ class Explorer(Frame):
                 image = photo.decode()
             except CaptionBotError as error:
                 return self.nothing(plain(str(error)))
-            captioned, evidence = WORK.look(Asked(Decoded(photo.name, image), asked.settings))
+            captioned, evidence = WORK.look(Asked(Decoded(photo.name, image, photo.key), asked.settings))
         return self.show(PHOTO, Seen(WORK, asked, fit(image), captioned, evidence=evidence))
 
     def nothing(self, why: str) -> Shown:

@@ -1,9 +1,13 @@
-"""Does a word rest on what its heatmap shows? The photo is hidden and shown piece by piece to find out."""
+"""What each word needs of the photo: pieces of it are hidden to find out, and the maps are tested."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import gradio as gr
 
+from captionbot.explain.needs import Needs
 from captionbot.pages.gradio import view
 from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.view import (
@@ -12,7 +16,6 @@ from captionbot.pages.gradio.view import (
     PHOTO,
     PICTURES,
     PRIVATE,
-    WORD,
     Seen,
     Shown,
     filled,
@@ -21,79 +24,81 @@ from captionbot.pages.gradio.view import (
 )
 from captionbot.pages.presenters import truth as says
 from captionbot.pages.presenters.learn import HEATMAP_TEST
+from captionbot.text.display import plain
+from captionbot.types import Caption
 
 
 class View(view.View):
     def build(self) -> None:
         gr.Markdown(says.INTRODUCTION)
         with gr.Row():
-            self.button = gr.Button(says.WORD, variant="primary")
-            test_all = gr.Button(says.TEST_ALL)
+            self.button = gr.Button(says.RUN, variant="primary")
+            self.sentence = gr.Textbox(label=says.SENTENCE, info=says.SENTENCE_HELP, max_length=1000)
+        self.marked = gr.HTML(visible=False)
         self.verdict = gr.Markdown(elem_id="verdict", visible=False)
         with gr.Row(visible=False) as self.row:
             self.pictures = gr.Gallery(
                 format=PICTURES,
                 show_label=False,
-                columns=2,
+                columns=3,
                 height="auto",
                 object_fit="contain",
                 allow_preview=False,
                 min_width=480,
             )
             with gr.Column(min_width=320):
-                self.legend = gr.HTML()
-                self.curves = gr.LinePlot(
-                    x=says.SHARE,
-                    y=says.LOG_PROB,
-                    color=says.CURVE,
-                    colors_in_legend=[],
-                    height=320,
+                self.plot = gr.BarPlot(
+                    x=says.AGREEMENT,
+                    y=says.COUNT,
+                    color=says.KIND,
+                    color_map=says.COLOURS,
+                    x_lim=[-1, 1],
+                    height=240,
                     show_label=False,
                 )
+                self.plotted = gr.Markdown()
         self.verdicts = gr.Dataframe(interactive=False, visible=False)
         with gr.Group(visible=False) as self.measured:
             self.parts = gr.Dataframe(interactive=False)
             gr.Markdown(says.PARTS_NOTE)
         with gr.Accordion(HEATMAP_TEST.title, open=False):
             gr.Markdown(lesson(HEATMAP_TEST))
-        self.frame.answer(CAPTION, self.verdict, self.row, self.verdicts)
+        self.frame.answer(CAPTION, self.marked, self.verdict, self.row, self.verdicts)
         self.frame.answer(PHOTO, self.measured)
         self.frame.follow(PHOTO, self.show_photo, self.measured, self.parts)
-        self.frame.follow(WORD, self.show_word, self.button)
-        state = self.frame.seen
-        outputs = [state, self.verdict, self.row, self.legend, self.curves, self.pictures]
+        self.answers = [self.marked, self.verdict, self.row, self.pictures, self.plot, self.plotted]
+        outputs = [*self.answers, self.verdicts]
+        state = [self.frame.seen, self.sentence]
         self.button.click(self.on_test, state, outputs, **PRIVATE, **BUSY)
-        test_all.click(self.on_test_all, state, self.verdicts, **PRIVATE, **BUSY)
+        self.sentence.submit(self.on_test, state, outputs, **PRIVATE, **BUSY)
 
-    def on_test(self, seen: Seen | None) -> Shown:
-        """Whether the chosen word rests on its heatmap; what it misses is worked out once a caption."""
+    def on_test(self, seen: Seen | None, text: Any = "") -> Iterator[Shown]:
+        """What the words of the caption need, or those of a sentence of the visitor's own, coarse to fine."""
+        with told():
+            seen = present(seen)
+            own = seen.work.sentence(seen.asked, text) if isinstance(text, str) and text.strip() else None
+            for found in says.stages(seen, own):
+                yield self.show_found(seen, found, own)
+
+    def show_found(self, seen: Seen, found: Needs, own: Caption | None) -> Shown:
         import pandas as pd
 
-        with told():
-            seen = present(seen).with_occlusion()
-            tested = says.present(seen, seen.word)
-        titled = ((says.ATTENTION, tested.attention), (says.OCCLUSION, tested.occlusion))
-        mark = "✔" if tested.holds else "✘"
+        t = min(seen.word, len(found.words) - 1)
+        said = says.word(seen, found, t, own)
+        verdict = f"### {plain(said.verdict)}\n**{said.change}** {plain(said.reason)}"
+        titled = ((says.NEEDED, said.needed), (says.LOOKED, said.looked), (says.HIDDEN, said.hidden))
         return {
-            self.frame.seen: seen,
-            self.verdict: gr.update(visible=True, value=f"### {mark} {tested.verdict}\n{tested.reason}"),
+            self.marked: gr.update(visible=True, value=says.marked_html(found)),
+            self.verdict: gr.update(visible=True, value=verdict if found.done else says.progress(found)),
             self.row: gr.update(visible=True),
-            self.legend: f"<small>{tested.legend}</small>",
-            self.curves: gr.update(
-                value=pd.DataFrame(tested.curves), color_map=tested.colours, title=tested.stays
-            ),
             self.pictures: [
                 (drawn.image, f"{title}: {drawn.text}") for title, drawn in titled if drawn is not None
             ],
+            self.plot: pd.DataFrame(said.chance),
+            self.plotted: plain(said.plot),
+            self.verdicts: filled(says.every_word(found) if found.done else None),
         }
-
-    def on_test_all(self, seen: Seen | None) -> Shown:
-        with told():
-            return {self.verdicts: filled(says.every_word(present(seen)))}
 
     def show_photo(self, seen: Seen) -> Shown:
         measured = says.parts_of_speech(seen)
         return {self.measured: gr.update(visible=measured is not None), self.parts: filled(measured)}
-
-    def show_word(self, seen: Seen) -> Shown:
-        return {self.button: gr.update(value=says.test(seen.words[seen.word]))}

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gradio as gr
 import numpy as np
 
-from captionbot.explain.attribution import WordMaps
-from captionbot.explain.faithfulness import Faithfulness
 from captionbot.pages.gradio.work import STALE
 from captionbot.pages.lessons import Lesson
 from captionbot.pages.presenters import seen as seen_by
@@ -59,11 +57,9 @@ class Seen(seen_by.Seen):
     """What one visitor looks at, with what was worked out of it.
 
     evidence: of the caption that is chosen.
-    missed: what the caption misses where pieces are hidden, once that was asked.
     """
 
     evidence: Evidence | None = None
-    missed: WordMaps | None = None
 
     @property
     def found(self) -> Evidence:
@@ -79,29 +75,12 @@ class Seen(seen_by.Seen):
         return self.found.looked
 
     @property
-    def occluded(self) -> Caption:
-        assert self.missed is not None
-        return self.missed.on(self.caption)
-
-    @property
     def rivals(self) -> Sequence[Sequence[Word]]:
         return self.found.rivals
 
     @property
     def gates(self) -> np.ndarray | None:
         return self.found.gates
-
-    def tested(self, words: tuple[int, ...]) -> Sequence[Faithfulness]:
-        return self.work.test(self.model, self.photo, self.caption, words, self.found.maps)
-
-    def with_occlusion(self) -> Seen:
-        """The same with `occluded`, which is worked out once a caption."""
-        if self.missed is not None:
-            return self
-        maps = self.found.maps
-        if self.attends:
-            maps = self.work.maps(self.model, self.photo, self.caption, "occlusion")
-        return replace(self, missed=maps)
 
 
 class Follower(NamedTuple):

@@ -127,7 +127,7 @@ class View(view.View):
         rank = chosen(event.index[0] if event.index else None, seen.captioned.captions)
         with told():
             evidence = WORK.evidence(seen.asked, seen.captioned.captions[rank])
-        return self.frame.show(CAPTION, replace(seen, rank=rank, evidence=evidence, missed=None))
+        return self.frame.show(CAPTION, replace(seen, rank=rank, evidence=evidence))
 
     def show_photo(self, seen: Seen) -> Shown:
         return {self.table: filled(says.captions(seen.captioned))}

@@ -118,7 +118,7 @@ class GradioWork(Work):
     evidence = on_gpu(Work.evidence)
     caption = on_gpu(Work.caption)
     steer = on_gpu(Work.steer)
-    test = on_gpu(Work.test)
+    more = on_gpu(Work.more)
     maps = on_gpu(Work.maps)
     timed = on_gpu(Work.timed)
 

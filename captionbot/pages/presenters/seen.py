@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from PIL import Image
 
 from captionbot.draw.overlays import LOOK, Look
 from captionbot.explain import counterfactuals as explore
-from captionbot.explain.faithfulness import Faithfulness
+from captionbot.explain.needs import Needs
 from captionbot.pages.work import Asked, Photo, Work
 from captionbot.search.options import SearchOptions
 from captionbot.text.display import percent
@@ -69,17 +69,14 @@ class Seen:
     @cached_property
     def attends(self) -> bool:
         """Whether the captioner tells places of the photo apart by itself."""
-        return self.work.captioner(self.model).decoder.attends and len(self.caption.boxes) > 1
+        return self.work.attends(self.model, self.caption)
 
     @property
     def looked(self) -> Caption:
-        """The caption whose alphas are drawn: its own, or the occlusion maps of one without attention."""
-        return self.caption if self.attends else self.occluded
-
-    @property
-    def occluded(self) -> Caption:
-        """The caption with its occlusion maps as alphas, whether it has attention or not."""
-        return self.work.maps(self.model, self.photo, self.caption, "occlusion").on(self.caption)
+        """The caption whose alphas are drawn: its own, or what words need of one without attention."""
+        if self.attends:
+            return self.caption
+        return self.work.maps(self.model, self.photo, self.caption, "needs").on(self.caption)
 
     @property
     def rivals(self) -> Sequence[Sequence[Word]]:
@@ -90,9 +87,9 @@ class Seen:
     def gates(self) -> np.ndarray | None:
         return self.work.gates(self.asked, self.caption.token_ids)
 
-    def tested(self, words: tuple[int, ...]) -> Sequence[Faithfulness]:
-        """Whether words rest on what their heatmaps show."""
-        return self.work.test(self.model, self.photo, self.caption, words)
+    def needs(self, caption: Caption | None = None) -> Iterator[Needs]:
+        """What words need of the photo, coarse to fine; of the chosen caption, or of another sentence."""
+        return self.work.needs(self.model, self.photo, caption or self.caption)
 
     @property
     def word(self) -> int:

@@ -1,85 +1,118 @@
-"""Does a word rest on what its heatmap shows? The photo is hidden and shown piece by piece to find out."""
+"""What each word needs of the photo: pieces of it are hidden to find out, and the maps are tested."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import streamlit as st
 
 from captionbot.errors import CaptionBotError
+from captionbot.explain.needs import Needs
 from captionbot.pages.presenters import truth as says
 from captionbot.pages.presenters.learn import HEATMAP_TEST
-from captionbot.pages.presenters.seen import WHOLE, Picture, Seen
-from captionbot.pages.presenters.truth import Tested
+from captionbot.pages.presenters.seen import Seen
+from captionbot.pages.presenters.truth import Told
 from captionbot.pages.streamlit.view import choose_one_word, lesson, table, within
 from captionbot.pages.streamlit.view import show as picture
 from captionbot.text.display import plain
+from captionbot.types import Caption
 
 
 def show(seen: Seen) -> None:
     st.caption(says.INTRODUCTION)
     t = choose_one_word(seen, says.WORD, "tested word")
+    with st.container(horizontal=True):
+        chosen = says.NEEDED
+        if seen.attends:
+            chosen = st.segmented_control(
+                says.MAP, says.MAPS, default=says.NEEDED, required=True, key="tested map"
+            )
+        text = st.text_input(says.SENTENCE, help=says.SENTENCE_HELP, key="own sentence")
+    here = st.empty()
     try:
-        tested = says.present(seen, t)
+        own: Caption | None = None
+        if text.strip():
+            own = seen.work.sentence(seen.asked, text)
+            t = min(t, len(own.words) - 1)
+        for found in says.stages(seen, own):
+            with here.container():
+                draw(seen, found, t, own, chosen == says.LOOKED)
     except CaptionBotError as error:
         st.warning(plain(str(error)))
-        return
-    verdict = st.success if tested.holds else st.warning
-    icon = ":material/check_circle:" if tested.holds else ":material/help:"
-    verdict(f"**{tested.verdict}** {tested.reason}", icon=icon)
-    left, right = st.columns(2, gap="medium")
-    with left:
-        heatmap(says.ATTENTION, tested.attention)
-    with right:
-        heatmap(says.OCCLUSION, tested.occlusion)
-    st.markdown(f"##### {plain(tested.stays)}")
-    curves(tested)
-    every_word(seen)
     many_photos(seen)
     lesson(HEATMAP_TEST)
 
 
-def heatmap(title: str, drawn: Picture | None) -> None:
-    st.markdown(f"##### {title}")
-    if drawn is None:
-        st.caption(WHOLE)
+def draw(seen: Seen, found: Needs, t: int, own: Caption | None, looked: bool) -> None:
+    """What is found so far of the sentence and of word t."""
+    st.html(says.marked_html(found))
+    told = says.word(seen, found, t, own)
+    if found.done:
+        st.markdown(f"##### {plain(told.verdict)}")
+        st.metric(says.HIDDEN, told.change)
+        st.caption(plain(told.reason))
     else:
-        picture(drawn.image, drawn.text, within(drawn.image))
+        st.caption(says.progress(found))
+    left, right = st.columns(2, gap="medium")
+    shown = told.looked if looked and told.looked is not None else told.needed
+    with left:
+        picture(shown.image, shown.text, within(shown.image))
+    with right:
+        picture(told.hidden.image, told.hidden.text, within(told.hidden.image))
+    plot(told)
+    if found.done:
+        every = says.every_word(found)
+        st.caption(every.text)
+        table(every)
 
 
-def curves(tested: Tested) -> None:
-    """The word's log-probability as ever more of the photo is hidden or shown."""
-    st.html(f"<small>{tested.legend}</small>")
+def plot(told: Told) -> None:
+    """Where this word's map stands among random ones."""
+    x: dict[str, Any] = {"field": says.AGREEMENT, "type": "quantitative", "title": says.AGREEMENT}
+    colours = {"domain": list(says.COLOURS), "range": list(says.COLOURS.values())}
     st.vega_lite_chart(
         {
-            "data": {"values": tested.curves},
-            "mark": {"type": "line", "point": True},
+            "data": {"values": told.chance},
+            "mark": {"type": "bar", "width": 5},
             "encoding": {
-                "x": {"field": says.SHARE, "type": "quantitative", "title": says.SHARE},
-                "y": {"field": says.LOG_PROB, "type": "quantitative", "title": says.LOG_PROB},
+                "x": {**x, "scale": {"domain": [-1, 1]}},
+                "y": {"field": says.COUNT, "type": "quantitative", "title": says.COUNT},
                 "color": {
-                    "field": says.CURVE,
+                    "field": says.KIND,
                     "type": "nominal",
-                    "scale": {"domain": list(tested.colours), "range": list(tested.colours.values())},
-                    "legend": None,
+                    "scale": colours,
+                    "legend": {"orient": "bottom", "title": None},
                 },
             },
         },
-        height=300,
+        height=180,
     )
-
-
-def every_word(seen: Seen) -> None:
-    key = f"all words of {seen.photo.key} {seen.caption.text}"
-    if st.button(says.TEST_ALL, key="test all", help=says.TEST_ALL_HELP):
-        st.session_state[key] = True
-    if st.session_state.get(key):
-        tested = says.every_word(seen)
-        st.caption(tested.text)
-        table(tested)
+    st.caption(plain(told.plot))
 
 
 def many_photos(seen: Seen) -> None:
     measured = says.parts_of_speech(seen)
-    if measured is not None:
-        with st.expander(measured.text, icon=":material/photo_library:"):
-            table(measured)
-            st.caption(says.PARTS_NOTE)
+    if measured is None:
+        return
+    with st.expander(measured.text, icon=":material/photo_library:"):
+        part = {"field": says.PART, "type": "nominal", "title": says.PART, "sort": None}
+        x: dict[str, Any] = {"type": "quantitative", "title": says.SHARE, "scale": {"domain": [0, 100]}}
+        st.vega_lite_chart(
+            {
+                "data": {"values": says.parts_plot(seen)},
+                "encoding": {"y": part},
+                "layer": [
+                    {
+                        "mark": "rule",
+                        "encoding": {"x": {"field": says.LOW, **x}, "x2": {"field": says.HIGH}},
+                    },
+                    {
+                        "mark": {"type": "point", "filled": True},
+                        "encoding": {"x": {"field": says.SHARE, **x}},
+                    },
+                ],
+            },
+            height=240,
+        )
+        table(measured)
+        st.caption(says.PARTS_NOTE)

@@ -97,7 +97,6 @@ class StreamlitWork(Work):
     steer = kept(256, "Finishing the sentence…")(Work.steer)
     rivals = kept(256)(Work.rivals)
     gates = kept(256)(Work.gates)
-    test = kept(256, "Hiding pieces of the photo…")(Work.test)
     maps = kept(64, "Hiding pieces of the photo…")(Work.maps)
     beam_svg = kept(64)(Work.beam_svg)
 
