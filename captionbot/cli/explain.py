@@ -31,6 +31,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FIGURE", help=f"{'|'.join(_FIGURES)} to write"
     )
+    parser.add_argument(
+        "--needs",
+        action="store_true",
+        help="show what each word needs of the photo, from hidden copies of it, not where the model looked",
+    )
     add_model_arguments(parser)
 
 
@@ -45,11 +50,12 @@ def run(args: argparse.Namespace) -> int:
     image = load_image(args.image)
     captioner = load_captioner(args)
     captioned = captioner.caption([image], **search_options(args))[0]
-    maps = [word_maps(captioner, image, caption) for caption in captioned.captions]
+    method = "needs" if args.needs else "auto"
+    maps = [word_maps(captioner, image, caption, method) for caption in captioned.captions]
     looked = tuple(own.on(caption) for own, caption in zip(maps, captioned.captions, strict=True))
     numbers = record(args.image, captioner.name, replace(captioned, captions=looked), with_alphas=True)
     args.out.write_bytes(draw(image, looked[0], numbers | {"label": maps[0].label}))
-    if maps[0].method != "attention":
+    if maps[0].method != "attention" and not args.needs:
         warn(f"{captioner.name} looks at the photo as a whole; {args.out} shows {maps[0].label}.")
     best = captioned.captions[0]
     print(best.text, *([in_brief(best.judgement)] if best.judgement else []), sep="\t")

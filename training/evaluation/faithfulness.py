@@ -31,6 +31,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.explain.faithfulness import Faithfulness, Measured, measured, over
 from captionbot.explain.needs import COPIES, SEED, Needs, needs
 from captionbot.store.registry import list_cards
+from captionbot.text.parts_of_speech import PARTS
 from training.data import ImageStore, open_images
 from training.data.files import read_json
 from training.run.checkpoints import check_outputs
@@ -67,14 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, help="file to put the figures into (the pages show weights/faithfulness.json)"
     )
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="picture of the shares by part of speech, with intervals"
+    )
     given = parser.parse_args(arguments)
     check_least(given, {"limit": 0, "seed": 0, "copies": 16})
     names: list[Any] = given.captioner or [None]
     if names == ["all"]:
         names = [path.stem for path in list_cards()]
     captioners = [Captioner.from_pretrained(name, given.device) for name in names]
+    check_outputs([path for path in (given.out, given.plot) if path], [])
     if given.out:
-        check_outputs([given.out], [])
         others = _others(given.out, {captioner.name for captioner in captioners})
     store = open_images(given.images)
     photos = store.names()[: given.limit or None]
@@ -82,6 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     figures = [over(captions) for captions in found]
     if given.out:
         write(given.out, captioners, figures, others)
+    if given.plot:
+        plot(given.plot, [captioner.name for captioner in captioners], figures)
     print(table([captioner.name for captioner in captioners], figures))
     return 0
 
@@ -195,6 +201,30 @@ def table(names: Sequence[str], figures: Sequence[Faithfulness]) -> str:
             shares = (f"{n / row.words:.0%}" for n in (row.place, row.little, row.photo, row.sentence))
             lines.append(f"| {row.part} | {row.words} | {row.true} | {' | '.join(shares)} |")
     return "\n".join(lines)
+
+
+def plot(path: Path, names: Sequence[str], figures: Sequence[Faithfulness]) -> None:
+    """Draw the share of words whose map is true by part of speech, a colour for each captioner."""
+    from matplotlib.figure import Figure
+
+    parts = [part for part in (*PARTS, "all") if any(found.of(part) for found in figures)]
+    height = 1 + 0.3 * len(names) + 0.2 * len(parts) * (1 + len(names))
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, found) in enumerate(zip(names, figures, strict=True)):
+        for row in found.shares:
+            low, high = row.true.interval
+            at = parts.index(row.part) + 0.8 * (number + 0.5) / len(names) - 0.4
+            colour = f"C{number % 10}"
+            axes.plot([100 * low, 100 * high], [at, at], color=colour)
+            label = name if row is found.shares[-1] else None
+            axes.plot([100 * row.true.share], [at], "o", color=colour, label=label)
+    axes.axvline(5, color="0.6", linestyle=":")  # what luck manages
+    axes.set(xlim=(0, 100), xlabel="Words whose map is true, % (95 % intervals; dotted: by luck)")
+    axes.set_yticks(range(len(parts)), parts)
+    axes.invert_yaxis()
+    figure.legend(loc="outside lower center")
+    figure.savefig(path, dpi=120)
 
 
 def _others(path: Path, names: set[str]) -> list[Any]:
