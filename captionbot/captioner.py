@@ -226,7 +226,7 @@ class Captioner:
             score=hypothesis.score,
             confidence=float(np.exp(log_probs.mean())),
             alphas=alphas,
-            boxes=boxes_to_image(boxes[real], size),
+            boxes=boxes_to_image(boxes[real], size, self.preprocessing),
             grid=features.grid,
             image_size=size,
             token_ids=ids,

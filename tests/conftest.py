@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_captioners_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Pages list what was imported on a machine: here nothing is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CAPTIONBOT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("CAPTIONBOT_MODEL", raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of photos, data and weights that lies beside the project where it is built and tested."""

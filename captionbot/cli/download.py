@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from captionbot.cli.commands import Commands, add_command
+
+if TYPE_CHECKING:
+    from captionbot.store.downloads import Progress
 
 
 def add_parser(commands: Commands) -> None:
@@ -22,7 +26,12 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from captionbot.store.weights import download, verification, weight_files
 
-    paths = download(args.name, args.folder, _show_progress if sys.stderr.isatty() else None)
+    if weight_files(args.name)[0].importer == "hub":
+        from captionbot.store.importers.hub import download_hub
+
+        print(download_hub(args.name, args.folder, shown_progress()))
+        return 0
+    paths = download(args.name, args.folder, shown_progress())
     for file, path in zip(weight_files(args.name), paths, strict=True):
         print(verification(file, path), file=sys.stderr)
         print(path)
@@ -31,6 +40,11 @@ def run(args: argparse.Namespace) -> int:
 
         print(import_captioner(kind, paths, paths[0].parent, args.name))
     return 0
+
+
+def shown_progress() -> Progress | None:
+    """How far a download is, on a terminal; None elsewhere."""
+    return _show_progress if sys.stderr.isatty() else None
 
 
 def _show_progress(done: int, total: int | None) -> None:

@@ -7,13 +7,22 @@ import os
 from pathlib import Path
 
 from captionbot.cli.commands import Commands, add_command
+from captionbot.cli.download import shown_progress
 from captionbot.errors import CaptionBotError
 
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "import", run, "Make a captioner of another project's weights.")
-    parser.add_argument("kind", metavar="KIND", help="the project: sankalp1999, sgrvinod or cs231n")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="its files, in any order")
+    parser.add_argument("kind", metavar="KIND", help="the project: sankalp1999, sgrvinod, cs231n or hub")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="its files, in any order; of hub OWNER/NAME of the Hugging Face Hub, or a folder with its files",
+    )
+    parser.add_argument(
+        "--revision", metavar="COMMIT", help="of hub: a branch, tag or commit (default: main)"
+    )
     parser.add_argument(
         "--out",
         required=True,
@@ -33,6 +42,19 @@ def run(args: argparse.Namespace) -> int:
         raise CaptionBotError(
             f"--out is {args.out!r}; give a name for the captioner, or a folder to put it in."
         )
-    card = import_captioner(args.kind, args.files, folder, name)
+    if args.kind == "hub":
+        card = _import_hub(args, folder, name)
+    elif args.revision:
+        raise CaptionBotError(f"--revision is of hub alone, not of {args.kind}: leave it out.")
+    else:
+        card = import_captioner(args.kind, args.files, folder, name)
     print(card)
     return 0
+
+
+def _import_hub(args: argparse.Namespace, folder: Path, name: str) -> Path:
+    from captionbot.store.importers.hub import import_hub
+
+    if len(args.files) != 1:
+        raise CaptionBotError(f"hub takes one repository or folder, and {len(args.files)} were given.")
+    return import_hub(args.files[0], folder, name, args.revision, shown_progress())

@@ -1,4 +1,5 @@
-"""The command line: `captionbot caption|alt|explain|models|download|import|app`, a module each.
+"""The command line: `captionbot caption|alt|explain|models|download|import|hub-check|app`, a module
+each.
 
 Torch is imported only after the arguments are known to be sound, so that `--help` answers at once.
 """
@@ -10,7 +11,7 @@ import warnings
 
 import captionbot
 from captionbot import host
-from captionbot.cli import alt, app, caption, download, explain, import_, models
+from captionbot.cli import alt, app, caption, download, explain, hub_check, import_, models
 from captionbot.cli.commands import PREFIX, Parser, exit_code, program
 
 
@@ -32,6 +33,6 @@ def _parser() -> Parser:
     parser = Parser(prog=program(), description="Caption photos, and see why, word by word.")
     parser.add_argument("--version", action="version", version=f"captionbot {captionbot.__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
-    for command in (caption, alt, explain, models, download, import_, app):
+    for command in (caption, alt, explain, models, download, import_, hub_check, app):
         command.add_parser(commands)
     return parser

@@ -59,7 +59,8 @@ def _downloadable() -> Iterator[dict[str, Any]]:
     captioners = (file for file in weight_files() if file.family)
     for name, files in groupby(captioners, key=lambda file: file.name):
         parts = list(files)
-        sizes = [file.size for file in parts if file.size is not None]
+        told = [file.size or 1_000_000 * (file.megabytes or 0) for file in parts]
+        sizes = [size for size in told if size]
         yield {
             "name": name,
             "family": parts[0].family,

@@ -172,7 +172,7 @@ def _occlusion(captioner: Captioner, pixels: Tensor, caption: Caption, filling: 
     log_probs = log_probs_where_hidden(captioner, pixels, filling, boxes, hidden, caption)
     whole = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) > 0.95).numpy()
     maps = np.where(whole, 0, (log_probs[0] - log_probs[1:]).T)
-    return maps, boxes_to_image(boxes.numpy(), caption.image_size), grid
+    return maps, boxes_to_image(boxes.numpy(), caption.image_size, captioner.preprocessing), grid
 
 
 def _gradient(captioner: Captioner, pixels: Tensor, caption: Caption, filling: Tensor) -> _Maps:
@@ -210,4 +210,8 @@ def _gradient(captioner: Captioner, pixels: Tensor, caption: Caption, filling: T
     )
     boxes, _ = _places(caption)
     maps = adaptive_avg_pool2d((gradient * (pixels - filling)).sum(1), CELLS).flatten(1).relu()
-    return maps.cpu().numpy(), boxes_to_image(boxes.numpy(), caption.image_size), CELLS
+    return (
+        maps.cpu().numpy(),
+        boxes_to_image(boxes.numpy(), caption.image_size, captioner.preprocessing),
+        CELLS,
+    )

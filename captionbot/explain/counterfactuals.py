@@ -59,7 +59,7 @@ def rivals(
 
 
 _PIECES = 6  # at most, that a rival is finished with
-_MORE = 4  # times as many pieces are looked at as rivals are wanted: some go on with the word before
+_MORE = 8  # times as many pieces are looked at as rivals are wanted: some go on with the word before
 
 
 def _whole_rivals(

@@ -32,7 +32,11 @@ ImageLike = str | PathLike[str] | bytes | BinaryIO | Image.Image
 
 MAX_FILE_BYTES = 1_000_000_000
 
-_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_INTERPOLATIONS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 _ADDRESS = re.compile(r"\w+://|data:", re.IGNORECASE)
 
 
@@ -242,19 +246,23 @@ def _unpacked(member: Member) -> ImageSource:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How an encoder wants its images: squashed to one size, then (value - mean) / std per channel.
+    """How an encoder wants its images: at one size, then (value - mean) / std per channel.
 
-    Squashed, not cropped, so that every pixel of the photo is seen and heatmaps cover all of it.
+    They are squashed, not cropped, so that every pixel of the photo is seen and heatmaps cover all of it.
 
     size: (height, width) in pixels.
     mean, std: of red, green and blue, for values 0..1.
-    interpolation: "bicubic" or "bilinear".
+    interpolation: "bicubic", "bilinear" or "lanczos".
+    crop: whether the shorter side is brought to size, and the middle cut out, as published models may ask.
+    exact: whether large photos are shrunk in one go, which is slower; else the difference is not seen.
     """
 
     size: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
+    crop: bool = False
+    exact: bool = False
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or not all(isinstance(n, Integral) and n > 0 for n in self.size):
@@ -301,13 +309,32 @@ def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """(height, width, 3) uint8, an image at the size that an encoder wants."""
     image = upright_rgb(image)
     height, width = preprocessing.size
-    # The gap lets Pillow shrink large photos by whole factors first: the difference is not seen.
-    return np.asarray(
-        image.resize((width, height), _INTERPOLATIONS[preprocessing.interpolation], reducing_gap=2.0)
-    )
+    inside = (width, height)
+    if preprocessing.crop:
+        scale = max(width / image.width, height / image.height)
+        inside = max(width, int(image.width * scale)), max(height, int(image.height * scale))
+    # The gap lets Pillow shrink large photos by whole factors first.
+    gap = None if preprocessing.exact else 2.0
+    image = image.resize(inside, _INTERPOLATIONS[preprocessing.interpolation], reducing_gap=gap)
+    if preprocessing.crop:
+        left, top = (inside[0] - width) // 2, (inside[1] - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    return np.asarray(image)
 
 
-def boxes_to_image(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(P, 4) xyxy boxes as fractions of an image of size (width, height) -> in its pixels."""
+def boxes_to_image(
+    boxes: np.ndarray, size: tuple[int, int], preprocessing: Preprocessing | None = None
+) -> np.ndarray:
+    """(P, 4) xyxy boxes as fractions of what an encoder saw of an image of size (width, height) -> pixels.
+
+    preprocessing: what made it: of a cropped image an encoder saw the middle. None: the whole image.
+    """
     width, height = size
+    if preprocessing is not None and preprocessing.crop:
+        high, wide = preprocessing.size
+        scale = max(wide / width, high / height)  # of what was seen to the image
+        seen = np.array([wide, high, wide, high], dtype=np.float32) / scale
+        left, top = (width - wide / scale) / 2, (height - high / scale) / 2
+        moved: np.ndarray = boxes * seen + np.array([left, top, left, top], dtype=np.float32)
+        return moved
     return boxes * np.array([width, height, width, height], dtype=np.float32)

@@ -55,6 +55,7 @@ def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> L
     gates: (T,) of `explore.gates`, None without one.
     """
     from captionbot.decoders import family_of  # here, as pages stand before torch is imported
+    from captionbot.decoders.family import SCALED_PRODUCTS
 
     words = [plain(word.text) for word in caption.words]
     bits, totals, places = attention_entropy(caption), caption.alphas.sum(0), len(caption.boxes)
@@ -70,7 +71,7 @@ def attention(caption: Caption, kind: str, gates: np.ndarray | None = None) -> L
         f"Over the whole sentence the {what} got between {totals.min():.2f} and {totals.max():.2f} of "
         f"attention; all alike it would be {len(words) / places:.2f} each."
     )
-    equations = family_of(kind).equations
+    equations = SCALED_PRODUCTS if kind == "hub" else family_of(kind).equations
     parts.append(f"{balance} {equations.remark}".rstrip())
     if gates is not None:
         most, least = int(gates.argmax()), int(gates.argmin())

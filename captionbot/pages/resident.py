@@ -5,15 +5,17 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from captionbot.errors import CaptionBotError
 from captionbot.store.card import Card
-from captionbot.store.registry import find_card, list_cards
+from captionbot.store.registry import DEFAULT, find_card, imported_cards, list_cards
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner
@@ -23,21 +25,34 @@ _lock = Lock()
 _uploading = Lock()  # one upload is unpacked and checked at a time: each may fill some 200 MB
 
 
+def cards_here() -> list[Path]:
+    """The cards of the captioners that ship and of those that were imported, of a name once."""
+    return [*{path.stem: path for path in (*imported_cards(), *list_cards())}.values()]
+
+
 def captioners() -> dict[str, str]:
-    """The titles of the captioners that are here, by name: the default first, then the best CIDEr.
+    """The titles of the captioners that are here, by name: the default first, then the best CIDEr; those that
+    were imported come after those that ship.
 
     Of a title that several have, each is followed by its name. A damaged card has its name for a title:
     what is wrong with it is said once it is chosen.
     """
     titles, places = {}, {}
-    for path in list_cards():
+    chosen = os.environ.get(DEFAULT)
+    if chosen:
+        with suppress(CaptionBotError):  # what is wrong with it is said once it is asked for
+            find_card(chosen)  # which takes it from the user's cache of the Hub
+    shipped = list_cards()
+    for path in cards_here():
+        imported = path not in shipped
         try:
             card = Card.load(path)
             titles[path.stem] = card.title
-            places[path.stem] = not card.default, -card.scores.get("CIDEr", 0.0)
+            first = path.stem == chosen if chosen else card.default
+            places[path.stem] = not first, imported, -card.scores.get("CIDEr", 0.0)
         except (CaptionBotError, TypeError):
             titles[path.stem] = path.stem
-            places[path.stem] = True, 0.0
+            places[path.stem] = True, imported, 0.0
     known = Counter(titles.values())
     return {
         name: titles[name] if known[titles[name]] == 1 else f"{titles[name]} · {name}"

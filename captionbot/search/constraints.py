@@ -38,8 +38,8 @@ class Constraints:
     ) -> None:
         prefixes = _prefixes(prefix, batch, options.max_length)
         _check_ids("prefix", list(chain(*prefixes)), eos_id, vocabulary)
-        self.rows = [torch.tensor(ids, device=device) for ids in banned_ids if not isinstance(ids, Integral)]
-        single = [int(ids) for ids in banned_ids if isinstance(ids, Integral)]
+        self.rows = [torch.tensor(ids, device=device) for ids in banned_ids if isinstance(ids, tuple)]
+        single = [ids for ids in banned_ids if not isinstance(ids, tuple)]
         _check_ids("banned_ids", single, eos_id, vocabulary)
         for row in self.rows:
             _check_ids("banned_ids", row[int(row[0] == bos_id) :].tolist(), eos_id, vocabulary)

@@ -16,6 +16,7 @@ from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import check_fields
 from captionbot.files import aside, read_json
 from captionbot.search.options import SearchOptions
+from captionbot.store.memory import check_room
 from captionbot.store.tensors import BLOCK, SCALE, shapes_in
 from captionbot.text.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from captionbot.decoders import Decoder
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
+_ROOM = 5.5  # bytes for each parameter: of float32, of what is packed, and of a photo's activations
 FEW = 2**16  # numbers of a matrix that costs little in float16; a CNN's first ones suffer most from rounding
 
 
@@ -45,6 +47,8 @@ class Card:
     scores: measured ones by name, with the split and beam size.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
         own beside the card: {"file": its name, "sha256": ..., "part": the prefix of its tensors}.
+    source: of the Hugging Face Hub's: {"id", "revision" (a commit), "file"}; such a card's storage is
+        "published", and its weights are the file as it was published.
     parameters: of the whole captioner; size_bytes, sha256: of its own weights. Filled in as they are saved.
     """
 
@@ -53,7 +57,7 @@ class Card:
     encoder: dict[str, Any]
     decoder: dict[str, Any]
     preprocessing: dict[str, Any]
-    vocabulary: tuple[str, ...] | dict[str, str]
+    vocabulary: tuple[str, ...] | dict[str, Any]
     search: dict[str, Any] = field(default_factory=dict)
     precision: str = "float32"
     evidence: dict[str, int] = field(default_factory=dict)
@@ -68,6 +72,7 @@ class Card:
     size_bytes: int = 0
     sha256: str = ""
     title: str = ""
+    source: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -90,8 +95,15 @@ class Card:
                 "give a JSON card that was written beside its safetensors."
             ) from None
 
+    @property
+    def is_hub(self) -> bool:
+        """Whether it is of the Hugging Face Hub, its network and weights as they were published."""
+        return self.encoder.get("kind") == "hub"
+
     def titled(self) -> Card:
         """The card with its family's title, or its own name where there is no such family."""
+        if self.is_hub and self.title:
+            return self
         from captionbot.decoders import FAMILIES
 
         family = FAMILIES.get(str(self.decoder.get("kind")))
@@ -154,6 +166,14 @@ def save_part(path: Path, module: nn.Module, storage: str) -> None:
 
 def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
     """Card, encoder and decoder in evaluation mode on the CPU. CaptionBotError for weights that don't fit."""
+    if (hub := Card.load(path)).is_hub:
+        from captionbot.hub import loading
+
+        _check(hub, path)
+        check_room(int(_ROOM * hub.parameters), hub.title)
+        with _sentence(path):
+            model = loading.load(hub.encoder, path.with_suffix(".safetensors"))
+            return hub, *loading.split(model, hub.encoder, hub.decoder)
     card, encoder, decoder = skeleton(path)
     with _sentence(path):
         _, tensors = _read(path.with_suffix(".safetensors"), card.sha256)
@@ -221,7 +241,7 @@ def _check(card: Card, path: Path) -> None:
         Preprocessing.from_json(card.preprocessing)
         SearchOptions(**card.search)
         if isinstance(card.vocabulary, dict):  # its tokenizer is read once, by the captioner
-            if card.vocabulary.get("kind") not in SUBWORDS:
+            if card.vocabulary.get("kind") not in (*SUBWORDS, *["hub"] * card.is_hub):
                 raise ValueError(f"its vocabulary must be of a kind of {', '.join(SUBWORDS)}")
         else:
             words, known = len(Vocabulary(card.vocabulary)), card.decoder["vocabulary_size"]

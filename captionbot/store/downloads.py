@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ class _Job:
     target: Path
     size: int | None
     digest: str
+    headers: Mapping[str, str]
 
     @property
     def named(self) -> str:
@@ -76,6 +77,7 @@ def download_file(
     digest: str = "",
     progress: Progress | None = None,
     delays: Sequence[float] = DELAYS,
+    headers: Mapping[str, str] | None = None,
 ) -> Path:
     """The target, downloaded unless a whole one is there; what broke off goes on where it stopped.
 
@@ -86,9 +88,10 @@ def download_file(
     digest: the published sha256 in hex, or its first digits.
     progress: called with the bytes so far and in all, None where nobody says how many.
     delays: seconds to wait before each further try.
+    headers: sent along with each request; one that says who asks is not sent on to other hosts.
     Raises CaptionBotError, whatever went wrong.
     """
-    job = _Job(url, target, size, digest)
+    job = _Job(url, target, size, digest, headers or {})
     with _disk_errors(job):
         if not _is_whole(job):
             from filelock import FileLock  # comes with torch
@@ -186,7 +189,7 @@ def _try(job: _Job, progress: Progress) -> None:
     import requests
 
     have, version = _resumable(job)
-    headers = {"Accept-Encoding": "identity", "User-Agent": "captionbot"}
+    headers = {**job.headers, "Accept-Encoding": "identity", "User-Agent": "captionbot"}
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": version}
     with requests.get(job.url, headers=headers, stream=True, timeout=_TIMEOUT) as response:

@@ -17,6 +17,9 @@ from captionbot.images.archives import is_file, is_folder
 from captionbot.store.folders import cache_folder, read_listing, weights_folder
 from captionbot.store.weights import importable, listed
 
+DEFAULT = "CAPTIONBOT_MODEL"
+"""Names the captioner that is used where none is asked for."""
+
 
 def list_cards() -> list[Path]:
     """The cards of the captioners that ship: every NAME.json with NAME.safetensors beside it."""
@@ -33,12 +36,14 @@ def imported_cards() -> list[Path]:
 def find_card(name_or_dir: str | Path | None = None) -> Path:
     """The card of one captioner.
 
-    name_or_dir: the name of one that ships or was imported, a folder that holds exactly one, or a card
-        itself; None for the one whose card says `"default": true`, or the only one that ships.
+    name_or_dir: the name of one that ships, was imported, or is in the user's cache of the Hugging Face Hub;
+        a folder that holds exactly one, or a card itself; None for the one that CAPTIONBOT_MODEL names, else
+        that whose card says `"default": true`, or the only one that ships.
     Raises CaptionBotError with the names there are.
     """
     if name_or_dir is None:
-        return _default(list_cards())
+        named = os.environ.get(DEFAULT)
+        return find_card(named) if named else _default(list_cards())
     if not isinstance(name_or_dir, str | os.PathLike):
         raise CaptionBotError(
             f"A captioner cannot be found by {shortened(repr(name_or_dir))}: give its name, its folder or "
@@ -87,7 +92,22 @@ def _card_itself(name: str) -> Path | None:
     return path
 
 
-PLACES: Sequence[Callable[[str], Path | None]] = (_shipped, _imported, _in_folder, _card_itself)
+def _in_hub_cache(name: str) -> Path | None:
+    """One of the table's captioners of the Hub, which other programs of the user fetched already."""
+    if not importable(name, "hub"):
+        return None
+    from captionbot.store.importers.hub import cached_hub
+
+    return cached_hub(name)
+
+
+PLACES: Sequence[Callable[[str], Path | None]] = (
+    _shipped,
+    _imported,
+    _in_folder,
+    _card_itself,
+    _in_hub_cache,
+)
 
 
 def _called(name: str, cards: Iterable[Path]) -> Path | None:

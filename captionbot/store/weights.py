@@ -27,9 +27,9 @@ def _table() -> list[WeightFile]:
     return files
 
 
-def importable(name: str) -> bool:
-    """Whether `download` makes a captioner of the files of that name."""
-    return any(file.name == name and file.importer for file in _table())
+def importable(name: str, importer: str = "") -> bool:
+    """Whether `download` makes a captioner of the files of that name, by that importer or by any."""
+    return any(file.name == name and file.importer and importer in ("", file.importer) for file in _table())
 
 
 def listed(names: Iterable[str]) -> str:
@@ -44,7 +44,9 @@ class WeightFile:
     size: in bytes.
     sha256_prefix: the first hex digits, where no more is published.
     family: of a captioner; None for encoders and detectors.
-    importer: the kind that `captionbot.store.importers` makes a captioner of these files with, if any.
+    importer: the kind that `captionbot.store.importers` makes a captioner of these files with, if any; "hub"
+        for the weights of a repository, whose other files are fetched along.
+    megabytes: about how many, where `size` is not known to the byte; parameters: about how many, in millions.
     """
 
     name: str
@@ -58,6 +60,8 @@ class WeightFile:
     sha256_prefix: str | None = None
     family: str | None = None
     importer: str | None = None
+    megabytes: int | None = None
+    parameters: int | None = None
 
     @property
     def path(self) -> Path:

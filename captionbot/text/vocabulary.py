@@ -27,7 +27,7 @@ _MOST_SUBWORDS, _LONGEST_SUBWORD = 2**19, 1000  # GPT-2 has 50,257, of at most 1
 _BERT_UNKNOWN = "[UNK]"
 _BERT_FLAGS = ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")
 _BERT_GAP = re.compile(r"^##| ([-'/.,:&]) (?=\w)")  # BERT splits words at punctuation: dog ' s, t - shirt
-_UNSPOKEN = re.compile(r"<\|\w+\|>|\[(?:PAD|UNK|CLS|SEP|MASK|unused\d+)\]")
+UNSPOKEN = re.compile(r"<\|\w+\|>|\[(?:PAD|UNK|CLS|SEP|MASK|unused\d+)\]")
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class SubwordVocabulary(Vocabulary):
 
     @cached_property
     def special_ids(self) -> tuple[int, ...]:  # type: ignore[override]
-        unspoken = (i for i, token in enumerate(self.tokens) if _UNSPOKEN.fullmatch(token))
+        unspoken = (i for i, token in enumerate(self.tokens) if UNSPOKEN.fullmatch(token))
         return self.pad_id, self.bos_id, self.unk_id, *unspoken
 
     def encode(self, words: Iterable[str]) -> list[int]:
@@ -249,11 +249,13 @@ class _Subwords:
     process, so that none of them gets there: a new tokenizer is made of this.
 
     ids: of each subword; merges: of byte pairs, in their order; normalizer: flags of BERT's.
+    added: ids of tokens that stand apart from the model's own, as those that begin and end a text.
     """
 
     ids: dict[str, int]
     merges: list[tuple[str, str]] = field(default_factory=list)
     normalizer: dict[str, bool | None] | None = None
+    added: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """ValueError where it could not be a tokenizer's."""
@@ -291,7 +293,7 @@ def _subwords(kind: str, source: str) -> _Subwords:
     """What a file, a folder or the Hub has; OSError, ValueError or of the Hub's for what is no tokenizer."""
     path = Path(source)
     if path.is_dir() and not (path / "tokenizer.json").is_file():
-        return _of_folder(kind, path)
+        return subwords_of_folder(kind, path)
     if path.is_dir():
         path = path / "tokenizer.json"
     elif path.suffix != ".json":
@@ -299,10 +301,10 @@ def _subwords(kind: str, source: str) -> _Subwords:
         from huggingface_hub import hf_hub_download
 
         path = Path(hf_hub_download(source, "tokenizer.json"))
-    return _of_file(kind, path)
+    return subwords_of_file(kind, path)
 
 
-def _of_folder(kind: str, folder: Path) -> _Subwords:
+def subwords_of_folder(kind: str, folder: Path) -> _Subwords:
     """vocab.json and merges.txt of GPT-2, or vocab.txt of BERT."""
     if kind == "bert":
         lines = _lines(folder / "vocab.txt")
@@ -311,7 +313,7 @@ def _of_folder(kind: str, folder: Path) -> _Subwords:
     return _Subwords(_as(dict, read_json(folder / "vocab.json")), [_pair(line) for line in merges])
 
 
-def _of_file(kind: str, path: Path) -> _Subwords:
+def subwords_of_file(kind: str, path: Path) -> _Subwords:
     """A `tokenizer.json`."""
     values = _as(dict, read_json(path))
     model = _as(dict, values["model"])
@@ -319,10 +321,12 @@ def _of_file(kind: str, path: Path) -> _Subwords:
     if (found := model.get("type", expected)) != expected:
         raise ValueError(f"its model is {shortened(found, 40)}, where {kind} has {expected}")
     ids = dict(_as(dict, model["vocab"]))
-    for token in _as(list, values.get("added_tokens") or []):  # most of them stand in the vocabulary too
-        ids.setdefault(_as(str, _as(dict, token)["content"]), token["id"])
+    listed = [_as(dict, token) for token in _as(list, values.get("added_tokens") or [])]
+    for token in listed:  # most of them stand in the vocabulary too
+        ids.setdefault(_as(str, token["content"]), token["id"])
+    added = tuple(ids[token["content"]] for token in listed)
     if kind == "gpt2":
-        return _Subwords(ids, [_pair(merge) for merge in _as(list, model["merges"])])
+        return _Subwords(ids, [_pair(merge) for merge in _as(list, model["merges"])], added=added)
     for part in ("normalizer", "pre_tokenizer"):
         _known(values.get(part), part)
     normalizer = values.get("normalizer")
@@ -331,7 +335,7 @@ def _of_file(kind: str, path: Path) -> _Subwords:
     )
     if not all(value is None or isinstance(value, bool) for value in (flags or {}).values()):
         raise ValueError("its normalizer's flags must be true or false")
-    return _Subwords(ids, normalizer=flags)
+    return _Subwords(ids, normalizer=flags, added=added)
 
 
 def _known(part: Any, name: str) -> None:
@@ -363,8 +367,12 @@ def load_vocabulary(spec: Any) -> Vocabulary:
     """The vocabulary that a card describes.
 
     spec: the words in the order of their ids, or {"kind": a key of `SUBWORDS`, "source": as in
-        `SubwordVocabulary.load`}.
+        `SubwordVocabulary.load`}, or {"kind": "hub", ...} as `pieces.HubVocabulary.load` takes it.
     """
     if isinstance(spec, Mapping):
+        if spec.get("kind") == "hub":
+            from captionbot.text.pieces import HubVocabulary  # which is made of this module's parts
+
+            return HubVocabulary.load(**{key: value for key, value in spec.items() if key != "kind"})
         return SubwordVocabulary.load(spec["kind"], spec.get("source", ""))
     return Vocabulary(tuple(spec))

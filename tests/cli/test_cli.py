@@ -31,7 +31,7 @@ from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("caption", "alt", "explain", "models", "download", "import", "app")
+COMMANDS = ("caption", "alt", "explain", "models", "download", "import", "hub-check", "app")
 
 
 class Run(NamedTuple):

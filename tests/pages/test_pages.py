@@ -50,6 +50,19 @@ def test_the_default_comes_first_and_then_the_best(folder: Path) -> None:
     assert [*captioners()] == ["usual", "good", "fair", "new"]
 
 
+def test_imported_ones_come_after_those_that_ship_unless_the_host_names_one(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CAPTIONBOT_CACHE", str(cache))
+    put(folder, "ships", decoder={"kind": "ships"})
+    put(folder, "usual", default=True, decoder={"kind": "usual"})
+    put(cache / "mine", "mine", scores={"CIDEr": 1.0}, decoder={"kind": "mine"})
+    assert [*captioners()] == ["usual", "ships", "mine"]
+    monkeypatch.setenv("CAPTIONBOT_MODEL", "mine")
+    assert next(iter(captioners())) == "mine" and pages.find_card().stem == "mine"
+
+
 def test_two_of_a_kind_are_told_apart_by_their_names(folder: Path) -> None:
     put(folder, "one")
     put(folder, "two")

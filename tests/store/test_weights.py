@@ -155,8 +155,14 @@ def test_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
         assert re.fullmatch(r"[\w-][\w.-]*", entry.file)
         parts = urlsplit(entry.url)
         assert parts.scheme == "https"
-        named_by_us = parts.hostname == "github.com"
-        assert parts.path.endswith(Path(entry.file).suffix if named_by_us else f"/{entry.file}")
+        of_the_hub = entry.importer == "hub"
+        if of_the_hub:
+            assert parts.hostname == "huggingface.co"
+            pinned = re.search(r"/resolve/[0-9a-f]{40}/(model\.safetensors|pytorch_model\.bin)$", parts.path)
+            assert pinned or entry.sha256  # what a name means never changes
+        named_by_us = parts.hostname == "github.com" or of_the_hub
+        suffix = "" if of_the_hub else Path(entry.file).suffix
+        assert parts.path.endswith(suffix if named_by_us else f"/{entry.file}")
         assert parts.query == ("dl=1" if parts.hostname == "www.dropbox.com" else "")
         assert entry.size is None or entry.size > 0
         assert entry.sha256 is None or re.fullmatch(r"[0-9a-f]{64}", entry.sha256)

@@ -27,12 +27,12 @@ from captionbot.pages.batches import caption_photos
 from captionbot.pages.fetching import fetch_photo
 from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE
 from captionbot.pages.presenters.batch import THUMBNAIL, Captioned
-from captionbot.pages.resident import captioners, resident, resident_upload
+from captionbot.pages.resident import captioners, cards_here, resident, resident_upload
 from captionbot.pages.turns import turn
 from captionbot.pages.uploads import MAX_MEGABYTES
 from captionbot.pages.work import Settings, Work
 from captionbot.store.card import Card
-from captionbot.store.registry import find_card, list_cards
+from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import load_vocabulary
 
 MOST_OWN = 3  # captioners that visitors uploaded, of all sessions together
@@ -93,7 +93,7 @@ class GradioWork(Work):
     """`Work` for what ships and what visitors uploaded, one question after the other."""
 
     def captioners(self) -> dict[str, str]:
-        return _shipped(tuple(list_cards()))
+        return _shipped(tuple(cards_here()))
 
     def captioner(self, model: str) -> Captioner:
         """The one captioner that is in memory: another takes its place."""

@@ -19,11 +19,11 @@ from captionbot.draw.overlays import Look
 from captionbot.pages import fetching, work
 from captionbot.pages import resident as pages
 from captionbot.pages.presenters import words
-from captionbot.pages.resident import resident, resident_upload, upload_key
+from captionbot.pages.resident import cards_here, resident, resident_upload, upload_key
 from captionbot.pages.turns import turn
 from captionbot.pages.work import Photo, PhotoFile, Settings, Work
 from captionbot.store.card import Card
-from captionbot.store.registry import find_card, list_cards
+from captionbot.store.registry import find_card
 from captionbot.types import Caption
 
 if TYPE_CHECKING:  # torch takes seconds to import: the page is there before that
@@ -77,7 +77,7 @@ class StreamlitWork(Work):
 
     def captioners(self) -> dict[str, str]:
         own = own_captioner()
-        return _shipped(tuple(list_cards())) | ({own.model: own.model} if own else {})
+        return _shipped(tuple(cards_here())) | ({own.model: own.model} if own else {})
 
     def captioner(self, model: str) -> Captioner:
         """The one that is in memory: another takes its place. Streamlit's own cache would let the first go

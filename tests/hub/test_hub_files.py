@@ -1,0 +1,194 @@
+"""Files of the Hub, from a server on this machine that breaks off, lies and changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from local_server import local_server
+from tiny_hub import build
+
+from captionbot.cli.main import main
+from captionbot.errors import CaptionBotError
+from captionbot.store import hub, memory
+from captionbot.store.card import Card
+from captionbot.store.importers.hub import download_hub, import_hub
+from captionbot.store.registry import find_card
+
+ID, COMMIT = "someone/a-captioner", "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("repository")
+    build(folder, "blip")
+    return folder
+
+
+@pytest.fixture
+def server(repository, monkeypatch, tmp_path):
+    """The Hub as far as it is asked; `server.files` are what it says and gives of the repository."""
+    monkeypatch.setenv("CAPTIONBOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub, "DELAYS", (0.0,))
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    with local_server() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url(""))
+        files = [path for path in sorted(repository.iterdir()) if path.is_file()]
+        siblings = []
+        for path in files:
+            data = path.read_bytes()
+            entry = {"rfilename": path.name, "size": len(data)}
+            if path.suffix == ".safetensors":
+                entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest()}
+            siblings.append(entry)
+            server.says(f"/{ID}/resolve/{COMMIT}/{path.name}", data, ETag=f'"{path.name}"')
+        said = json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
+        for revision in ("main", COMMIT):
+            server.says(f"/api/models/{ID}/revision/{revision}?blobs=true", said, kind="application/json")
+        yield server
+
+
+def weights(server):
+    return f"/{ID}/resolve/{COMMIT}/model.safetensors"
+
+
+def test_a_repository_becomes_a_captioner_that_needs_no_network(server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert main(["import", "hub", ID, "--out", "mine"]) == 0
+    assert {headers.get("Authorization") for _, headers in server.requests} == {"Bearer secret"}
+    path = find_card("mine")
+    card = Card.load(path)
+    assert capsys.readouterr().out.strip() == str(path)
+    assert card.source == {"id": ID, "revision": COMMIT, "file": "model.safetensors"}
+    assert card.sha256 == hashlib.sha256(path.with_suffix(".safetensors").read_bytes()).hexdigest()
+    assert not [name for name, _ in server.requests if name.endswith((".py", ".bin"))]
+    server.shutdown()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    photo = Path(__file__).parents[1] / "golden" / "dog-on-grass.png"
+    assert main(["caption", str(photo), "--model", "mine", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.strip()
+    with pytest.raises(CaptionBotError, match="HF_HUB_OFFLINE"):
+        import_hub(ID, tmp_path / "other", "other")
+
+
+def test_what_broke_off_goes_on_and_what_lies_is_refused(server, repository, tmp_path):
+    whole = (repository / "model.safetensors").read_bytes()
+    honest = server.answers[weights(server)]
+
+    def breaks_off(exchange):
+        exchange.answer(whole[:100_000], length=len(whole), ETag='"model.safetensors"')
+
+    def goes_on(exchange):
+        start = int(exchange.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        exchange.answer(
+            whole[start:], 206, Content_Range=f"bytes {start}-{len(whole) - 1}/{len(whole)}",
+            ETag='"model.safetensors"',
+        )  # fmt: skip
+
+    server.answers[weights(server)] = breaks_off
+    target = tmp_path / "model.safetensors"
+    found = hub.repository(ID)
+    with pytest.raises(CaptionBotError, match="goes on where it stopped"):
+        hub.fetch(found, "model.safetensors", target, delays=())
+    server.answers[weights(server)] = goes_on
+    assert hub.fetch(found, "model.safetensors", target, delays=()).read_bytes() == whole
+    server.says(weights(server), whole[:-1] + b"!", ETag='"another"')
+    with pytest.raises(CaptionBotError, match="sha256"):
+        hub.fetch(found, "model.safetensors", tmp_path / "lie", delays=())
+    server.answers[weights(server)] = honest
+    assert not (tmp_path / "lie").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"{}", 200, "nothing that can be read"),
+        (b'{"sha": "main", "siblings": []}', 200, "nothing that can be read"),
+        (b'{"sha": "' + b"f" * 40 + b'", "siblings": []}', 200, "nothing that can be read"),
+        (b"<html>", 200, "nothing that can be read"),
+        (b"", 404, "HF_TOKEN"),
+        (b"", 500, "answered 500"),
+    ],
+)
+def test_answers_that_say_nothing(server, body, status, said):
+    server.says(f"/api/models/{ID}/revision/{COMMIT}?blobs=true", body, status=status)
+    with pytest.raises(CaptionBotError, match=said):
+        hub.repository(ID, COMMIT)
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"), [("a/../b", None), ("a/b", "../x"), ("a", None), ("a/b c", None)]
+)
+def test_names_that_are_none(name, revision):
+    with pytest.raises(CaptionBotError, match="OWNER/NAME"):
+        hub.repository(name, revision)
+
+
+def table(folder, monkeypatch, **changes):
+    folder.mkdir()
+    line = {
+        "name": "known", "file": "known.safetensors", "size": None, "sha256": None, "licence": "MIT",
+        "url": f"https://huggingface.co/{ID}/resolve/{COMMIT}/model.safetensors", "source": "",
+        "note": "Good.", "family": "blip", "importer": "hub", "megabytes": 1, "parameters": 1,
+    }  # fmt: skip
+    (folder / "table.json").write_text(json.dumps([line | changes]))
+    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(folder))
+
+
+def test_a_name_of_the_table_is_fetched_by_one_command(server, tmp_path, monkeypatch, capsys):
+    table(tmp_path / "shipped", monkeypatch)
+    with pytest.raises(CaptionBotError, match="download known"):
+        find_card("known")
+    assert main(["download", "known"]) == 0
+    card = Card.load(find_card("known"))
+    assert (card.licence, card.description, card.source["revision"]) == ("MIT", "Good.", COMMIT)
+    monkeypatch.setenv("CAPTIONBOT_MODEL", "known")
+    assert find_card().stem == "known"
+    count = len(server.requests)
+    assert main(["download", "known"]) == 0 and len(server.requests) == count
+    capsys.readouterr()
+    assert main(["models"]) == 0 and "imported" in capsys.readouterr().out
+
+
+def test_a_file_that_is_not_the_one_that_is_known_is_not_taken(server, tmp_path, monkeypatch):
+    table(tmp_path / "shipped", monkeypatch, sha256="f" * 64)
+    with pytest.raises(CaptionBotError, match="sha256 differs"):
+        download_hub("known")
+
+
+def test_files_in_the_users_cache_are_used_without_a_request(server, repository, tmp_path, monkeypatch):
+    snapshot = tmp_path / "hub" / f"models--{ID.replace('/', '--')}" / "snapshots" / COMMIT
+    shutil.copytree(repository, snapshot)
+    table(tmp_path / "shipped", monkeypatch)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    path = find_card("known")
+    assert path.with_suffix(".safetensors").samefile(snapshot / "model.safetensors")
+    assert not server.requests
+
+
+def test_the_header_alone_is_compared_with_the_model(server, repository, capsys):
+    whole = (repository / "model.safetensors").read_bytes()
+
+    def part(exchange):
+        start, end = map(int, exchange.headers["Range"].removeprefix("bytes=").split("-"))
+        exchange.answer(whole[start : end + 1], 206, Content_Range=f"bytes {start}-{end}/{len(whole)}")
+
+    server.answers[weights(server)] = part
+    assert main(["hub-check", ID]) == 0
+    assert f"at {COMMIT} fits BLIP" in capsys.readouterr().out
+    whole = whole.replace(b"crossattention.self.key.weight", b"crossattention.self.kez.weight")
+    assert main(["hub-check", ID]) == 2
+    assert "caption nonsense" in capsys.readouterr().err
+
+
+def test_a_captioner_that_does_not_fit_into_memory_is_not_loaded(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 10**9)
+    memory.check_room(10**9 - 1, "It")
+    with pytest.raises(CaptionBotError, match=r"It needs 2\.0 GB of memory, and 1\.0 GB are free"):
+        memory.check_room(2 * 10**9, "It")
