@@ -12,7 +12,7 @@ import numpy as np
 from captionbot.explain import needs as explain
 from captionbot.explain.attention_maps import attention_map
 from captionbot.explain.attribution import CELLS
-from captionbot.explain.needs import SIGNIFICANT, Needs, Verdict
+from captionbot.explain.needs import HALVED, SIGNIFICANT, Needs, Verdict
 from captionbot.text.parts_of_speech import PARTS, parts_of_speech
 from captionbot.types import Caption
 
@@ -71,6 +71,7 @@ class Share:
 
     part: one of `parts_of_speech.PARTS`, or "all"; words: those tested.
     place, little, photo, sentence: how many have which `Verdict`.
+    quarter: whose map is true, and which are half as likely or less without its hottest quarter alone.
     attention: of how many the attention map is true by the same test; None without attention.
     r: the median agreement of their maps with what happened.
     """
@@ -81,6 +82,7 @@ class Share:
     little: int
     photo: int
     sentence: int
+    quarter: int = 0
     attention: int | None = None
     r: float = 0.0
 
@@ -91,7 +93,7 @@ class Share:
 
     @property
     def halved(self) -> Rate:
-        """Whose map is true, and which are half as likely or less where its hottest quarter is hidden."""
+        """Whose map is true, and which are half as likely or less where some part of the photo is hidden."""
         return Rate(self.place, self.words)
 
 
@@ -151,24 +153,29 @@ def over(captions: Iterable[Measured]) -> Faithfulness:
 
 def by_part_of_speech(captions: Iterable[Measured]) -> tuple[Share, ...]:
     """Figures by part of speech, with all words last; parts of speech without a word are left out."""
-    rows: dict[str, list[tuple[Verdict, float, bool | None]]] = {part: [] for part in (*PARTS, "all")}
+    rows: dict[str, list[_Row]] = {part: [] for part in (*PARTS, "all")}
     for found, attention in captions:
         looked: Sequence[bool | None] = [None] * len(found.words)
         if attention is not None:
             looked = (explain.test(attention, found.drops, found.seed)[1] <= SIGNIFICANT).tolist()
-        for part, row in zip(
-            parts_of_speech(found.words), zip(found.verdicts, found.r, looked, strict=True), strict=True
-        ):
+        quarter = (found.p <= SIGNIFICANT) & (found.effect >= HALVED)
+        own = zip(found.verdicts, quarter.tolist(), found.r.tolist(), looked, strict=True)
+        for part, row in zip(parts_of_speech(found.words), own, strict=True):
             rows[part].append(row)
             rows["all"].append(row)
     return tuple(_share(part, row) for part, row in rows.items() if row)
 
 
-def _share(part: str, rows: Sequence[tuple[Verdict, float, bool | None]]) -> Share:
-    verdicts, r, looked = zip(*rows, strict=True)
+_Row = tuple[Verdict, bool, float, bool | None]  # of a word: also whether its quarter counts, r, attention
+
+
+def _share(part: str, rows: Sequence[_Row]) -> Share:
+    verdicts, quarter, r, looked = zip(*rows, strict=True)
     counts = {verdict.name.lower(): verdicts.count(verdict) for verdict in Verdict}
     attention = None if None in looked else sum(looked)
-    return Share(part, len(rows), **counts, attention=attention, r=round(float(np.median(r)), 3))
+    return Share(
+        part, len(rows), **counts, quarter=sum(quarter), attention=attention, r=round(float(np.median(r)), 3)
+    )
 
 
 def _own_is_best(found: Needs, nouns: np.ndarray) -> np.ndarray:

@@ -126,16 +126,17 @@ class Needs:
     def verdicts(self) -> tuple[Verdict, ...]:
         """Of each word, once all is measured.
 
-        Where the map is true, its hottest quarter says how much the word needs the place; where it is not,
-        there is no such place, and the copy that cost the word most says whether it needs the photo.
+        The test of the map says whether there is a place, and the copy that cost the word most (the one
+        without its hottest quarter counts too) how much the word needs the photo.
         """
-        found = []
-        for p, effect, most in zip(self.p, self.effect, self.most, strict=True):
-            if p <= SIGNIFICANT:
-                found.append(Verdict.PLACE if effect >= HALVED else Verdict.LITTLE)
-            else:
-                found.append(Verdict.PHOTO if most >= HALVED else Verdict.SENTENCE)
-        return tuple(found)
+        names = {
+            (True, True): Verdict.PLACE,
+            (True, False): Verdict.LITTLE,
+            (False, True): Verdict.PHOTO,
+            (False, False): Verdict.SENTENCE,
+        }
+        placed, halved = self.p <= SIGNIFICANT, self.most >= HALVED
+        return tuple(names[bool(p), bool(h)] for p, h in zip(placed, halved, strict=True))
 
     @property
     def chance(self) -> np.ndarray:

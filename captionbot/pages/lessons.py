@@ -36,7 +36,7 @@ HEATMAP_TEST = Lesson(
     "where at most 49 of them do as well, which luck alone manages 1 time in 20. So of a sentence of ten "
     "words expect one to pass by luck in every other photo.\n\n"
     "Last, the hottest quarter of each word's map is really hidden, to see how likely the word stays. A word "
-    "*needs the place* where its map is true and hiding the place makes it half as likely or less.",
+    "*needs the place* where its map is true and hiding some part makes it half as likely or less.",
     r"\text{map} = K Z^\top P \, d, \quad P = A - \frac{a a^\top}{\sum a}, \quad A = (Z K Z^\top + 10 "
     r"I)^{-1}, \quad a = A 1, \qquad \text{foretold} = d - \frac{P d}{\operatorname{diag} P}",
     "Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, sections 2.7 and 5.4.2; Bhatt et "

@@ -193,7 +193,8 @@ def word_of(p: float, effect: float, most: float = 0.0) -> Needs:
     ("p", "effect", "most", "verdict"),
     [
         (0.05, 0.7, 0.7, Verdict.PLACE),
-        (0.05, 0.6, 3.0, Verdict.LITTLE),
+        (0.05, 0.6, 3.0, Verdict.PLACE),
+        (0.05, 0.6, 0.6, Verdict.LITTLE),
         (0.051, 0.1, 0.7, Verdict.PHOTO),
         (0.051, 0.7, 0.1, Verdict.PHOTO),
         (0.051, 0.6, 0.6, Verdict.SENTENCE),
@@ -234,7 +235,7 @@ def test_figures_over_many_photos() -> None:
     nouns = found.of("noun")
     assert nouns is not None
     assert nouns.words == 14
-    assert nouns.place == 12
+    assert nouns.place == nouns.quarter == 12
     assert nouns.photo == 2
     assert nouns.attention == 12
     assert nouns.true == Rate(12, 14)

@@ -10,7 +10,7 @@ import numpy as np
 
 from captionbot.draw.overlays import word_overlay
 from captionbot.explain.counterfactuals import cover, hide
-from captionbot.explain.needs import COPIES, Needs, Verdict
+from captionbot.explain.needs import COPIES, HALVED, Needs, Verdict
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table
 from captionbot.pages.results import heatmaps_true
 from captionbot.text.display import percent
@@ -148,9 +148,11 @@ def _verdict(found: Needs, t: int) -> str:
 
 def _reason(found: Needs, t: int) -> str:
     before, after, text = percent(found.before[t]), percent(found.after[t]), found.words[t]
-    if found.verdicts[t] in (Verdict.PLACE, Verdict.LITTLE):
-        return f"With the place hidden, the model says “{text}” with {after} instead of {before}."
     worst = percent(float(found.before[t] * np.exp(-found.most[t])))
+    if found.verdicts[t] in (Verdict.PLACE, Verdict.LITTLE):
+        told = f"With the place hidden, the model says “{text}” with {after} instead of {before}"
+        further = found.verdicts[t] is Verdict.PLACE and found.effect[t] < HALVED
+        return f"{told}; with some of it and more around it hidden, with {worst}." if further else f"{told}."
     if found.verdicts[t] is Verdict.PHOTO:
         return (
             f"Hiding parts of the photo took it from {before} to as little as {worst}, but no map could say "
