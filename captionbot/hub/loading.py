@@ -7,12 +7,12 @@ it warns of matrices that are missing and fills them with random numbers, which 
 from __future__ import annotations
 
 import json
-import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
@@ -117,11 +117,12 @@ def _classes(encoder: Mapping[str, Any]) -> tuple[Any, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the library's progress bars and warnings, whose cases `load` refuses."""
-    from transformers.utils import logging as theirs
+    from transformers.utils import logging
 
-    logger = logging.getLogger("transformers")
+    theirs: Any = logging  # which has no types
+    logger = getLogger("transformers")
     before, bars = logger.level, theirs.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(ERROR)
     theirs.disable_progress_bar()
     try:
         yield

@@ -52,7 +52,7 @@ class HubVocabulary(Vocabulary):
     style: str
     bos_id: int
     eos_id: int
-    special_ids: tuple[int, ...]
+    special_ids: tuple[int, ...]  # type: ignore[assignment]
     space_first: bool
     tokenizer: Tokenizer = field(compare=False)
 
@@ -96,7 +96,6 @@ class HubVocabulary(Vocabulary):
         special = {i for i in found.added if i < size}
         special |= {i for i, token in enumerate(tokens[:size]) if _UNSPOKEN.fullmatch(token)}
         special |= set(range(len(tokens), size))
-        special = sorted(special - {eos})
         tokens = [*tokens[:size], *(f"<{i}>" for i in range(len(tokens), size))]
         return cls(
             tuple(tokens),
@@ -104,7 +103,7 @@ class HubVocabulary(Vocabulary):
             style=style,
             bos_id=bos,
             eos_id=eos,
-            special_ids=tuple(special),
+            special_ids=tuple(sorted(special - {eos})),
             space_first=space_first,
             tokenizer=tokenizer,
         )

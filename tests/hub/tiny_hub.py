@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ WORDS = (  # noqa: SIM905
 SIZE = 32  # pixels of a side, in patches of 8
 
 
-def bert_tokenizer() -> Tokenizer:
-    ids = {piece: i for i, piece in enumerate([*SPECIAL, *PIECES])}
+def bert_tokenizer(pieces: Sequence[str] = PIECES) -> Tokenizer:
+    ids = {piece: i for i, piece in enumerate([*SPECIAL, *pieces])}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -51,8 +52,8 @@ def gpt2_tokenizer(*special: str) -> Tokenizer:
     return tokenizer
 
 
-def blip() -> tuple[Any, Tokenizer, dict[str, Any]]:
-    tokenizer = bert_tokenizer()
+def blip(pieces: Sequence[str] = PIECES) -> tuple[Any, Tokenizer, dict[str, Any]]:
+    tokenizer = bert_tokenizer(pieces)
     count = tokenizer.get_vocab_size()
     layers = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
     config = transformers.BlipConfig(
@@ -153,9 +154,13 @@ def build(folder: Path, kind: str) -> Any:
                 parameter.mul_(of_words if has(name, _WORDS) else crossed)
             elif name.endswith("bias"):
                 parameter.normal_(std=0.1)
+    publish(folder, model, tokenizer, pixels)
+    return model
+
+
+def publish(folder: Path, model: Any, tokenizer: Tokenizer, pixels: dict[str, Any]) -> None:
     model.eval().save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     sides = {"height": SIZE, "width": SIZE}
     usual = {"size": sides, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(usual | pixels))
-    return model

@@ -249,15 +249,17 @@ def preprocessing_of(values: Mapping[str, Any], image_size: int) -> Preprocessin
                 shorter = shorter.get("shortest_edge", shorter.get("height"))
             if shorter != size[0] or size[0] != size[1]:
                 raise ValueError(f"photos are cut from {shorter} to {size}")
-        mean, std = (tuple(map(float, values.get(key, [0.5] * 3))) for key in ("image_mean", "image_std"))
+        mean, std = (values.get(key, [0.5] * 3) for key in ("image_mean", "image_std"))
         interpolation = _INTERPOLATIONS[values.get("resample", 3)]
-        return Preprocessing(
-            (int(size[0]), int(size[1])),
-            mean,
-            std,
-            interpolation,
-            crop=crop,
-            exact=True,  # type: ignore[arg-type]
+        return Preprocessing.from_json(
+            {
+                "size": [int(size[0]), int(size[1])],
+                "mean": [float(number) for number in mean],
+                "std": [float(number) for number in std],
+                "interpolation": interpolation,
+                "crop": crop,
+                "exact": True,
+            }
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CaptionBotError(
