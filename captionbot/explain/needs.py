@@ -145,7 +145,7 @@ class Needs:
 
     def as_word_maps(self, caption: Caption) -> WordMaps:
         maps = self.maps.reshape(len(self.words), -1)
-        return WordMaps("needs", LABELS["needs"], maps, cell_boxes(caption.image_size), CELLS)
+        return WordMaps("needs", LABELS["needs"], maps, _cells_seen(caption), CELLS)
 
     def on(self, caption: Caption) -> Caption:
         """The caption with these maps in the place of its attention, so that every drawing shows them."""
@@ -339,6 +339,16 @@ def cell_boxes(size: Size | tuple[int, int]) -> np.ndarray:
     from captionbot.encoders import grid_boxes
 
     return boxes_to_image(grid_boxes(*CELLS)[0].numpy(), Size(*size))
+
+
+def _cells_seen(caption: Caption) -> np.ndarray:
+    """(64, 4) the cells in pixels of the photo; of its middle, where a captioner sees that alone."""
+    left, top = caption.boxes[:, :2].min(0)
+    right, bottom = caption.boxes[:, 2:].max(0)
+    if caption.grid is None or max(left, top) < 1:
+        return cell_boxes(caption.image_size)
+    seen: np.ndarray = cell_boxes((1, 1)) * np.tile([right - left, bottom - top], 2) + np.tile([left, top], 2)
+    return seen.astype(np.float32)
 
 
 def _tested(of: Design, foretold: Tensor, lost: Tensor) -> tuple[np.ndarray, np.ndarray]:
