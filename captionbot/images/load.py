@@ -173,10 +173,16 @@ def count_images(paths: Iterable[str | PathLike[str]]) -> int | None:
         elif is_archive(path):
             if path.suffix.lower() != ".zip":
                 return None
-            with suppress(CaptionBotError):
-                found = sum(map(_is_wanted, members(path)))
+            found = count_in_archive(path)
         total += found or 1  # what holds none is one that failed
     return total
+
+
+def count_in_archive(archive: Path) -> int:
+    """How many images a .zip has by its index; 0 of a damaged one."""
+    with suppress(CaptionBotError):
+        return sum(map(_is_wanted, members(archive)))
+    return 0
 
 
 def _failure(name: str, sentence: str) -> ImageSource:

@@ -39,7 +39,7 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies"},
     "compare": {"MOST", "ALONE", "WHOLE", "asking", "FIRST", "table", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},
-    "batch": {"READING", "unread", "TITLE", "THUMBNAIL", "NONE", "WRITTEN"},
+    "batch": {"READING", "TITLE", "share", "AGAIN", "GO_ON", "EXPORT", "MAKE", "WRITTEN", "LET_GO"},
     "results": {"PEOPLE", "TITLE", "chosen", "markdown", "written"},
 }
 

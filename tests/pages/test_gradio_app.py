@@ -365,19 +365,37 @@ def test_an_address_that_cannot_be_changes_nothing(page, query):
     assert page.app.on_open(SimpleNamespace(query_params=query)) == {page.app.link: ""}
 
 
-def test_many_photos_are_a_table_with_small_pictures(page, photo, broken):
+def test_alt_texts_are_cards_and_files_of_what_was_edited(page, photo, broken):
     batch = page.app.views["batch"]
     values = {control: control.value for control in page.app.settings.controls.values()}
-    values[batch.files] = [{"path": str(path)} for path in (photo, broken)]
+    values |= {
+        batch.files: [{"path": str(path)} for path in (photo, broken)],
+        batch.style: "plain",
+        batch.kept: None,
+    }
     *_, last = batch.on_batch(values)
-    good, bad = last[batch.table]["value"]
-    assert good[0].startswith('<img src="data:image/jpeg;base64,')
-    assert good[1] == "photo.png"
-    assert bad[:2] == ["", "broken.jpg"]
+    good, bad = last[batch.gallery]["cards"]
+    assert good["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert (good["name"], good["error"], bad["name"], bad["thumbnail"]) == ("photo.png", "", "broken.jpg", "")
     assert last[batch.note] == "1 captioned, 1 could not be read."
-    assert [Path(path).name for path in last[batch.written]] == [
-        *("captions.csv", "captions.jsonl", "captions.zip"),
-    ]
+
+    kept = last[batch.kept]
+    sent = {"batch": kept.bench.batch, "edits": {"0": ["Mine.", True]}, "open": 0}
+    written = {Path(path).name: Path(path) for path in batch.on_files(kept, sent)["value"]}
+    assert list(written)[:3] == ["alt-text.zip", "alt-text.csv", "alt-text.jsonl"]
+    assert "photo.png,Mine.,accepted" in written["alt-text.csv"].read_text()
+    opened, address, tabs = batch.on_open(kept, sent)
+    assert (opened, address, tabs["selected"]) == (str(photo), "", "words")
+    for hostile in (None, [], "x", {}, {"batch": kept.bench.batch, "open": -1, "edits": 5}):
+        with pytest.raises(gr.Error, match="There are no alt texts here"):
+            batch.on_open(kept, hostile)
+    with pytest.raises(gr.Error, match="There are no alt texts here"):
+        batch.on_files(None, sent)
+
+    # What was stopped is gone on with: nothing is captioned twice.
+    *_, again = batch.on_batch({**values, batch.kept: kept})
+    assert again[batch.kept].bench.batch == kept.bench.batch
+    assert again[batch.kept].bench.entries[0].alt == "Mine."
 
 
 def test_an_address_without_a_photo_is_a_sentence_and_changes_no_other_setting(page):

@@ -113,20 +113,31 @@ def test_compare_and_results(page: Page) -> None:
     expect(page.locator("#results").get_by_text("Show, Attend and Tell").first).to_be_visible()
 
 
-def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:
+def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("Dear diary")
-    view(page, "Many photos")
+    view(page, "Alt text")
     page.locator("#files input[type=file]").set_input_files([CHEETAH, broken, LION])
     expect(page.locator("#files a")).to_have_count(3)  # names are there before the files are
-    page.get_by_role("button", name="Caption them all").click()
+    page.get_by_role("button", name="Propose alt texts").click()
     expect(page.get_by_text("2 captioned, 1 could not be read.")).to_be_visible()
-    expect(page.locator("#many img:visible").first).to_be_visible()
+    texts = page.get_by_role("article").get_by_role("textbox")
+    texts.first.fill("A person wrote this.")
+    named = str(texts.first.get_attribute("aria-label")).removeprefix("Alt text of ")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Accepted (1)")).to_be_visible()
+    expect(texts.filter(visible=True)).to_be_focused()
+    page.screenshot(path=ARTEFACTS / "gradio-alt.png", full_page=True)
+    page.get_by_role("button", name="Make the files").click()
     with page.expect_download() as download:
-        page.locator("a[download='captions.zip']").click()
+        page.locator("a[download='alt-text.zip']").click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        assert archive.namelist() == [f"{path.stem}.txt" for path in (CHEETAH, LION)]
-    page.screenshot(path=ARTEFACTS / "gradio-many.png", full_page=True)
+        assert {f"txt/{path.stem}.txt" for path in (CHEETAH, LION)} <= set(archive.namelist())
+        assert archive.read(f"txt/{Path(named).stem}.txt") == b"A person wrote this.\n"
+    before = headline(page).inner_text()
+    page.get_by_role("button", name=f"Explore {CHEETAH.name}").click()
+    expect(headline(page)).to_be_visible()
+    expect(headline(page)).not_to_have_text(before)
 
 
 @at("?model=gpt2-prefix-flickr8k&beam_size=2&photo=A+tower&prefix=a+tall")

@@ -19,7 +19,6 @@ from captionbot.explain.needs import Needs
 from captionbot.pages import presenters
 from captionbot.pages.presenters import (
     ask,
-    batch,
     beam,
     compare,
     learn,
@@ -243,23 +242,6 @@ def test_files_to_export(seen: Seen) -> None:
     assert files[".gif"].make().startswith(b"GIF8")
     assert b'"alphas"' in files[".json"].make()
     assert "alphas" not in str(share.numbers(seen))
-
-
-def test_a_batch_tells_what_could_not_be_read(seen: Seen) -> None:
-    bad = CaptionBotError("no.png is not an image.")
-    done = [
-        batch.Captioned(("photo.png", seen.captioned), "data:image/jpeg;base64,"),
-        batch.Captioned(("no.png", bad), ""),
-    ]
-    assert batch.note(done) == "1 captioned, 1 could not be read."
-    assert batch.unread(done) == ["no.png is not an image."]
-    (photo, *_), (none, name, why, confidence) = batch.table(done).rows
-    assert photo == "data:image/jpeg;base64,"
-    assert (none, name, why, confidence) == (None, "no.png", "no.png is not an image.", None)
-    csv, jsonl, texts = batch.files(done, "tiny")
-    assert csv.make().decode().count("no.png") == 2  # its name and why
-    assert jsonl.make().decode().count("\n") == 2
-    assert texts.make().startswith(b"PK")
 
 
 def test_a_table_is_written_as_people_read_it() -> None:

@@ -20,8 +20,8 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 from tiny import WORDS, build_observant_captioner, build_tiny_captioner
 
-from captionbot.bulk.folder import zip_of_texts
 from captionbot.explain.faithfulness import Faithfulness, Share
+from captionbot.pages.presenters import batch
 from captionbot.store.card import Card
 
 PAGE = Path(__file__).parents[2] / "streamlit_app.py"
@@ -510,27 +510,33 @@ batch.show(Settings("tiny", SearchOptions(beam_size=2, max_length=6)))
 """
 
 
-def test_many_photos_keep_their_order_and_bad_ones_are_named(page: AppTest) -> None:
+def test_alt_texts_keep_their_order_and_what_is_edited(page: AppTest) -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("sub/blue.png", picture("blue"))
         file.writestr("../up.png", picture("green"))
     many = AppTest.from_string(MANY, default_timeout=300).run()
     uploads = [("red.png", picture("red")), ("no.png", b"Dear diary"), ("two.zip", archive.getvalue())]
+    uploads.append(("review.csv", b"image,alt\nblue.png,Mine.\n"))
     many.file_uploader(key="many").set_value([(name, data, "") for name, data in uploads])
     run(many)
     many.button(key="go").click()
-    [table] = run(many).dataframe
-    assert list(table.value["Name"]) == ["red.png", "no.png", "two.zip/sub/blue.png", "two.zip/../up.png"]
-    [warning] = many.warning
-    assert "no.png" in warning.value
-    assert table.value["Photo"].isna().tolist() == [False, True, False, False]
-
-    _, done = many.session_state["done"]
-    found = [result for result, _ in done]
-    with zipfile.ZipFile(io.BytesIO(zip_of_texts(found))) as file:
+    run(many)
+    assert "3 captioned, 1 could not be read." in [note.value for note in many.caption]
+    bench = many.session_state["job"].bench
+    assert [entry.image for entry in bench.entries] == [
+        *("red.png", "no.png", "two.zip/sub/blue.png", "two.zip/../up.png"),
+    ]
+    assert [bool(entry.alt) for entry in bench.entries] == [True, False, True, True]
+    assert bench.entries[2].alt == "Mine."
+    assert [bool(card.thumbnail) for card in bench.cards] == [True, False, True, True]
+    files = {file.name: file.make for file in batch.files(bench)}
+    with zipfile.ZipFile(io.BytesIO(files["alt-text-txt.zip"]())) as file:
         assert file.namelist() == ["red.txt", "two.zip/sub/blue.txt", "two.zip/up.txt"]
-        assert file.read("red.txt").decode().splitlines() == [c.text for c in found[0][1].captions]
+        assert file.read("red.txt").decode() == f"{bench.entries[0].alt}\n"
+    many.button(key="again").click()
+    run(many)
+    assert "job" not in many.session_state
 
 
 def test_results_are_those_of_the_cards(page: AppTest) -> None:

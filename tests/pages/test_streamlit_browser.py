@@ -111,19 +111,45 @@ def test_captioners_side_by_side(page: Page) -> None:
 
 
 @at("many")
-def test_many_photos_are_captioned_and_taken_along(page: Page, tmp_path: Path) -> None:
+def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("Dear diary")
     files(page).set_input_files([CHEETAH, broken, TOWER, LION])
-    page.get_by_role("button", name="Caption 4 files").click()
+    page.get_by_role("button", name="Propose alt texts for 4 files").click()
     expect(page.get_by_text("3 captioned, 1 could not be read.")).to_be_visible()
-    expect(page.get_by_role("alert").filter(has_text="broken.jpg")).to_be_visible()
+    expect(page.get_by_role("article", name="broken.jpg")).to_be_hidden()  # it waits for nobody's review
+    page.get_by_role("button", name="Not read (1)").click()
+    expect(page.get_by_role("article", name="broken.jpg")).to_contain_text("not an image that can be read")
+    page.get_by_role("button", name="To review (3)").click()
+    texts = page.get_by_role("article").get_by_role("textbox")
+    texts.first.fill("A person   wrote this.")
+    named = re.compile(str(texts.first.get_attribute("aria-label")).removeprefix("Alt text of "))
+    page.keyboard.press("Enter")
+    expect(texts.first).to_be_focused()  # the next one
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Accepted (2)")).to_be_visible()
+    expect(page.get_by_role("button", name="To review (1)")).to_be_visible()
+    expect(texts.filter(visible=True)).to_have_count(1)
+    page.screenshot(path=ARTEFACTS / "streamlit-alt.png", full_page=True)
+
+    page.get_by_role("link", name="Results").click()
+    expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
+    page.get_by_role("link", name="Alt text").click()  # nothing is lost on the way
+    expect(page.get_by_role("button", name="Accepted (2)")).to_be_visible()
+    page.get_by_role("button", name="Accepted (2)").click()
+    expect(page.get_by_role("article", name=named).get_by_role("textbox")).to_have_value(
+        "A person wrote this."
+    )
     with page.expect_download() as download:
-        page.get_by_role("button", name="One .txt a photo").click()
+        page.get_by_role("button", name="Everything (.zip)").click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        assert archive.namelist() == [f"{path.stem}.txt" for path in (CHEETAH, TOWER, LION)]
-        assert all(archive.read(name).strip() for name in archive.namelist())
-    page.screenshot(path=ARTEFACTS / "streamlit-many.png", full_page=True)
+        assert {f"txt/{path.stem}.txt" for path in (CHEETAH, TOWER, LION)} <= set(archive.namelist())
+        rows = archive.read("alt-text.csv").decode().splitlines()
+        assert [row.split(",")[1] for row in rows if named.match(row)] == ["A person wrote this."]
+        assert sum(",accepted," in row for row in rows) == 2
+    page.get_by_role("article", name=named).get_by_role("button", name="Explore").click()
+    expect(page.get_by_role("link", name="Explore")).to_be_visible()
+    expect(page.get_by_role("article")).to_have_count(0)
 
 
 @at("?model=show-and-tell-gru-flickr8k&beam_size=2&source=Samples&sample=A+tower&view=Share")
@@ -132,7 +158,7 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
     expect(page.get_by_role("radio", name="A tower")).to_be_checked()
     link = page.get_by_text("?model=show-and-tell-gru-flickr8k").inner_text()
     assert {"beam_size=2", "sample=A+tower"} <= set(link.split("?")[1].split("&"))
-    page.get_by_role("link", name="Many photos").click()  # the captioner goes along
+    page.get_by_role("link", name="Alt text").click()  # the captioner goes along
     expect(page.get_by_role("combobox", name="Captioner")).to_have_value("Show and Tell (GRU)")
 
 

@@ -229,8 +229,7 @@ def batch(
         options = replace(WORK.usual(model), num_return=num_return)
         paths = [fields(file).path for file in files]
         settings = Settings(model, options, prefix, (banned,))
-        results = [result for result, _ in work.caption_files(paths, settings)]
-        return list(records(results, model))
+        return list(records(work.caption_files(paths, settings), model))
 
 
 ENDPOINTS = (caption, explain, beam, steer, ask, compare, batch)

@@ -1,68 +1,176 @@
-"""Many photos at once: files or a .zip in, a table and files to take away out."""
+"""Alt texts of many photos: files or a .zip in, cards to review, files to take away out.
+
+What is written in the gallery stays in the browser until a file is made of it: an event's own JavaScript puts
+it where `self.edits` would be, and it comes through the door as every other value does.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 
+from captionbot.images.load import count_images
+from captionbot.pages import presenters, workbench
 from captionbot.pages.gradio import view, work
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.view import LONG, PRIVATE, Shown
+from captionbot.pages.gradio.view import LONG, PRIVATE, QUIET, Shown
 from captionbot.pages.gradio.work import WORK
-from captionbot.pages.limits import PHOTOS_AT_ONCE
+from captionbot.pages.limits import MAX_REVIEW_MEGABYTES, PHOTOS_AT_ONCE
 from captionbot.pages.presenters import batch as says
-from captionbot.pages.presenters.batch import Captioned
+from captionbot.pages.presenters.share import File
+from captionbot.pages.work import Settings
+from captionbot.pages.workbench import Bench
+
+KEPT = 3600  # seconds that texts are kept after they were proposed: a review takes longer than a look
+SCRIPT = f"""
+{workbench.script()}
+const root = element.querySelector(".gallery");
+const told = (window.captionbotAlt ??= {{ edits: {{}}, open: null, batch: null }});
+const send = (event, value) => {{
+  told[event] = value;
+  if (event === "open") trigger("open");
+}};
+const show = () => {{
+  const data = typeof props.value === "string" ? JSON.parse(props.value || "null") : props.value;
+  if (!data) return;
+  if (data.batch !== told.batch) Object.assign(told, {{ batch: data.batch, edits: {{}} }});
+  Workbench.mount(root, data, send);
+}};
+watch("value", show);
+show();
+"""
+EDITS = "(...values) => [...values.slice(0, -1), window.captionbotAlt ?? null]"
+
+
+class Kept(NamedTuple):
+    """A visitor's bench, of which photos and settings it is."""
+
+    bench: Bench
+    paths: list[str]
+    settings: Settings
+    style: str
 
 
 class View(view.View):
     def build(self) -> None:
         gr.Markdown(says.INTRODUCTION)
         self.files = gr.File(
-            label=says.FILES, file_count="multiple", file_types=["image", ".zip"], elem_id="files"
+            label=says.FILES,
+            file_count="multiple",
+            file_types=["image", ".zip", *workbench.REVIEWS],
+            height=160,
+            elem_id="files",
         )
-        button = gr.Button(says.button(), variant="primary")
-        self.note = gr.Markdown()
-        self.table = gr.Dataframe(
-            visible=False,
-            datatype=["html", *["str"] * 6],
-            show_label=False,
-            interactive=False,
-            wrap=True,
-            elem_id="many",
+        with gr.Row():
+            choices = [(title, name) for name, title in says.STYLES.items()]
+            self.style = gr.Radio(choices, value="plain", label=says.STYLE, info=says.STYLE_HELP)
+            button = gr.Button(says.button(), variant="primary", elem_classes="act")
+            stop = gr.Button(says.STOP, elem_classes="act")
+        self.note = gr.Markdown(elem_id="alt-note")
+        self.kept = gr.State(time_to_live=KEPT)
+        self.edits = gr.JSON(visible=False)
+        self.gallery = gr.HTML(
+            html_template='<div class="gallery"></div>',
+            css_template=workbench.style(),
+            js_on_load=SCRIPT,
+            apply_default_css=False,
+            elem_id="alt-gallery",
         )
-        self.written = gr.File(label=says.WRITTEN, file_count="multiple", interactive=False)
-        button.click(
+        with gr.Column(visible=False) as self.taking:
+            make = gr.Button(says.MAKE, variant="primary")
+            self.written = gr.File(
+                label=says.WRITTEN,
+                file_count="multiple",
+                interactive=False,
+                visible=False,
+                elem_id="alt-files",
+            )
+            gr.Markdown(says.EXPORT_HELP)
+        running = button.click(
             self.on_batch,
-            {self.files, *self.frame.settings.controls.values()},
-            [self.note, self.table, self.written],
+            {self.kept, self.files, self.style, *self.frame.settings.controls.values()},
+            [self.kept, self.note, self.gallery, self.taking, self.written],
             preprocess=False,
+            show_progress="hidden",
             **PRIVATE,
             **LONG,
         )
+        stop.click(None, None, None, cancels=[running], **PRIVATE)
+        make.click(self.on_files, [self.kept, self.edits], self.written, js=EDITS, **PRIVATE)
 
     def on_batch(self, values: Shown) -> Iterator[Shown]:
-        """The table as it grows, then the files to take away."""
+        """The gallery as it grows; photos that were captioned before it was stopped are not again."""
         files = values[self.files]
         if not files:
             raise gr.Error(says.NONE, print_exception=False)
-        done: list[Captioned] = []
         with told():
-            settings = self.frame.settings.chosen(values)
-            for captioned in work.caption_files([file["path"] for file in files], settings):
-                done.append(captioned)
-                if len(done) % PHOTOS_AT_ONCE == 0:
-                    yield {self.note: says.so_far(len(done)), self.table: table(done)}
+            settings, style = self.frame.settings.chosen(values), str(values[self.style])
+            given = [file["path"] for file in files]
+            paths = [path for path in given if not workbench.is_review(path)]
+            known = workbench.reviewed([review(path) for path in given if workbench.is_review(path)])
+            bench = Bench(WORK.public(settings.model), count_images(paths))
+            before: Kept | None = values[self.kept]
+            if before and before[1:] == (paths, settings, style):
+                known |= before.bench.known
+                bench.batch = before.bench.batch
+            started = time.monotonic()
+            yield {self.note: says.READING, self.written: gr.update(visible=False, value=None)}
+            for card in work.propose_files(paths, settings, style, known):
+                bench.cards.append(card)
+                if len(bench.cards) % PHOTOS_AT_ONCE == 0:
+                    yield {
+                        self.kept: Kept(bench, paths, settings, style),
+                        self.note: says.so_far(bench, time.monotonic() - started),
+                        self.gallery: says.gallery(bench, running=True),
+                        self.taking: gr.update(visible=True),
+                    }
         yield {
-            self.note: says.note(done),
-            self.table: table(done),
-            self.written: self.frame.keep(says.files(done, WORK.public(settings.model))),
+            self.kept: Kept(bench, paths, settings, style),
+            self.note: says.note(bench),
+            self.gallery: says.gallery(bench),
+            self.taking: gr.update(visible=True),
         }
 
+    def wire(self) -> None:
+        frame: Any = self.frame
+        self.gallery.open(
+            self.on_open,
+            [self.kept, self.edits],
+            [frame.photo, frame.link, frame.tabs],
+            js=EDITS,
+            **QUIET,
+        )
 
-def table(done: list[Captioned]) -> Any:
-    """The photos as small pictures, which are HTML."""
-    found = says.table(done)
-    rows = [[f'<img src="{photo}" alt="">' if photo else "", *row] for photo, *row in found.written]
-    return gr.update(visible=True, headers=found.titles, value=rows)
+    def on_files(self, kept: Kept | None, edits: Any) -> Any:
+        """The texts as they are in the browser, as files."""
+        bench = edited(kept, edits).bench
+        return gr.update(visible=True, value=self.frame.keep(says.files(bench)))
+
+    def on_open(self, kept: Kept | None, edits: Any) -> Any:
+        """The explorer with a photo of the gallery."""
+        kept = edited(kept, edits)
+        with told():
+            entry = says.chosen(kept.bench, edits.get("open") if isinstance(edits, dict) else None)
+            photo = work.photo_of(kept.paths, entry.image)
+        if isinstance(photo, bytes):
+            name = f"photo{Path(entry.image).suffix}"
+            (photo,) = self.frame.keep([File(says.TITLE, name, "", lambda data=photo: data)])
+        return photo, "", gr.update(selected=presenters.VIEWS[0])
+
+
+def review(path: str) -> tuple[str, bytes]:
+    with Path(path).open("rb") as file:
+        return Path(path).name, file.read(MAX_REVIEW_MEGABYTES * 1_000_000 + 1)
+
+
+def edited(kept: Kept | None, told: Any) -> Kept:
+    """What was kept, with what a browser says was changed of it."""
+    if kept is None:
+        raise gr.Error(says.LET_GO, print_exception=False)
+    if isinstance(told, dict) and told.get("batch") == kept.bench.batch:
+        kept.bench.edit(told.get("edits"))
+    return kept

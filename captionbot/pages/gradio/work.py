@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,18 +19,21 @@ from PIL import Image
 
 from captionbot.bulk.folder import caption_each
 from captionbot.bulk.records import Result
+from captionbot.bulk.review import Entry
 from captionbot.captioner import Captioner
 from captionbot.draw.overlays import DISPLAY, fit
-from captionbot.errors import CaptionBotError, shortened
+from captionbot.errors import CaptionBotError, displayable, shortened
+from captionbot.images.archives import is_archive, members
 from captionbot.images.load import ImageSource, Preprocessing, find_images, load_image
 from captionbot.pages.batches import caption_photos
 from captionbot.pages.fetching import fetch_photo
 from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, MAX_SIDE
-from captionbot.pages.presenters.batch import THUMBNAIL, Captioned
 from captionbot.pages.resident import captioners, cards_here, resident, resident_upload
 from captionbot.pages.turns import turn
 from captionbot.pages.uploads import MAX_MEGABYTES
 from captionbot.pages.work import Settings, Work
+from captionbot.pages.workbench import Card as AltCard
+from captionbot.pages.workbench import propose, styled
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import load_vocabulary
@@ -218,15 +221,44 @@ def photo_at(url: str) -> Image.Image:
     return fit(load_image(file, at_most=2 * DISPLAY))
 
 
-def caption_files(paths: Sequence[str], settings: Settings) -> Iterator[Captioned]:
+def caption_files(paths: Sequence[str], settings: Settings) -> Iterator[Result]:
     """Captions of uploaded photos and archives, in the order given; why there are none for bad ones."""
+    found = caption_photos(sources(paths), *_asked(settings), thumbnail=1)
+    return (result for result, _ in found)
+
+
+def propose_files(
+    paths: Sequence[str], settings: Settings, style: str, known: Mapping[str, Entry]
+) -> Iterator[AltCard]:
+    """A card for each of uploaded photos and archives, in the order given; `known` is as of `propose`.
+
+    Raises CaptionBotError for a style that there is not.
+    """
+    settings = replace(settings, options=styled(settings.options, style))
+    return propose(sources(paths), *_asked(settings), WORK.public(settings.model), known)
+
+
+def _asked(settings: Settings) -> tuple[Preprocessing, Callable[[list[Any]], list[Result]]]:
+    """The size of photos, and what captions a few of them."""
     model = settings.model
-    wanted = Preprocessing.from_json(WORK.card(model).preprocessing)
     asked = {"options": settings.options, "prefix": settings.prefix, "banned_words": settings.banned_words}
-    found = caption_photos(
-        sources(paths), wanted, lambda some: WORK.caption_some(model, some, asked), THUMBNAIL
-    )
-    return (Captioned(*result) for result in found)
+    wanted = Preprocessing.from_json(WORK.card(model).preprocessing)
+    return wanted, lambda some: WORK.caption_some(model, some, asked)
+
+
+def photo_of(paths: Sequence[str], name: str) -> str | bytes:
+    """The upload that a card is called by, or the bytes of its photo in an archive.
+
+    Raises CaptionBotError where it is not there any more.
+    """
+    for path in map(Path, paths):
+        if displayable(path.name) == name and path.is_file():
+            return str(path)
+        if is_archive(path):
+            for member in members(path):
+                if displayable(f"{path.name}/{member.name}") == name:
+                    return member.read()
+    raise CaptionBotError(STALE)
 
 
 def sources(paths: Sequence[str]) -> Iterator[ImageSource]:

@@ -1,90 +1,170 @@
-"""Many photos at once: files or a .zip in, a table and files to take away out."""
+"""Alt texts of many photos: files or a .zip in, cards to review, files to take away out."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-from captionbot.bulk.folder import zip_of_texts
-from captionbot.bulk.records import Result, write_csv, write_jsonl
-from captionbot.errors import CaptionBotError
+from captionbot.bulk import alt_exports
+from captionbot.bulk.review import Entry, csv_bytes, jsonl_bytes
+from captionbot.errors import CaptionBotError, displayable
 from captionbot.files import utf8
-from captionbot.pages.presenters.judgement import cells, columns
-from captionbot.pages.presenters.seen import Column, Table
+from captionbot.pages.limits import MAX_BATCH_PHOTOS
+from captionbot.pages.presenters.judgement import COLOURS
 from captionbot.pages.presenters.share import File
-from captionbot.text.display import sentence
+from captionbot.pages.workbench import Bench, doubtful_word, order, wordings
+from captionbot.progress import line
+from captionbot.text.alt_text import LIMIT
+from captionbot.text.display import percent, sentence
+from captionbot.text.judgement import NAMES
 
-TITLE = "Many photos"
+TITLE = "Alt text"
 INTRODUCTION = (
-    "Drop in photos, or a .zip of them. They are captioned in order; unreadable files are reported and "
-    "skipped."
+    "Drop in photos, or a .zip of them. Every photo gets one proposed alt text; look them through, the least "
+    "sure first, and take them along. To go on with an earlier review, drop its CSV or JSONL in as well."
 )
-FILES = "Photos, or .zip files of them"
+FILES = "Photos, .zip files of them, and an earlier review"
+STYLE = "Style"
+STYLE_HELP = "Short has seven words at most, detailed at least twelve; what is seen is the same."
+STYLES = {"plain": "Plain", "short": "Short", "detailed": "Detailed"}
 READING = "Reading the photos…"
 NONE = "There are no photos yet: upload some, or a .zip of them."
-WRITTEN = "CSV, JSONL, one .txt a photo"
-THUMBNAIL = 120  # pixels
-
-
-class Captioned(NamedTuple):
-    """A photo of a batch: its result, and a small picture of it as a data URL, "" where it is no photo."""
-
-    result: Result
-    thumbnail: str
+LET_GO = "There are no alt texts here, or this page was left alone for too long: upload the photos again."
+STOP, GO_ON, AGAIN = "Stop", "Go on", "Start over"
+EXPORT = "Take along"
+EXPORT_HELP = (
+    "A text that you accepted or changed is marked as accepted. Descriptions inside the photos' own files: "
+    "`captionbot alt PHOTOS --from alt-text.csv --embed`."
+)
+MAKE = "Make the files"
+WRITTEN = "Files"
 
 
 def button(files: int | None = None) -> str:
-    return "Caption them all" if files is None else f"Caption {files} file{'s' * (files > 1)}"
+    return "Propose alt texts" if files is None else f"Propose alt texts for {files} file{'s' * (files > 1)}"
 
 
-def so_far(count: int) -> str:
-    return f"{count} photos captioned…"
+def so_far(bench: Bench, seconds: float, before: int = 0) -> str:
+    """How far it is, and what time is left. before: cards that were there when the seconds began."""
+    done = len(bench.cards)
+    total = None if bench.total is None else min(bench.total, MAX_BATCH_PHOTOS)
+    return line(done, total, (done - before) / seconds if seconds > 0 else 0.0)
 
 
-def note(done: Sequence[Captioned]) -> str:
-    bad = len(unread(done))
-    return f"{len(done) - bad} captioned, {bad} could not be read."
+def share(bench: Bench) -> float:
+    """How far it is, 0..1."""
+    return min(1.0, len(bench.cards) / max(bench.total or 0, len(bench.cards) + 1))
 
 
-def unread(done: Sequence[Captioned]) -> list[str]:
+def note(bench: Bench) -> str:
+    bad = len(unread(bench))
+    return f"{len(bench.cards) - bad} captioned, {bad} could not be read."
+
+
+def unread(bench: Bench) -> list[str]:
     """Why there are photos without captions."""
-    return [str(found) for (_, found), _ in done if isinstance(found, CaptionBotError)]
+    return [entry.error for entry in bench.entries if entry.error]
 
 
-def table(done: Sequence[Captioned]) -> Table:
-    best = [None if isinstance(found, CaptionBotError) else found.captions[0] for (_, found), _ in done]
-    judged = columns(best)
-    shown = (
-        Column("Photo", picture=True),
-        Column("Name"),
-        Column("Caption"),
-        Column("Likelihood", share=True),
-        *judged,
-    )
-    rows = [
-        [
-            thumbnail or None,
-            name,
-            *((sentence(caption.text), caption.confidence) if caption else (str(found), None)),
-            *cells(caption, judged),
-        ]
-        for ((name, found), thumbnail), caption in zip(done, best, strict=True)
-    ]
-    return Table(shown, rows, "The photos with their captions, in the order given.")
+def chosen(bench: Bench, place: Any) -> Entry:
+    """The photo that a browser says is to be explored; CaptionBotError where it is none of them."""
+    card = bench.card(place)
+    if card is None:
+        raise CaptionBotError(LET_GO)
+    return card.entry
 
 
-def files(done: Sequence[Captioned], model: str) -> list[File]:
-    """model: the captioner's name, as it may be told."""
-    found = [result for result, _ in done]
+def gallery(bench: Bench, running: bool = False) -> dict[str, Any]:
+    """What the gallery in the browser is given."""
+    ranks = order(bench)
+    return {
+        "batch": bench.batch,
+        "running": running,
+        "says": SAYS,
+        "cards": [
+            {
+                "id": place,
+                "rank": rank,
+                "name": displayable(card.entry.image),
+                "thumbnail": card.thumbnail,
+                "error": displayable(card.entry.error),
+                "alt": card.entry.alt,
+                "proposed": card.entry.caption,
+                "accepted": card.entry.accepted,
+                "others": wordings(card.entry),
+                "limit": LIMIT,
+                **judged(card.entry),
+            }
+            for place, (card, rank) in enumerate(zip(bench.cards, ranks, strict=True))
+        ],
+    }
 
-    def written(write: Callable[..., None]) -> bytes:
-        out = io.StringIO()
-        write(found, model, out)
-        return utf8(out.getvalue())
+
+def judged(entry: Entry) -> dict[str, str]:
+    """The band of a card, its colour, how sure the captioner is, and what to look at."""
+    if entry.confidence is None:
+        sure = ""
+    elif entry.band:
+        sure = f"{percent(entry.confidence)} likely right"
+    else:
+        sure = f"wording {percent(entry.confidence)} likely"
+    word = doubtful_word(entry)
+    notes = [sentence(entry.reason)] if entry.reason else []
+    notes += [f"Check “{word}”."] if word else []
+    return {
+        "band": NAMES.get(entry.band, ""),
+        "colour": COLOURS.get(entry.band, ""),
+        "sure": sure,
+        "note": displayable(" ".join(notes)),
+    }
+
+
+SAYS: dict[str, Any] = {
+    "filters": "Which photos are shown",
+    "names": {"review": "To review", "accepted": "Accepted", "all": "All", "failed": "Not read"},
+    "order": "Order",
+    "orders": {"sure": "Least sure first", "given": "As given"},
+    "keys": [["Enter", "accept, next"], ["Alt+↓", "next"], ["Esc", "as proposed"]],
+    "open": "Explore this photo: where the captioner looked, and why",
+    "openOne": "Explore {name}",
+    "text": "Alt text of {name}",
+    "count": "{n}/{limit}",
+    "long": f"Longer than {LIMIT} characters: some screen readers stop there.",
+    "accept": "Accept",
+    "accepted": "Accepted",
+    "edited": "Changed",
+    "back": "Review again",
+    "other": "Another wording",
+    "otherHelp": "What else the captioner nearly said",
+    "through": "All reviewed. Take the texts along below, or look at all of them.",
+    "none": "There are none of these.",
+    "live": "{name} accepted, {left} left to review.",
+}
+
+
+def files(bench: Bench) -> list[File]:
+    """What there is to take along, as it is when it is asked for."""
+
+    def written() -> list[Entry]:
+        return alt_exports.written(bench.entries)
+
+    def page() -> str:
+        pictures = {id(card.entry): card.thumbnail for card in bench.cards}
+        return alt_exports.html(written(), picture=lambda entry: pictures[id(entry)])
+
+    def zipped(make: Callable[[list[Entry]], Any]) -> Callable[[], bytes]:
+        return lambda: alt_exports.zipped(make(written()))
 
     return [
-        File("CSV", "captions.csv", "text/csv", lambda: written(write_csv)),
-        File("JSONL", "captions.jsonl", "application/jsonl", lambda: written(write_jsonl)),
-        File("One .txt a photo", "captions.zip", "application/zip", lambda: zip_of_texts(found)),
+        File(
+            "Everything (.zip)",
+            "alt-text.zip",
+            "application/zip",
+            lambda: alt_exports.everything(bench.entries, page),
+        ),
+        File("CSV", alt_exports.CSV, "text/csv", lambda: csv_bytes(bench.entries)),
+        File("JSONL", alt_exports.JSONL, "application/jsonl", lambda: jsonl_bytes(bench.entries)),
+        File("HTML", alt_exports.HTML, "text/html", lambda: utf8(page())),
+        File("One .txt a photo", "alt-text-txt.zip", "application/x-zip", zipped(alt_exports.texts)),
+        File("XMP sidecars", "alt-text-xmp.zip", "application/x-zip-xmp", zipped(alt_exports.sidecars)),
     ]
