@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captionbot.encoders import timm_cnns
+from captionbot.encoders import efficientnet_lite, timm_cnns
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
@@ -117,17 +117,20 @@ def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphMo
 
 
 def _cnn(architecture: str) -> tuple[nn.Module, Callable[[nn.Module], fx.GraphModule]]:
-    """A CNN of torchvision or, where that has none of the name, of timm, and what makes a graph of it."""
+    """A CNN of torchvision, of our own or of timm, where it is looked for in this order, and what makes a
+    graph of it."""
     import torchvision.models as models
 
     if architecture in models.list_models(module=models):
         return _untrained(architecture), fx.symbolic_trace
+    if architecture in efficientnet_lite.SCALES:
+        return efficientnet_lite.EfficientNetLite(architecture), efficientnet_lite.trace
     if timm_cnns.known(architecture):
         return timm_cnns.build(architecture), timm_cnns.trace
     raise CaptionBotError(
         f"'{shortened(architecture)}' is not a CNN of torchvision or timm; choose one of "
-        "torchvision.models.list_models() or timm.list_models(), for example resnet50, mobilenet_v2 or "
-        "tf_efficientnet_lite2."
+        "torchvision.models.list_models() or timm.list_models(), for example resnet50 or mobilenet_v2, or "
+        f"one of {', '.join(efficientnet_lite.SCALES)}."
     )
 
 

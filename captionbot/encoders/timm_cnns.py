@@ -7,29 +7,10 @@ those of torchvision's CNNs are.
 
 from __future__ import annotations
 
-import math
-
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import fx, nn
 
-
-class SamePad2d(nn.Module):
-    """TensorFlow's padding "same": as many outputs as inputs / stride, an odd pixel goes right and below."""
-
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H + pad, W + pad), which the convolution is given without padding."""
-        sizes = zip(x.shape[-2:], self.kernel, self.stride, self.dilation, strict=True)
-        pads = []
-        for size, kernel, stride, dilation in sizes:
-            needed = (math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
-            pads.append(max(needed, 0))
-        below, right = pads
-        return F.pad(x, [right // 2, right - right // 2, below // 2, below - below // 2])
+from captionbot.encoders.efficientnet_lite import SamePad2d
 
 
 def known(architecture: str) -> bool:

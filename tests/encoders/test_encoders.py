@@ -129,7 +129,8 @@ def test_a_photo_size_that_a_cnn_shrinks_to_nothing_is_one_sentence(architecture
 
 
 @pytest.mark.parametrize("size", [(64, 64), (75, 91)])  # "same" padding depends on the photo's size
-def test_a_cnn_of_timm_gives_what_timm_gives(size):
+@pytest.mark.parametrize("ours", [("tf_efficientnet_lite0", "bn2"), ("efficientnet_lite0", "act2")])
+def test_efficientnet_lite_gives_what_timm_gives(size, ours):
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     cnn = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
@@ -138,7 +139,7 @@ def test_a_cnn_of_timm_gives_what_timm_gives(size):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
     weights = {name: tensor.clone() for name, tensor in cnn.state_dict().items()}
-    encoder = GridEncoder(GridConfig("tf_efficientnet_lite0", "bn2"), weights).eval()
+    encoder = GridEncoder(GridConfig(*ours), weights).eval()
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in encoder.modules())
     pixels = torch.randn(2, 3, *size)
     with torch.inference_mode():
@@ -151,7 +152,7 @@ def test_a_name_that_no_library_has_is_refused():
         GridEncoder(GridConfig("no_such_cnn"))
 
 
-TWO_CNNS = ConcatConfig(("mobilenet_v2", "tf_efficientnet_lite0"), ("features.18", "bn2"), (64, 96))
+TWO_CNNS = ConcatConfig(("mobilenet_v2", "efficientnet_lite0"), ("features.18", "act2"), (64, 96))
 
 
 def test_two_cnns_see_one_photo_each_at_its_size():

