@@ -6,6 +6,7 @@ it has none of that name; another kind of name, as of a hub, is another place.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ from captionbot.store.weights import importable, listed
 
 DEFAULT = "CAPTIONBOT_MODEL"
 """Names the captioner that is used where none is asked for."""
+RENAMED = {"show-attend-tell-flickr8k": "show-attend-tell"}
+_LOG = logging.getLogger(__name__)
 
 
 def list_cards() -> list[Path]:
@@ -101,12 +104,21 @@ def _in_hub_cache(name: str) -> Path | None:
     return cached_hub(name)
 
 
+def _renamed(name: str) -> Path | None:
+    """What ships in the place of a captioner of an earlier version, which a script may still name."""
+    card = _shipped(RENAMED.get(name, ""))
+    if card:
+        _LOG.warning("%s has been replaced; using %s.", name, card.stem)
+    return card
+
+
 PLACES: Sequence[Callable[[str], Path | None]] = (
     _shipped,
     _imported,
     _in_folder,
     _card_itself,
     _in_hub_cache,
+    _renamed,
 )
 
 

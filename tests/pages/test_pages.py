@@ -24,7 +24,7 @@ def put(folder: Path, name: str, **changes: object) -> None:
 
 def test_what_ships_is_called_as_people_call_it() -> None:
     assert captioners() == {
-        "show-attend-tell-flickr8k": "Show, Attend and Tell",
+        "show-attend-tell": "Show, Attend and Tell",
         "top-down-flickr8k": "Bottom-up and top-down",
         "from-scratch-transformer-flickr8k": "Transformer from scratch",
         "gpt2-prefix-flickr8k": "GPT-2 prefix",

@@ -16,8 +16,7 @@ SMALL = {  # what replaces the cell with the tag "parameters"
     "1-train-show-attend-tell": 'DATA = "../shared/data/flickr8k"\nRUN = "{out}/run"\nEPOCHS = 2',
     "2-look-inside-a-caption": "",
     "3-evaluate-and-compare": (
-        'DATA = "../shared/data/flickr8k"\nMODEL = "show-attend-tell-flickr8k"\n'
-        'OUT = "{out}/scores"\nLIMIT = 4'
+        'DATA = "../shared/data/flickr8k"\nMODEL = "show-attend-tell"\nOUT = "{out}/scores"\nLIMIT = 4'
     ),
     "4-caption-and-train-on-your-own": 'FOLDER = "{out}/photos"\nRUN = "{out}/run"\nEPOCHS = 1',
 }

@@ -20,7 +20,7 @@ from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.encoders import ConcatEncoder, GridEncoder
 from captionbot.encoders.concat import resized
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.load import Preprocessing, squash
 from captionbot.store import card as cards
 from captionbot.store.folders import weights_folder
@@ -68,6 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--storage", choices=cards.STORAGES, default="int8")
     parser.add_argument("--scores", type=Path, help="results.json of training.evaluate")
+    parser.add_argument(
+        "--other-scores",
+        nargs="+",
+        default=[],
+        metavar="NAME=FILE",
+        help="results.json of other data sets too, by the name that the card is to call each",
+    )
     parser.add_argument("--tried", type=Path, help="JSON list of what was tried and what each gave")
     parser.add_argument(
         "--search", type=search_options, default={}, help="search options to start with, as JSON"
@@ -99,7 +106,12 @@ def export(given: argparse.Namespace) -> Path:
     folder = given.out or weights_folder()
     prepare_folder(folder, used=True)
     held = _held(folder, given)
-    results = _scores(given.scores) if given.scores else {}
+    scores = _scores(given.scores) if given.scores else {}
+    for named in given.other_scores:
+        name, _, file = named.partition("=")
+        if not name or not file:
+            raise CaptionBotError(f"'{shortened(named)}' is not NAME=FILE, as in coco=coco/results.json.")
+        scores[name] = _scores(Path(file))
     tried = {"tried": read_json(given.tried)} if given.tried else {}
     card, encoder, decoder = load_to_train(given.run) if given.cnn else cards.load(find_card(given.run))
     Captioner(card, encoder, decoder, torch.device("cpu")).options(**given.search)  # refuses bad ones
@@ -120,7 +132,7 @@ def export(given: argparse.Namespace) -> Path:
         default=given.default,
         description=given.description or card.description,
         licence=given.licence or card.licence,
-        scores={key: results[key] for key in SCORES if key in results} or card.scores,
+        scores=scores or card.scores,
         training=training,
         search=card.search | given.search,
         precision=given.precision or card.precision,
@@ -164,7 +176,7 @@ def _scores(path: Path) -> dict[str, Any]:
     results = read_json(path)
     if not isinstance(results, dict) or not results.keys() & set(SCORES):
         raise CaptionBotError(f"{path} has no scores; give the results.json of training.evaluate.")
-    return results
+    return {key: results[key] for key in SCORES if key in results}
 
 
 def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:

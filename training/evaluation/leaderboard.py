@@ -207,7 +207,7 @@ def table(rows: Sequence[Row]) -> str:
         scores = [f"{row[name]:.3f}" if name in row else "" for name in metrics]
         search = "greedy" if row["beam_size"] == 1 else f"beam {row['beam_size']}"
         sizes = [f"{row['parameters'] / 1e6:.1f}", f"{row['size_bytes'] / 2**20:.1f}"]
-        lines.append([row["name"], search, *scores, *sizes, f"{row['images_per_second']:.1f}"])
+        lines.append([row["name"], search, *scores, *sizes, _speed(row, 1)])
     return (
         f"{first['images']} photos of the split `{first['split']}`, scores of coco-caption, by "
         f"`python -m training.leaderboard`. MiB: a captioner's own file{beside}. Images a second: from a "
@@ -224,9 +224,14 @@ def brief_table(rows: Sequence[Row]) -> str:
     lines = [["captioner", "BLEU-4", "METEOR", "CIDEr", "million parameters", "photos a second"], ["---"] * 6]
     for row in best.values():
         scores = [f"{row[name]:.3f}" if name in row else "" for name in ("Bleu_4", "METEOR", "CIDEr")]
-        size, speed = f"{row['parameters'] / 1e6:.1f}", f"{row['images_per_second']:.0f}"
+        size, speed = f"{row['parameters'] / 1e6:.1f}", _speed(row, 0)
         lines.append([f"`{row['name']}`", *scores, size, speed])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _speed(row: Row, digits: int) -> str:
+    """Nothing of one that was scored on a machine that had other work to do."""
+    return f"{row['images_per_second']:.{digits}f}" if "images_per_second" in row else ""
 
 
 def write_table(path: Path, text: str, start: str = START, end: str = END) -> None:

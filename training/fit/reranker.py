@@ -301,10 +301,10 @@ def regression(seen: Tensor, shares: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def mixed(seen: Tensor, number: int) -> Tensor:
-    """(2, n, C) -> (number, C): two photos or mirror images each, by halves all numbers in one proportion, or
-    each number from one of the two."""
-    _, photos, size = seen.shape
-    one, other = (seen[torch.randint(0, 2, (number,)), torch.randint(0, photos, (number,))] for _ in "ab")
+    """(1 or 2, n, C) -> (number, C): two photos or mirror images each, by halves all numbers in one
+    proportion, or each number from one of the two."""
+    sides, photos, size = seen.shape
+    one, other = (seen[torch.randint(0, sides, (number,)), torch.randint(0, photos, (number,))] for _ in "ab")
     share = torch.rand(number, 1)
     blended = torch.rand(number, 1) < 0.5
     return torch.where(
