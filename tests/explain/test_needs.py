@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from captionbot.decoders import build_decoder
 from captionbot.encoders import grid_boxes
 from captionbot.errors import CaptionBotError
 from captionbot.explain import needs
-from captionbot.explain.faithfulness import Measured, Rate, Share, cell_heat, over
+from captionbot.explain.faithfulness import Faithfulness, Measured, Rate, Share, cell_heat, over
 from captionbot.explain.needs import Needs, Verdict
 from captionbot.images.load import Preprocessing, to_pixel_values
 from captionbot.store.card import Card
 from captionbot.text.vocabulary import Vocabulary
 from captionbot.types import Features, Size
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +253,22 @@ def test_figures_over_many_photos() -> None:
     assert low < 0.05 < high
     assert type(found).from_json(json.loads(json.dumps(found.to_json()))) == found
     assert over([Measured(true[0], None)]).shares[0].attention is None
+
+
+def test_what_ships_has_true_maps_of_nouns() -> None:
+    rows = json.loads((ROOT / "weights" / "faithfulness.json").read_text())
+    if not rows:
+        pytest.skip("training.faithfulness has not been run for the captioners that ship")
+    passed = tried = 0
+    for row in rows:
+        found = Faithfulness.from_json(row)
+        nouns = found.of("noun")
+        assert nouns is not None
+        assert nouns.true.share >= 0.8
+        assert found.patches.interval[0] <= 0.05
+        assert found.own.share > found.own_by_chance
+        passed, tried = passed + nouns.true.passed, tried + nouns.words
+    assert Rate(passed, tried).interval[0] >= 0.8
 
 
 def test_intervals_are_wilsons() -> None:

@@ -149,7 +149,7 @@ def test_the_explorer_works_on_it(captioner, photos):
     assert fewer.beside is features.beside
     (partly,) = captioner.caption_features(replace(fewer, grid=None), [size], options)
     assert len(partly.captions[0].boxes) == len(caption.boxes) - 4
-    for method in ("attention", "occlusion", "gradient"):
+    for method in ("attention", "needs", "occlusion", "gradient"):
         maps = word_maps(captioner, photo, caption, method)
         assert len(maps.maps) == len(caption.words) and np.isfinite(maps.maps).all()
     assert maps.maps.max() > 0  # the gradient reached the places

@@ -186,7 +186,7 @@ def test_downloads(page: Page) -> None:
 
 @at("?view=Faithfulness")
 def test_a_verdict_on_the_heatmap_of_a_word(page: Page) -> None:
-    expect(page.get_by_test_id("stMetric").filter(has_text="→")).to_be_visible(timeout=180_000)
+    expect(page.get_by_test_id("stMetric").filter(has_text="→")).to_be_visible(timeout=600_000)
     expect(page.get_by_role("img", name="where hiding the photo makes it less likely")).to_be_visible()
     expect(page.get_by_role("img", name="The photo with the place hidden")).to_be_visible()
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()

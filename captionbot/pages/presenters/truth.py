@@ -152,7 +152,7 @@ def _reason(found: Needs, t: int) -> str:
     if found.verdicts[t] in (Verdict.PLACE, Verdict.LITTLE):
         told = f"With the place hidden, the model says “{text}” with {after} instead of {before}"
         further = found.verdicts[t] is Verdict.PLACE and found.effect[t] < HALVED
-        return f"{told}; with some of it and more around it hidden, with {worst}." if further else f"{told}."
+        return f"{told}; with another quarter hidden, with {worst}." if further else f"{told}."
     if found.verdicts[t] is Verdict.PHOTO:
         return (
             f"Hiding parts of the photo took it from {before} to as little as {worst}, but no map could say "
