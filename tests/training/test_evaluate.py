@@ -403,6 +403,7 @@ def test_half_an_emoji_in_a_prediction_survives(data, tmp_path):
         (["--shared", "../cnn.safetensors"], "--shared is ../cnn.safetensors; give the name of"),
         (["--shared", "torn.safetensors"], "torn.safetensors holds no weights"),
         (["--out", "list.json"], "The folder list.json cannot be made"),
+        (["--other-scores", "list.json"], "'list.json' is not NAME=FILE"),
     ],
 )
 def test_mistakes_at_an_export_are_one_sentence(flags, sentence, tmp_path, monkeypatch, capsys):
@@ -423,11 +424,13 @@ def test_export_makes_a_compact_default_with_scores(tmp_path, data):
     flags = ["--name", "small", "--out", tmp_path / "ship", "--default", "--licence", "MIT"]
     flags += ["--search", '{"no_repeat_ngram_size": 2}']
     files = ["--scores", tmp_path / "results.json", "--tried", tmp_path / "tried.json"]
+    files += ["--other-scores", f"coco={tmp_path / 'results.json'}"]
     assert export.main([str(a) for a in [run_card, *flags, *files]]) == 0
     card = json.loads((tmp_path / "ship" / "small.json").read_text())
     assert card["default"] is True
     assert card["storage"] == "int8"
-    assert card["scores"] == {"Bleu_4": 0.2, "CIDEr": 0.5}
+    scores = {"Bleu_4": 0.2, "CIDEr": 0.5}
+    assert card["scores"] == scores | {"coco": scores}
     assert card["search"] == {
         "beam_size": 3,
         "max_length": 8,

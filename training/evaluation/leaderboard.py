@@ -198,7 +198,9 @@ def table(rows: Sequence[Row]) -> str:
         f", without `{file}` ({size / 2**20:.1f} MiB), which captioners share"
         for file, size in shared.items()
     )
-    machines = {f"{row['device'].upper()}, {row['threads']} threads" for row in rows}
+    machines = {
+        f"{row['device'].upper()}, {row['threads']} threads" for row in rows if "images_per_second" in row
+    }
     metrics = [name for name in _METRICS if any(name in row for row in rows)]
     titles = [name.replace("_", "-").replace("Bleu", "BLEU") for name in metrics]
     head = ["captioner", "search", *titles, "million parameters", "MiB", "images a second"]
