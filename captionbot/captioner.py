@@ -21,6 +21,7 @@ from captionbot.decoders import Decoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, boxes_to_image, to_pixel_values, upright_rgb
 from captionbot.search.beam import beam_search, image_of
+from captionbot.search.confidence import judge_of
 from captionbot.search.constraints import Banned
 from captionbot.search.options import SearchOptions, checked_text
 from captionbot.store import card as cards
@@ -28,7 +29,7 @@ from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.pieces import of_words
 from captionbot.text.vocabulary import load_vocabulary
-from captionbot.types import Caption, Captioned, Features, Hypothesis, Search, Size, Word
+from captionbot.types import Caption, Captioned, Features, Hypothesis, Judgement, Search, Size, Word
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -50,6 +51,7 @@ class Captioner:
         self._encode: Callable[[torch.Tensor], Features] = self.encoder
         self.vocabulary = load_vocabulary(card.vocabulary)
         self.preprocessing = Preprocessing.from_json(card.preprocessing)
+        self.judge = judge_of(card.confidence, decoder.evidence, self.vocabulary)
 
     @classmethod
     def from_pretrained(
@@ -170,7 +172,12 @@ class Captioner:
         forced = self.vocabulary.ids_of(checked_text(prefix, "The beginning"))
         banned = self.vocabulary.banned(banned_words)
         search = self.search(features, options, forced, banned)
-        return [self._captioned(search, features, i, size, options) for i, size in enumerate(sizes)]
+        judged: Sequence[Sequence[Judgement]] = [()] * len(sizes)
+        if self.judge:
+            judged = self.judge.judge(features, search.hypotheses, options.num_return)
+        return [
+            self._captioned(search, features, i, size, options, judged[i]) for i, size in enumerate(sizes)
+        ]
 
     def encode(self, images: Sequence[Image.Image]) -> Features:
         """Features of a batch of images, as of `caption`."""
@@ -201,12 +208,22 @@ class Captioner:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def _captioned(
-        self, search: Search, features: Features, index: int, size: Size, options: SearchOptions
+        self,
+        search: Search,
+        features: Features,
+        index: int,
+        size: Size,
+        options: SearchOptions,
+        judgements: Sequence[Judgement],
     ) -> Captioned:
         found = search.hypotheses[index][: options.num_return]
-        return Captioned(
-            tuple(self._caption(h, features, index, size) for h in found), image_of(search, index)
-        )
+        captions = [self._caption(h, features, index, size) for h in found]
+        if judgements:
+            captions = [
+                dataclasses.replace(caption, judgement=judged)
+                for caption, judged in zip(captions, judgements, strict=True)
+            ]
+        return Captioned(tuple(captions), image_of(search, index))
 
     def _caption(self, hypothesis: Hypothesis, features: Features, index: int, size: Size) -> Caption:
         boxes = features.boxes[index if len(features.boxes) > 1 else 0].float().cpu().numpy()

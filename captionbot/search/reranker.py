@@ -65,7 +65,13 @@ class WordEvidence(nn.Module):
         if self.widen is None:
             numbers: Tensor = self.reduce(means)
             return numbers
-        return F.linear(means, self.widen.weight[: self.linear], self.widen.bias[: self.linear])
+        wide: Tensor = self.widen(means)
+        return wide[:, : self.linear]
+
+    @property
+    def numbers(self) -> int:
+        """D of `photo_numbers`."""
+        return self.linear if self.widen is not None else self.sizes["rank"]
 
     @cached_property
     def _numbers(self) -> dict[tuple[int, ...], int]:

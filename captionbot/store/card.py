@@ -43,6 +43,8 @@ class Card:
     precision: what it computes in on a CPU unless told otherwise, see
         `captionbot.backends.cpu.precision.choose`: "auto" where its scores were measured so.
     evidence: how `search.reranker.WordEvidence` is built, {} where the captioner has none.
+    confidence: how it judges its captions (`search.confidence.Confidence`) and what that was measured to be
+        worth, {} where it does not.
     training: data, seed, settings, and the table of what was tried.
     scores: measured ones by name, with the split and beam size.
     shared: where a part of the weights (an encoder that several captioners have) lies in a file of its
@@ -61,6 +63,7 @@ class Card:
     search: dict[str, Any] = field(default_factory=dict)
     precision: str = "float32"
     evidence: dict[str, int] = field(default_factory=dict)
+    confidence: dict[str, Any] = field(default_factory=dict)
     description: str = ""
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
@@ -196,6 +199,7 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
 
     from captionbot.decoders import build_decoder
     from captionbot.encoders import build_encoder
+    from captionbot.search.confidence import Confidence
     from captionbot.search.reranker import WordEvidence
 
     name_cache_folder()
@@ -207,6 +211,10 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
             if card.evidence:
                 decoder.evidence = WordEvidence(decoder.config.feature_size, **card.evidence)
             encoder = build_encoder(**_spec(card.encoder))
+        if card.confidence:
+            confidence = Confidence.read(card.confidence)
+            if decoder.evidence is None or len(confidence.spread) != decoder.evidence.numbers:
+                raise ValueError("its confidence does not fit its word evidence")
         check_fields(encoder.config)
         check_fields(decoder.config)
         if decoder.config.dropout > 1:

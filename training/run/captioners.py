@@ -87,10 +87,10 @@ def described(card: Card, config: TrainingConfig, data: str, best: Mapping[str, 
 
 
 def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:
-    """A captioner without what is of its weights as they are: its scores and its word evidence."""
+    """A captioner without what is of its weights as they are: its scores, word evidence and confidence."""
     card, encoder, decoder = cards.load(find_card(name))
     decoder.evidence = None
-    return dataclasses.replace(card, evidence={}, scores={}), encoder, decoder
+    return dataclasses.replace(card, evidence={}, confidence={}, scores={}), encoder, decoder
 
 
 def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:

@@ -72,7 +72,7 @@ class Heroes:
 
     def show_caption(self, seen: Seen) -> Shown:
         words = [(word.text, says.sureness(probability(word))) for word in seen.caption.words]
-        judged = band(seen.caption)
+        judged = band(seen.caption, WORK.captioners())
         title = f"## {plain(judged.sentence)}\n{measures(seen.caption)}"
         if judged.note:
             title += f"\n\n> {plain(judged.note)}"

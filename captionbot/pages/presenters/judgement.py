@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from captionbot.pages.presenters.seen import Column
+from captionbot.store.weights import importable
 from captionbot.text.judgement import NAMES, general, measure, said, why
 from captionbot.types import Caption
 
@@ -20,6 +21,8 @@ BAND_HELP = (
 )
 COLUMNS = (Column("Right", share=True), Column("Band"), Column("Why"))
 """Of tables of captions, where any of them is judged."""
+STRONGER = ("blip-base", "git-base-coco")
+"""Captioners of the Hub that know more kinds of photos, the first to be named that can be had."""
 COLOURS = {"sure": "#16a34a", "unsure": "#d97706", "unknown": "#dc2626"}
 
 
@@ -32,6 +35,7 @@ class Band(NamedTuple):
     number: how likely it is right, with words; help: what that means.
     reason: why it is not sure, as a sentence, or "".
     general: what is known all the same, as a sentence, or "".
+    stronger: who could say more, as a sentence, or "".
     doubtful_word: the place of the word that is likeliest wrong, None without one.
     """
 
@@ -43,16 +47,18 @@ class Band(NamedTuple):
     help: str
     reason: str = ""
     general: str = ""
+    stronger: str = ""
     doubtful_word: int | None = None
 
     @property
     def note(self) -> str:
         """All that a page says under the sentence."""
-        parts = f"{self.name}." if self.name else "", self.reason, self.general
+        parts = f"{self.name}." if self.name else "", self.reason, self.general, self.stronger
         return " ".join(part for part in parts if part)
 
 
-def band(caption: Caption) -> Band:
+def band(caption: Caption, captioners: Collection[str] = ()) -> Band:
+    """captioners: names of those that can be chosen."""
     judged = caption.judgement
     if judged is None:
         return Band("", "", "", said(caption), measure(caption), LIKELIHOOD_HELP)
@@ -65,8 +71,20 @@ def band(caption: Caption) -> Band:
         BAND_HELP,
         why(judged),
         general(judged),
+        "" if judged.band == "sure" else stronger(captioners),
         judged.doubtful_word,
     )
+
+
+def stronger(captioners: Collection[str]) -> str:
+    """Where to find a captioner that knows more kinds of photos; "" where none can be had."""
+    for name in STRONGER:
+        if name in captioners:
+            return f"A stronger captioner, {name}, may know it: choose it as the captioner."
+    for name in STRONGER:
+        if importable(name):
+            return f"A stronger captioner, e.g. {name}, may know it: “captionbot download {name}” fetches it."
+    return ""
 
 
 def columns(captions: Sequence[Caption | None]) -> tuple[Column, ...]:

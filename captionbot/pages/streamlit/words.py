@@ -38,7 +38,7 @@ def heroes(asked: Asked, shown: Image.Image, captioned: Captioned) -> Seen:
         rank = choose_caption(captioned)
         caption = captioned.captions[rank]
         with above:
-            judged = band(caption)
+            judged = band(caption, work.WORK.captioners())
             st.header(plain(judged.sentence), anchor=False)
             st.caption(judged.number, help=judged.help)
             if judged.note:
