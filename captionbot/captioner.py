@@ -201,6 +201,7 @@ class Captioner:
             return beam_search(
                 self.decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options,
                 prefix=prefix or None, banned_ids=(*v.special_ids, *banned_ids),
+                continuing=v.continuing if prefix else (),
             )  # fmt: skip
 
     def autocast(self) -> torch.autocast:

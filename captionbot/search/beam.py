@@ -89,6 +89,7 @@ def beam_search(
     options: SearchOptions | None = None,
     prefix: Prefix = None,
     banned_ids: Banned = (),
+    continuing: Sequence[int] = (),
 ) -> Search:
     """The sentences that a decoder (in eval mode) says of a batch of images.
 
@@ -99,6 +100,7 @@ def beam_search(
     prefix: ids that sentences begin with, a list for all images or one list an image. They overrule
         every other option, and keep the log-probabilities that the model gives them.
     banned_ids: words that are never said, and tuples of ids that are never said in a row.
+    continuing: ids that go on with the word before, which do not come right behind the prefix.
     Raises `CaptionBotError` for ids that the decoder does not know, a prefix that is too long or
     holds the end, and bans that leave no word.
     """
@@ -113,7 +115,7 @@ def beam_search(
     log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), decoder.start(features))
     constraints = Constraints(
         prefix, banned_ids, eos_id, options,
-        bos_id=bos_id, batch=batch, vocabulary=log_probs.shape[1], device=device,
+        bos_id=bos_id, continuing=continuing, batch=batch, vocabulary=log_probs.shape[1], device=device,
     )  # fmt: skip
     record = _Record(options, batch)
     generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)

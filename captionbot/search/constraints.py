@@ -32,11 +32,16 @@ class Constraints:
         options: SearchOptions,
         *,
         bos_id: int | None = None,
+        continuing: Sequence[int] = (),
         batch: int,
         vocabulary: int,
         device: torch.device,
     ) -> None:
+        """continuing: ids that go on with a word, which never come right behind forced ones."""
         prefixes = _prefixes(prefix, batch, options.max_length)
+        self.begun = torch.tensor([len(ids) or -1 for ids in prefixes], device=device)
+        self.continuing = torch.tensor(continuing, dtype=torch.long, device=device)
+        self.begun_steps = {len(ids) for ids in prefixes if ids} if len(continuing) else set()
         _check_ids("prefix", list(chain(*prefixes)), eos_id, vocabulary)
         self.rows = [torch.tensor(ids, device=device) for ids in banned_ids if isinstance(ids, tuple)]
         single = [ids for ids in banned_ids if not isinstance(ids, tuple)]
@@ -65,6 +70,10 @@ class Constraints:
         forced = self._only_forced(log_probs, images, step) if self.forced_steps[step] else None
         if len(self.banned):
             log_probs.index_fill_(-1, self.banned, -inf)
+        if step in self.begun_steps:
+            behind = (self.begun[images] == step)[:, None, None]
+            going_on = log_probs[..., self.continuing]
+            log_probs[..., self.continuing] = going_on.masked_fill_(behind, -inf)
         for row in self.rows:
             _ban_row(log_probs, words, row)
         if self.options.no_repeat_ngram_size:

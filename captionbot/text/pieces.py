@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,12 @@ class HubVocabulary(Vocabulary):
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """One text an id; what goes on with the word before begins with dots."""
         return [f"…{self.text([i])}" if self._goes_on(i) else self.text([i]) for i in ids]
+
+    @cached_property
+    def continuing(self) -> Sequence[int]:  # type: ignore[override]
+        """Marks may follow any word, letters and digits without a space go on with it."""
+        spoken = set(range(len(self))) - {*self.special_ids, self.eos_id}
+        return tuple(i for i in sorted(spoken) if self._goes_on(i) and self.text([i])[:1].isalnum())
 
     def _goes_on(self, token_id: int) -> bool:
         token = self.tokens[token_id]

@@ -50,6 +50,9 @@ class Vocabulary:
     special_ids = (pad_id, bos_id, unk_id)
     """Ids that are no words of a caption, the end apart: a search never produces them."""
 
+    continuing = ()
+    """Ids that go on with the word before."""
+
     in_pieces = False
     """Whether a word may have several ids, so that words and ids are counted apart."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -140,6 +141,8 @@ def test_the_explorer_works_on_it(captioner, photos):
     steered = explore.steer(captioner, features, size, longer, begun)
     said, wanted = (text.replace(" ", "") for text in (steered.captions[0].text, "".join(begun)))
     assert said.startswith(wanted)
+    (begun,) = captioner.caption_features(features, [size], longer, prefix="a dog")
+    assert re.match(r"a dog(\W|$)", begun.captions[0].text)  # whole, whatever follows
     word = next(
         (said.text for said in caption.words[1:] if "\ufffd" not in said.text), "dog"
     )  # no half letters
