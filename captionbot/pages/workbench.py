@@ -122,6 +122,7 @@ def propose(
             (name, entry) if (entry := _known(known, name)) is not None else next(said) for name, _ in loaded
         ]
 
+    found: Any  # an entry that was known, or what a captioner says
     for (name, found), thumbnail in caption_photos(sources, wanted, some, THUMBNAIL):
         if isinstance(found, Entry):
             yield Card(replace(found, image=name, accepted=found.done), thumbnail)

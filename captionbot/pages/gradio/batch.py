@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -158,7 +159,7 @@ class View(view.View):
             photo = work.photo_of(kept.paths, entry.image)
         if isinstance(photo, bytes):
             name = f"photo{Path(entry.image).suffix}"
-            (photo,) = self.frame.keep([File(says.TITLE, name, "", lambda data=photo: data)])
+            (photo,) = self.frame.keep([File(says.TITLE, name, "", partial(bytes, photo))])
         return photo, "", gr.update(selected=presenters.VIEWS[0])
 
 
