@@ -154,9 +154,10 @@ class Judge:
         with torch.inference_mode(), torch.autocast(features.values.device.type, enabled=False):
             means = mean_annotation(features.values.float(), features.mask)
             of_phrases, numbers = self.evidence.of_means(means), self.evidence.photo_numbers(means)
-        return tuple(
-            np.nan_to_num(x.float().cpu().numpy(), posinf=0, neginf=0) for x in (of_phrases, numbers)
-        )  # type: ignore[return-value]
+        says, photos = (
+            np.nan_to_num(part.float().cpu().numpy(), posinf=0, neginf=0) for part in (of_phrases, numbers)
+        )
+        return says, photos
 
     def signals(
         self, found: Sequence[Hypothesis], rank: int, says: np.ndarray, distance: float
