@@ -206,5 +206,5 @@ def _shuffled(found: Needs, seed: int) -> np.ndarray:
 
 
 def _rate(tries: Iterable[np.ndarray]) -> Rate:
-    passed = np.concatenate([p <= SIGNIFICANT for p in tries] or [np.zeros(0)])
+    passed = np.concatenate([p <= SIGNIFICANT for p in tries] or [np.zeros(0, bool)])
     return Rate(int(passed.sum()), len(passed))

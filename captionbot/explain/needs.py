@@ -371,13 +371,14 @@ def _unit(rows: Tensor) -> Tensor:
     rows = rows - rows.mean(1, keepdim=True)
     length = rows.norm(dim=1, keepdim=True)
     even = length < _ROUNDING * rows.shape[1] ** 0.5
-    return (rows / length.clamp(min=1e-12)).masked_fill(even, 0)
+    unit: Tensor = (rows / length.clamp(min=1e-12)).masked_fill(even, 0)
+    return unit
 
 
 def _quarter(fields: np.ndarray) -> np.ndarray:
     """(n, 64) -> bool, the quarter of the cells of each row where it is lowest."""
-    ranks: np.ndarray = fields.argsort(1, kind="stable").argsort(1)
-    return ranks < round(_SHARE * _PLACES)
+    lowest: np.ndarray = fields.argsort(1, kind="stable").argsort(1) < round(_SHARE * _PLACES)
+    return lowest
 
 
 def _next_stage(measured: int, copies: int) -> int:
@@ -392,7 +393,7 @@ def _read(captioner: Captioner, pixels: Tensor, caption: Caption, hidden: np.nda
 
     filling, boxes = filled_pixels(pixels, "mean"), grid_boxes(*CELLS)[0]
     found = log_probs_where_hidden(captioner, pixels, filling, boxes, torch.from_numpy(hidden), caption)
-    return found.astype(np.float64)
+    return np.asarray(found, np.float64)
 
 
 def _covered(start: float, end: float, cells: int) -> np.ndarray:

@@ -121,7 +121,7 @@ def _test(captioner: Captioner, image: Image.Image, copies: int, seed: int, keep
             found = Needs(tuple(map(str, kept["words"])), kept["before"], kept["drops"], kept["after"], seed)
             return Measured(found, kept.get("attention"))
     found, attention = _measured(captioner, image, copies, seed)
-    arrays = {} if attention is None else {"attention": attention}
+    arrays: dict[str, Any] = {} if attention is None else {"attention": attention}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,
@@ -162,10 +162,10 @@ def _encoded_once(captioners: Sequence[Captioner]) -> Iterator[None]:
     seen: dict[tuple[str, str], dict[bytes, Tensor]] = {}
     swapped: list[tuple[GridEncoder, nn.Module]] = []
     for captioner in captioners:
-        shared = captioner.card.shared
+        shared, modules = captioner.card.shared, list(captioner.encoder.modules())
         if not shared or captioner._encode is not captioner.encoder:
             continue
-        for grid in [module for module in captioner.encoder.modules() if isinstance(module, GridEncoder)]:
+        for grid in [module for module in modules if isinstance(module, GridEncoder)]:
             of = seen.setdefault((shared["sha256"], grid.config.layer), {})
             swapped.append((grid, grid.cnn))
             grid.cnn = _Once(grid.cnn, of)  # type: ignore[assignment]
