@@ -67,9 +67,12 @@ def draw(search: Search, text_of: Callable[[int], str], eos_id: int, *, cut: boo
         node, place = nodes[i], places[i]
         start = (_PAD, places[shown[0]].middle) if node.parent is None else _end_of(places[node.parent])
         kind = _kind(node)
-        lines.append(_line(start, place, math.exp(node.log_prob), kind))
+        beam = 0 if node.parent is None else nodes[node.parent].slot
+        # By these `canvas.js` lets the tree grow, and finds where the model looked.
+        data = f'data-step="{node.step}" data-map="{node.step}-{beam}"'
+        lines.append(_line(start, place, math.exp(node.log_prob), kind, data))
         title = f"{_sentence(nodes, texts, i)}\n{why(search, nodes, i)}"
-        boxes.append(_box(place, texts[i], math.exp(node.log_prob), kind, title))
+        boxes.append(_box(place, texts[i], math.exp(node.log_prob), kind, title, data))
     width = max(place.right for place in places.values()) + _PAD
     height = _TOP + (max(place.row for place in places.values()) + 1) * _ROW + _PAD
     steps = {node.step: places[i].left for i, node in enumerate(nodes) if i in places}
@@ -190,19 +193,21 @@ def _end_of(place: Place) -> tuple[float, float]:
     return place.right, place.middle
 
 
-def _line(start: tuple[float, float], place: Place, probability: float, kind: str) -> str:
+def _line(start: tuple[float, float], place: Place, probability: float, kind: str, data: str) -> str:
     """A line that goes down beside its start and then along the row, so that rows stay readable."""
     (x, y), end = start, place.middle
     turn = place.left - _GUTTER + 9  # right of all boxes of the column before
     bend = f"H{turn:.1f}V{end - 8:.1f}Q{turn:.1f} {end:.1f} {turn + 8:.1f} {end:.1f}" if end - y > 8 else ""
     knee = f"M{x:.1f} {y:.1f}{bend}"
-    return f'<path class="{kind}" stroke-width="{1 + 3 * probability:.1f}" d="{knee}H{place.left:.1f}"/>'
+    return (
+        f'<path class="{kind}" {data} stroke-width="{1 + 3 * probability:.1f}" d="{knee}H{place.left:.1f}"/>'
+    )
 
 
-def _box(place: Place, text: str, probability: float, kind: str, title: str) -> str:
+def _box(place: Place, text: str, probability: float, kind: str, title: str, data: str) -> str:
     x, y = place.left, place.middle
     return (
-        f'<g class="{kind}"><title>{escape(title)}</title>'
+        f'<g class="{kind}" {data}><title>{escape(title)}</title>'
         f'<rect x="{x:.1f}" y="{y - 11:.1f}" width="{place.right - x:.1f}" height="22" rx="7"/>'
         f'<text x="{x + _PAD:.1f}" y="{y:.1f}">{escape(text)}'
         f'<tspan class="p" dx="5">{escape(percent(probability))}</tspan></text></g>'

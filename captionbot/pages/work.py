@@ -88,6 +88,26 @@ class Decoded:
 
 
 @dataclass(frozen=True)
+class PartlyHidden:
+    """A photo with boxes (xyxy as fractions) painted over, or all else where `others`."""
+
+    photo: Photo
+    boxes: tuple[Box, ...]
+    others: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.photo.name
+
+    @property
+    def key(self) -> str:
+        return f"{self.photo.key} {self.boxes} {self.others}"
+
+    def decode(self, at_least: int | None = None) -> Image.Image:
+        return hidden(self.photo.decode(at_least), self.boxes, self.others)
+
+
+@dataclass(frozen=True)
 class Settings:
     """Which captioner, how it searches, how sentences begin, what they avoid."""
 
@@ -173,6 +193,12 @@ class Work:
     def vocabulary(self, model: str) -> Vocabulary:
         return self.captioner(model).vocabulary
 
+    def understood(self, model: str, prefix: str, banned_words: tuple[str, ...]) -> None:
+        """Raises CaptionBotError where the captioner does not know one of these words."""
+        vocabulary = self.vocabulary(model)
+        vocabulary.ids_of(prefix)
+        vocabulary.banned(banned_words)
+
     def encode(
         self, model: str, photo: Photo, boxes: tuple[Box, ...] = (), others: bool = False
     ) -> tuple[Features, Size]:
@@ -236,7 +262,7 @@ class Work:
         Between two of them others have their turn. It goes on where it was left, and what is measured is
         kept.
         """
-        key = self.card(model).sha256, photo.key, caption.token_ids
+        key = self._needs_key(model, photo, caption)
         found = _measured.get(key)
         if found is not None:
             yield found
@@ -244,6 +270,14 @@ class Work:
             found = self.more(model, photo, caption, found)
             _measured.keep(key, found)
             yield found
+
+    def known_needs(self, model: str, photo: Photo, caption: Caption) -> Needs | None:
+        """What `needs` has measured to its end; None before that."""
+        found = _measured.get(self._needs_key(model, photo, caption))
+        return found if found is not None and found.done else None
+
+    def _needs_key(self, model: str, photo: Photo, caption: Caption) -> tuple[str, str, tuple[int, ...]]:
+        return self.card(model).sha256, photo.key, caption.token_ids
 
     def more(self, model: str, photo: Photo, caption: Caption, known: Needs | None = None) -> Needs:
         """The next stage of `needs`, after what is known."""

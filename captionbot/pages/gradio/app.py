@@ -28,7 +28,8 @@ from starlette.middleware import Middleware
 from captionbot.draw.overlays import fit
 from captionbot.errors import CaptionBotError
 from captionbot.pages import presenters
-from captionbot.pages.gradio.door import Page, aside, told, warn
+from captionbot.pages.gradio import canvas
+from captionbot.pages.gradio.door import Page, Upload, aside, told, warn
 from captionbot.pages.gradio.requests import Requests
 from captionbot.pages.gradio.settings import Settings, adopt
 from captionbot.pages.gradio.view import (
@@ -48,6 +49,8 @@ from captionbot.pages.gradio.view import (
 from captionbot.pages.gradio.words import Heroes
 from captionbot.pages.gradio.work import WORK, Uploaded
 from captionbot.pages.presenters import about
+from captionbot.pages.presenters import canvas as says_canvas
+from captionbot.pages.presenters import settings as settings_say
 from captionbot.pages.presenters.share import File
 from captionbot.pages.samples import sample_photos
 from captionbot.pages.turns import turn
@@ -58,39 +61,45 @@ from captionbot.text.display import plain
 SAMPLES = sample_photos()
 gr.set_static_paths([*SAMPLES.values()])  # wherever they are installed
 
-# What is asked for from further down comes into sight; a caption that is in sight stays where it is.
-TO_HEADLINE = "() => document.getElementById('headline').scrollIntoView({block: 'nearest'})"
-
 CSS = """
-#headline { scroll-margin-top: 1rem; }
-#words .token { cursor: pointer; font-size: 1.1rem; }
-#rivals button { cursor: pointer; }
-#rivals h2 { display: none; }
-#rivals .container { padding-top: 2.4rem; }
+.gradio-container { max-width: 1480px !important; }
+main.contain, .main { padding-top: 0.5rem !important; }
+#headline, #headline * { position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }
+#headline:not(:has(h2)), #headline:not(:has(h2)) * { position: static; width: auto; height: auto;
+  clip-path: none; }
+#left { position: sticky; top: 0; align-self: flex-start; z-index: 20;
+  background: var(--body-background-fill); }
+#title p { margin: 0; }
 .caption-label { white-space: pre-line !important; max-width: 100% !important; }
-#views [role=grid] *, #rivals * { font-family: var(--font); }
-.dark #words button, .dark .token, .dark .token * { color: white !important; }
-#heatmap img, #places img, #boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }
-#said:not(:has(#headline h2)) > :not(#headline) { display: none; }  /* no caption yet */
-@media (max-width: 700px) {  /* what is said stands right under the photo */
-  #given { display: contents; }
-  #given > :not(#photo) { order: 1; }
+.block label > span, .block .label-wrap > span, [data-testid=block-info] {
+  color: var(--body-text-color) !important; background: none !important; }
+#views [role=grid] * { font-family: var(--font); }
+.dark .token, .dark .token * { color: white !important; }
+@media (min-width: 900px) {  /* all in sight: what a view has too much of scrolls within it */
+  #views .tabitem { max-height: calc(100vh - 24rem); min-height: 14rem; overflow-y: auto; }
+}
+@media (max-width: 899px) {
+  #heroes { flex-direction: column; }
+  #heroes > * { width: 100%; min-width: 0 !important; }
+  #left { top: 0; }
+  #canvas .cb-photo { --cb-tall: 30vh; }
+}
+@media (max-width: 700px) {
   #views .row:has(> .act) { flex-direction: column; }
   #views .act { width: 100%; }
-  #heatmap, #places { height: auto !important; }
   .grid-container { grid-template-columns: 1fr !important; }
   #tiles .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
   #views table * { font-size: 0.75rem; }
   #views table th > *, #views table td > * { padding-left: 0.25rem; padding-right: 0.25rem; }
 }
-#heatmap label.float, #boxes label.float { max-width: calc(100% - 5.5rem); }
+#boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }
+#boxes label.float { max-width: calc(100% - 5.5rem); }
 #asked-for input[type=range] { min-width: 0; }
 #views .grid-wrap { max-height: none !important; }
 #boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }
 .act { align-self: center; max-height: 3rem; min-width: fit-content !important; white-space: nowrap; }
 #many img { max-height: 4.5rem; border-radius: 0.4rem; margin: 0; }
-.tree { overflow-x: auto; --st-text-color: var(--body-text-color);
-        --st-background-color: var(--background-fill-primary); --st-primary-color: var(--primary-500); }
 """
 LAUNCH: dict[str, Any] = {
     # Fonts of the visitor's own system: nothing is fetched from elsewhere to show the page.
@@ -99,7 +108,7 @@ LAUNCH: dict[str, Any] = {
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
     ),
-    "css": CSS,
+    "css": CSS + canvas.STYLE,
     "max_file_size": f"{MAX_MEGABYTES}mb",  # of a captioner; photos have a limit of their own
     "run_history": False,
     # Gradio would ask its own page for an answer within 3 seconds and give up where the machine is busy.
@@ -127,33 +136,35 @@ class Explorer(Frame):
 
     def build(self) -> None:
         """The components, from the top of the page to its end."""
-        gr.Markdown(f"# {about.TITLE}\n{about.INTRODUCTION}")
         self.own_captioner = gr.State("", delete_callback=work.let_go)
+        # What is captioned; the canvas shows it.
+        self.photo = gr.Image(
+            next((str(path) for path in SAMPLES.values()), None),
+            label=about.PHOTO,
+            type="filepath",
+            format="png",
+            visible="hidden",
+            elem_id="photo",
+        )
+        self.link = gr.Textbox(label=about.ADDRESS, visible="hidden")
         with gr.Row(elem_id="heroes"):
-            with gr.Column(scale=2, min_width=320, elem_id="given"):
-                self.photo = gr.Image(
-                    next((str(path) for path in SAMPLES.values()), None),
-                    label=about.PHOTO,
-                    sources=["upload", "webcam", "clipboard"],
-                    type="filepath",
-                    format="png",
-                    height=300,
-                    elem_id="photo",
-                )
-                self.link = gr.Textbox(
-                    label=about.ADDRESS, placeholder=about.ADDRESS_EXAMPLE, submit_btn=about.FETCH
-                )
-                gr.Examples([str(path) for path in SAMPLES.values()], self.photo, label=about.SAMPLE)
-                with gr.Column(elem_id="asked-for"):
+            with gr.Column(scale=1, min_width=320, elem_id="left"):
+                self.canvas = canvas.part("canvas", says_canvas.empty(**says_canvas.sources("")))
+            with gr.Column(scale=1, min_width=320, elem_id="said"):
+                gr.Markdown(f"**{about.TITLE}** {about.INTRODUCTION}", elem_id="title")
+                self.heroes = Heroes(self, self.canvas)
+                with gr.Accordion(settings_say.TITLE, open=False), gr.Column(elem_id="asked-for"):
                     self.settings = Settings(self.own_captioner)
-            with gr.Column(scale=3, min_width=320, elem_id="said"):
-                self.heroes = Heroes(self)
+                self.build_views()
+        gr.Markdown(f"{about.MISTAKES} {about.kept(CACHE_SECONDS // 60)}")
+
+    def build_views(self) -> None:
+        self.heroes.choose()
         self.views: dict[str, Any] = {}
         with gr.Tabs(elem_id="views") as self.tabs:
             for name in (*presenters.VIEWS, *presenters.PAGES):
                 with gr.Tab(presenters.title(name), id=name) as tab:
                     self.views[name] = import_module(f"captionbot.pages.gradio.{name}").View(self, tab)
-        gr.Markdown(f"{about.MISTAKES} {about.kept(CACHE_SECONDS // 60)}")
 
     def wire(self) -> None:
         """The events that change several views, once all of them are there."""
@@ -175,9 +186,6 @@ class Explorer(Frame):
         ).then(**caption_photo)
         asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
         gr.on(asked_for, **caption_photo)
-        words = self.views["words"]
-        scrolling = [*asked_for, settings.model.input, words.gallery.select, words.table.select]
-        gr.on(scrolling, None, js=TO_HEADLINE)
         settings.model.input(settings.on_model, settings.model, settings.searching, **QUIET).then(
             **caption_photo
         )
@@ -189,8 +197,7 @@ class Explorer(Frame):
             **PRIVATE,
             **BUSY,
         ).success(**caption_photo)
-        link.submit(self.on_link, link, photo, **PRIVATE, **FETCHING)
-        photo.input(lambda: "", None, link, **QUIET)  # the photo is no longer that of the address
+        self.canvas.did(self.on_source, None, [photo, link], **QUIET, **FETCHING)
         for part in (self.heroes, *self.views.values()):
             part.wire()
 
@@ -215,6 +222,18 @@ class Explorer(Frame):
             said |= {"photo": own} if own else {"url": url} if url else {}
         return f"?{urlencode(said)}"
 
+    async def on_source(self, event: gr.EventData) -> Any:
+        """Another photo: one that was uploaded, a sample, or one at an address."""
+        with told():
+            name, value = canvas.told_of(self.demo, event)
+            if name == "file" and isinstance(value, Upload):
+                return {"path": value.path, "orig_name": value.name, "meta": {"_type": "gradio.FileData"}}, ""
+            if name == "sample" and value in SAMPLES:
+                return str(SAMPLES[value]), ""
+            if name == "link" and isinstance(value, str):
+                return await self.on_link(value), value
+        return gr.skip(), gr.skip()
+
     async def on_link(self, url: str) -> Any:
         """The photo at an address; the one before stays where there is none."""
         if not url.strip():
@@ -238,7 +257,7 @@ class Explorer(Frame):
         with told(), turn():
             photo = Uploaded(file.get("orig_name") or "photo", file["path"])
             asked = Asked(photo, self.settings.chosen(values))
-            if before and before.asked == asked:
+            if before and before.base.asked == asked:
                 return {self.seen: before}  # a link's photo comes twice: with the page, and as it changes
             try:
                 image = photo.decode()
@@ -251,7 +270,7 @@ class Explorer(Frame):
         return {
             **self.show_nothing(),
             self.heroes.headline: why,
-            self.heroes.heatmap: gr.update(value=None, label=self.heroes.heatmap.label),
+            self.canvas: says_canvas.empty(**says_canvas.sources("")),
         }
 
     def keep(self, files: Sequence[File]) -> list[str]:

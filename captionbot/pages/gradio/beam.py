@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
-from captionbot.pages.gradio import view
+from captionbot.pages.gradio import canvas, view
 from captionbot.pages.gradio.view import PHOTO, PRIVATE, Seen, Shown, filled, lesson, present
 from captionbot.pages.presenters import beam as says
 from captionbot.pages.presenters import learn
@@ -12,9 +14,9 @@ from captionbot.pages.presenters import learn
 
 class View(view.View):
     def build(self) -> None:
-        gr.Markdown(f"{says.INTRODUCTION} {says.HINT}")
+        gr.Markdown(says.INTRODUCTION)
         cut = gr.Checkbox(False, label=says.CUT, info=says.CUT_HELP)
-        self.tree = gr.HTML(elem_id="beam")
+        self.tree = canvas.part("beam")
         self.finished = gr.Dataframe(
             headers=[column.title for column in says.COLUMNS],
             column_widths=["34%", "10%", "11%", "15%", "13%", "17%"],
@@ -27,9 +29,8 @@ class View(view.View):
         self.frame.follow(PHOTO, self.show_photo, self.tree, self.finished, self.lesson)
         cut.input(self.on_tree, [self.frame.seen, cut], self.tree, **PRIVATE)
 
-    def on_tree(self, seen: Seen | None, cut: bool) -> str:
-        tree = says.tree(present(seen), cut)
-        return f'<div class="tree" tabindex="0">{tree}</div>' if tree else says.SAMPLING
+    def on_tree(self, seen: Seen | None, cut: bool) -> dict[str, Any]:
+        return says.drawn(present(seen), cut)
 
     def show_photo(self, seen: Seen) -> Shown:
         about = learn.beam(seen)

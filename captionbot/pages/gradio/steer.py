@@ -29,22 +29,11 @@ class View(view.View):
             **BUSY,
         )
 
-    def wire(self) -> None:
-        """A click on an alternative opens this view."""
-        outputs = [self.frame.tabs, *self.said.outputs]
-        self.frame.heroes.rivals.select(self.on_rival, self.frame.seen, outputs, **PRIVATE, **BUSY)
-
     def on_steer(self, seen: Seen | None, typed: str, never: bool, length: str) -> Shown:
         seen = present(seen)
         with told():
             sides = says.present(seen, seen.word, typed=typed, banned=never, length=length)
         return self.said.show(sides)
-
-    def on_rival(self, seen: Seen | None, event: gr.SelectData) -> Shown:
-        seen = present(seen)
-        with told():
-            sides = says.present(seen, seen.word, rival=event.value)
-        return {self.frame.tabs: gr.Tabs(selected="steer"), **self.said.show(sides)}
 
     def show_word(self, seen: Seen) -> Shown:
         word = seen.words[seen.word]

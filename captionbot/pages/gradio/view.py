@@ -16,6 +16,7 @@ import numpy as np
 from captionbot.pages.gradio.work import STALE
 from captionbot.pages.lessons import Lesson
 from captionbot.pages.presenters import seen as seen_by
+from captionbot.pages.presenters.canvas import UNTOUCHED, Touched
 from captionbot.pages.presenters.seen import WHOLE, Sides, Table, sharpest
 from captionbot.pages.presenters.share import File
 from captionbot.pages.work import Evidence
@@ -57,9 +58,16 @@ class Seen(seen_by.Seen):
     """What one visitor looks at, with what was worked out of it.
 
     evidence: of the caption that is chosen.
+    touched: what the visitor did to the photo and the sentence; whole: the same before that, if anything.
     """
 
     evidence: Evidence | None = None
+    touched: Touched = UNTOUCHED
+    whole: Seen | None = None
+
+    @property
+    def base(self) -> Seen:
+        return self.whole or self
 
     @property
     def found(self) -> Evidence:
@@ -101,6 +109,7 @@ class Frame:
     addressed: set[Any]
     tabs: gr.Tabs
     heroes: Any
+    demo: Any
 
     def __init__(self) -> None:
         self.seen = gr.State(time_to_live=CACHE_SECONDS)

@@ -8,11 +8,10 @@ from typing import Any
 import gradio as gr
 
 from captionbot.draw.overlays import LOOK
-from captionbot.pages.gradio import view
+from captionbot.pages.gradio import canvas, view
 from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.view import (
     BUSY,
-    BUTTONS,
     CAPTION,
     PHOTO,
     PICTURES,
@@ -27,41 +26,48 @@ from captionbot.pages.gradio.view import (
     present,
 )
 from captionbot.pages.gradio.work import WORK
+from captionbot.pages.presenters import canvas as says_canvas
 from captionbot.pages.presenters import learn
 from captionbot.pages.presenters import words as says
+from captionbot.pages.presenters.canvas import Touched
 from captionbot.pages.presenters.judgement import band
-from captionbot.pages.presenters.seen import measures, probability
+from captionbot.pages.presenters.seen import measures
 from captionbot.text.display import plain
 
 
 class Heroes:
-    """The best caption beside the photo, and the word of it that is chosen."""
+    """The best caption beside the photo. headline: the same as a heading, for screen readers, or why there is
+    none; photo: the canvas, which the page has made."""
 
-    def __init__(self, frame: Frame) -> None:
-        self.frame = frame
+    def __init__(self, frame: Frame, photo: gr.HTML) -> None:
+        self.frame, self.photo = frame, photo
         self.headline = gr.Markdown(elem_id="headline")
-        self.words = gr.HighlightedText(
-            label=says.CHIPS,
-            color_map={name: colour for name, _, colour in says.SURENESS},
-            show_legend=True,
-            elem_id="words",
-        )
-        with gr.Tab(says.HEATMAP):
-            self.heatmap = gr.Image(
-                label=says.HEATMAP, height=460, buttons=BUTTONS, elem_id="heatmap", format=PICTURES
-            )
-        with gr.Tab(says.PLACES):
-            self.places = gr.AnnotatedImage(show_label=False, height=460, elem_id="places", format=PICTURES)
-        with gr.Row():
-            self.word = gr.Dropdown([], label=says.CHOSEN, min_width=140)
-            self.rivals = gr.Label(label=says.ALTERNATIVES, elem_id="rivals", scale=2, min_width=280)
-        frame.follow(CAPTION, self.show_caption, self.headline, self.words)
-        frame.follow(WORD, self.show_word, self.word, self.heatmap, self.places, self.rivals)
+        self.sentence = canvas.part("sentence")
+        frame.follow(CAPTION, self.show_caption, self.headline, self.sentence, photo)
+
+    def choose(self) -> None:
+        """The word that views are about."""
+        self.word = gr.Dropdown([], label=says.CHOSEN, min_width=140)
+        self.frame.follow(WORD, self.show_word, self.word)
 
     def wire(self) -> None:
         state, outputs = self.frame.seen, self.frame.outputs(WORD)
-        self.words.select(self.on_word, state, outputs, **QUIET)
         self.word.input(self.on_chosen, [state, self.word], outputs, **QUIET)
+        for part in (self.sentence, self.photo):
+            part.did(self.on_did, state, self.frame.outputs(CAPTION), **QUIET, **BUSY)
+
+    def on_did(self, seen: Seen | None, event: gr.EventData) -> Any:
+        """What a visitor did to the photo or its sentence; other photos are the page's."""
+        with told():
+            name, value = canvas.told_of(self.frame.demo, event)
+            if name in canvas.SOURCES:
+                return gr.skip()
+            seen = present(seen)
+            touched = seen.touched.after(name, value, seen)
+            after = says_canvas.after(seen.base, touched)
+            evidence = WORK.evidence(after.asked, after.caption)
+        whole = seen.base if touched != Touched() else None
+        return self.frame.show(CAPTION, replace(after, evidence=evidence, touched=touched, whole=whole))
 
     def on_word(self, seen: Seen | None, event: gr.SelectData) -> Shown:
         return self.on_chosen(present(seen), event.index)
@@ -71,22 +77,18 @@ class Heroes:
         return self.frame.show(WORD, replace(seen, t=chosen(t, seen.words)))
 
     def show_caption(self, seen: Seen) -> Shown:
-        words = [(word.text, says.sureness(probability(word))) for word in seen.caption.words]
         judged = band(seen.caption, WORK.captioners())
         title = f"## {plain(judged.sentence)}\n{measures(seen.caption)}"
-        if judged.note:
-            title += f"\n\n> {plain(judged.note)}"
-        return {self.headline: title, self.words: words}
+        before = seen.base.captioned.captions[0] if seen.whole else None
+        note = says_canvas.HIDDEN if seen.touched.hides else says_canvas.EDITED
+        return {
+            self.headline: title,
+            self.sentence: says_canvas.words(seen, before, note),
+            self.photo: says_canvas.photo(seen.base, seen.touched, **says_canvas.sources("")),
+        }
 
     def show_word(self, seen: Seen) -> Shown:
-        picture, label = says.heatmap(seen, seen.word)
-        _, rivals, _ = says.alternatives(seen)
-        return {
-            self.word: gr.update(choices=says.numbered(seen.caption), value=seen.t),
-            self.heatmap: gr.update(value=picture, label=label),
-            self.places: says.places(seen),
-            self.rivals: dict(rivals),
-        }
+        return {self.word: gr.update(choices=says.numbered(seen.caption), value=seen.t)}
 
 
 class View(view.View):
@@ -127,7 +129,7 @@ class View(view.View):
         rank = chosen(event.index[0] if event.index else None, seen.captioned.captions)
         with told():
             evidence = WORK.evidence(seen.asked, seen.captioned.captions[rank])
-        return self.frame.show(CAPTION, replace(seen, rank=rank, evidence=evidence))
+        return self.frame.show(CAPTION, replace(seen, rank=rank, edited=None, evidence=evidence))
 
     def show_photo(self, seen: Seen) -> Shown:
         return {self.table: filled(says.captions(seen.captioned))}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from captionbot.draw import canvas
+from captionbot.pages.presenters.canvas import BEAM
 from captionbot.pages.presenters.seen import Column, Seen, Table
 from captionbot.text.display import sentence
 
 TITLE = "Beam"
 INTRODUCTION = "All that the search kept, from left to right, the winner in colour."
-HINT = "Point at a word to read what became of it."
-WHOLE_SCREEN = "Whole screen"
 CUT, CUT_HELP = "Show pruned candidates", "Words that never made it into the beam."
 SAMPLING = "Sampling is on: turn it off to see the beam search."
 COLUMNS = (
@@ -28,6 +30,11 @@ NOTE = (
 def tree(seen: Seen, cut: bool) -> str:
     """The search as an SVG; "" where sentences were drawn."""
     return "" if seen.options.sample else seen.work.beam_svg(seen.model, seen.captioned.search, cut)
+
+
+def drawn(seen: Seen, cut: bool) -> dict[str, Any]:
+    """The tree for the browser, which moves in it and shows where the model looked for each word of it."""
+    return canvas.beam(tree(seen, cut), seen.captioned.search, BEAM | {"none": SAMPLING})
 
 
 def finished(seen: Seen) -> Table:

@@ -35,6 +35,7 @@ class Seen:
     work: runs the models.
     shown: the photo at display size.
     rank: the place of the chosen caption, 0 the best.
+    edited: the caption that the visitor made of it, if any.
     t: the chosen word, None where there is none.
     """
 
@@ -45,6 +46,7 @@ class Seen:
     rank: int = 0
     t: int | None = None
     look: Look = LOOK
+    edited: Caption | None = None
 
     @property
     def model(self) -> str:
@@ -60,7 +62,7 @@ class Seen:
 
     @property
     def caption(self) -> Caption:
-        return self.captioned.captions[self.rank]
+        return self.edited or self.captioned.captions[self.rank]
 
     @property
     def words(self) -> list[str]:

@@ -32,6 +32,10 @@ class Setting:
 CAPTIONER = Setting("Captioner")
 PREFIX = Setting("Start the caption with…", "The model finishes your sentence.", example="two children")
 BANNED = Setting("Words to avoid", "Separated by commas or spaces.", example="man, shirt")
+TITLE = "Settings"
+EXPERT = "Expert"
+EXPERT_HELP = "Shows probabilities, scores and every option of the search."
+DIFFERENT = Setting("Captions that differ", "Several thoughts instead of one in other words (diverse beams).")
 LENGTH = Setting("Length in words", low=1, high=40)
 
 
@@ -56,6 +60,7 @@ SETTINGS = {
     "top_p": _of("top_p", 0.9),
     "seed": _of("seed", 0),
 }
+DIVERSITY = 1.0  # nats that a group pays for a word that another just took
 FEW = ("beam_size", "captions")
 """What is in sight at once; the others are under `MORE`."""
 MORE = "More options"
@@ -71,7 +76,7 @@ TIPS = """
 - People, dogs, sports, beaches, streets and snow are what it has seen most.
 - One clear subject in daylight works best; screenshots, text, food and close-ups work poorly.
 - It counts badly, guesses colours in poor light, and names nobody.
-- Not happy? Raise the beam size, ask for more captions, or start the sentence yourself.
+- Not happy? Ask for more captions, or click a word and say something else.
 """
 
 
@@ -85,8 +90,15 @@ def first(name: str, usual: SearchOptions) -> Any:
     return min(getattr(usual, name), setting.high) if setting.value is None else setting.value
 
 
-def search(given: dict[str, Any]) -> SearchOptions:
-    """The search that was asked for: of the settings those that have a use in it."""
+def search(given: dict[str, Any], different: bool = False) -> SearchOptions:
+    """The search that was asked for: of the settings those that have a use in it.
+
+    different: each caption from a group of beams of its own, which avoids the words of the others.
+    """
     names = COMMON_OPTIONS + (SAMPLING_OPTIONS if given["sample"] else BEAM_OPTIONS)
     captions = given["captions"] if given["sample"] else min(given["captions"], given["beam_size"])
-    return SearchOptions(sample=given["sample"], num_return=captions, **{name: given[name] for name in names})
+    options = {name: given[name] for name in names}
+    if different and not given["sample"] and given["captions"] > 1:
+        groups = captions = given["captions"]
+        options |= {"beam_size": 2 * groups, "num_groups": groups, "diversity_penalty": DIVERSITY}
+    return SearchOptions(sample=given["sample"], num_return=captions, **options)

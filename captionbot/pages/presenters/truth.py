@@ -132,6 +132,11 @@ def word(seen: Seen, found: Needs, t: int, caption: Caption | None = None) -> To
     )
 
 
+def says(found: Needs, t: int) -> str:
+    """What is found of word t, in a sentence or two; of a sentence that is measured to the end."""
+    return f"{_verdict(found, t)} {_reason(found, t)}"
+
+
 def change(found: Needs, t: int) -> str:
     return f"{percent(found.before[t])} → {percent(found.after[t])}"
 

@@ -6,6 +6,7 @@ This is the frame: the photo, the settings and the tabs. Each tab is a module of
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -14,14 +15,17 @@ from PIL import Image
 
 from captionbot.errors import CaptionBotError
 from captionbot.pages import presenters, uploads
-from captionbot.pages.limits import MAX_PHOTO_MEGABYTES
+from captionbot.pages.limits import MAX_PHOTO_MEGABYTES, checked_text
 from captionbot.pages.presenters import about
 from captionbot.pages.presenters import batch as many_says
+from captionbot.pages.presenters import canvas as says_canvas
 from captionbot.pages.presenters import results as results_say
 from captionbot.pages.presenters import settings as says
+from captionbot.pages.presenters.canvas import Touched
+from captionbot.pages.presenters.seen import Seen
 from captionbot.pages.presenters.settings import LENGTH, SETTINGS
 from captionbot.pages.samples import sample_photos
-from captionbot.pages.streamlit import batch, results, room, words, work
+from captionbot.pages.streamlit import batch, canvas, hands, results, room, words, work
 from captionbot.pages.streamlit.work import WORK
 from captionbot.pages.work import Asked, PhotoFile, Settings
 from captionbot.search.options import SearchOptions
@@ -30,29 +34,41 @@ from captionbot.store.registry import find_card
 from captionbot.text.display import plain
 from captionbot.types import Captioned
 
+UPLOADER = ".st-key-uploads input[type=file]"  # the browser's part of the page hands it files
 STYLE = """<style>
-.stMainBlockContainer { padding-top: 3.5rem; padding-bottom: 3rem; max-width: 1240px; }
+.stMainBlockContainer { padding: 3.4rem 1.5rem 0.5rem; max-width: 1480px; }
 .stImage img { border-radius: 0.75rem; }
-.st-key-chips [role="radiogroup"] > * {
-    background: color-mix(in srgb, #635bff calc(var(--sure, 0%) * 0.5), transparent);
-}
-.st-key-chips [role="radiogroup"] > [aria-checked="true"]:is(*, :hover) { background: #4f46e5; color: #fff; }
+.st-key-uploads { display: none; }
 /* Streamlit writes white on the primary colour, which is too light for that on the dark page. */
 [data-testid="stBaseButton-primary"], .stMultiSelect [data-tag] { background: #4f46e5; }
-@media (max-width: 700px) {  /* the caption is in sight below the photo */
-    .st-key-hero img { max-height: 38vh; width: auto !important; }
+[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {
+    color: color-mix(in srgb, var(--st-text-color, currentColor) 78%, transparent); opacity: 1; }
+.st-key-stage h1 { font-size: 1.35rem; padding: 0; }
+.st-key-canvas { position: sticky; top: 3.5rem; z-index: 90; }
+@media (min-width: 900px) {  /* all in sight: what a panel has too much of scrolls within it */
+    .st-key-panel [role="tabpanel"] { max-height: calc(100vh - 25.5rem); min-height: 14rem; overflow-y: auto;
+        overflow-x: hidden; padding-right: 0.5rem; }
+}
+@media (max-width: 899px) {
+    .st-key-stage [data-testid="stColumn"]:has(.cb-photo) { position: sticky; top: 3rem; z-index: 90;
+        background: var(--st-background-color, #fff); }
     .stTable td:first-child { min-width: 11rem; }
 }
-.rivals div { display: grid; grid-template-columns: 6.5rem 1fr 3rem; gap: 0.6rem; align-items: center; }
-.rivals i { background: rgb(128 128 150 / 0.18); border-radius: 4px; height: 0.6rem; }
-.rivals b { display: block; height: 100%; border-radius: 4px; background: #635bff; }
 </style>"""
+SETTINGS_KEYS = (
+    *("captioner", "beam_size", "captions", "prefix", "banned", "length", "length_penalty", "no_repeat"),
+    *("sampling", "temperature", "top_k", "top_p", "seed", "expert", "shape", "strength", "colormap"),
+    "different",
+)
 
 
 def main() -> None:
     room.limit_uploads()
-    st.set_page_config(about.TITLE, "🔎", layout="wide")
+    st.set_page_config(about.TITLE, "🔎", layout="wide", initial_sidebar_state="collapsed")
     st.html(STYLE)
+    for key in SETTINGS_KEYS:  # which Streamlit forgets while their widgets are on another page
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
     page = st.navigation(
         [
             st.Page(explorer, title=about.EXPLORE, icon=":material/search:", default=True),
@@ -65,109 +81,198 @@ def main() -> None:
 
 
 def explorer() -> None:
-    st.title(about.TITLE, anchor=False)
-    st.markdown(about.INTRODUCTION)
-    try:
-        with st.sidebar:
-            settings = choose_settings()
-        photo = choose_photo()
-        if photo is None:
-            return
-        asked = Asked(photo, settings)
-        shown, captioned = work.display(photo), WORK.caption(asked)
-    except CaptionBotError as error:
-        st.error(plain(str(error)), icon=":material/error:")
-        return
-    explore(asked, shown, captioned)
+    """The photo at the left, what is said of it at the right. The right is worked out first: the left
+    shows what is set there."""
+    with st.container(key="stage"):
+        left, right = st.columns([0.5, 0.5], gap="medium")
+    with right:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.title(about.TITLE, anchor=False)
+            expert = st.toggle(says.EXPERT, key="expert", bind="query-params", help=says.EXPERT_HELP)
+            try:
+                with st.popover(says.TITLE, icon=":material/tune:"):
+                    settings = choose_settings()
+            except CaptionBotError as error:
+                st.error(plain(str(error)), icon=":material/error:")
+                return
+        above, panel = st.container(), st.container(key="panel")
+    with left, st.container(key="uploads"):
+        st.file_uploader(
+            about.PHOTO, "image", max_upload_size=MAX_PHOTO_MEGABYTES, key="upload", on_change=adopt_upload
+        )
+    with above:
+        photo = chosen_photo()
+    seen = None
+    with right:
+        for asked in candidates(photo, settings):
+            try:
+                shown, captioned = work.display(asked.photo), WORK.caption(asked)
+            except CaptionBotError as error:
+                above.error(plain(str(error)), icon=":material/error:")
+                continue
+            st.session_state["good"] = asked
+            seen = explore(asked, shown, captioned, left, above, panel, expert)
+            break
+    if seen is None:
+        with left:
+            canvas.part("photo", empty(), on_photo)
+
+
+def candidates(photo: PhotoFile | None, settings: Settings) -> list[Asked]:
+    """What is asked, then what was answered last, which stays where that cannot be."""
+    asked = [Asked(photo, settings)] if photo is not None else []
+    last = st.session_state.get("good")
+    if last is not None and last not in asked and last.settings.model in WORK.captioners():
+        asked.append(last)
+    return asked
 
 
 def many() -> None:
     try:
-        with st.sidebar:
+        with st.popover(says.TITLE, icon=":material/tune:"):
             settings = choose_settings()
         batch.show(settings)
     except CaptionBotError as error:
         st.error(plain(str(error)), icon=":material/error:")
 
 
-@st.fragment
-def explore(asked: Asked, shown: Image.Image, captioned: Captioned) -> None:
-    """Photo, captions and views. A click in here runs this function again and nothing else."""
-    seen = words.heroes(asked, shown, captioned)
-    names = presenters.views_of(seen.caption)
-    tabs = st.tabs(
-        [presenters.title(name) for name in names], key="view", on_change="rerun", bind="query-params"
-    )
+def explore(
+    asked: Asked, shown: Image.Image, captioned: Captioned, left: Any, above: Any, panel: Any, expert: bool
+) -> Seen:
+    """Photo, sentence and views. What the visitor did to them is undone with the next photo."""
+    whole = Seen(WORK, asked, shown, captioned, look=words.look())
+    touched = hands.of(asked)
+    with panel:
+        names = presenters.views_of(whole.caption)
+        titles = [presenters.title(name) for name in names]
+        tabs = st.tabs(titles, key="view", on_change="rerun", bind="query-params")
+    try:
+        seen = says_canvas.after(whole, touched)
+    except CaptionBotError as error:
+        above.warning(plain(str(error)), icon=":material/spellcheck:")
+        touched = st.session_state.get("before", Touched())
+        hands.keep(asked, touched)
+        seen = says_canvas.after(whole, touched)
+    before = captioned.captions[0] if touched != Touched() else None
+    with tabs[names.index("words")]:
+        if not touched.edited:
+            seen = replace(seen, rank=words.choose_caption(seen.captioned, expert))
+    note = says_canvas.HIDDEN if touched.hides else says_canvas.EDITED
+    with above:
+        canvas.part("sentence", says_canvas.words(seen, before, note, expert), hands.teller(asked, seen))
+    with left, st.container(key="canvas"):
+        sources = says_canvas.sources(
+            UPLOADER, st.session_state.get("sample", ""), st.query_params.get("url", "")
+        )
+        canvas.part("photo", says_canvas.photo(whole, touched, **sources), on_photo)
     for tab, name in zip(tabs, names, strict=True):
         if tab.open:  # the others are worked out when they are opened
             with tab:
                 import_module(f"captionbot.pages.streamlit.{name}").show(seen)
+    return seen
 
 
-def choose_photo() -> PhotoFile | None:
-    """The person's photo, or a sample until there is one, so that the page is never empty."""
-    samples = sample_photos()
-    name = next(iter(samples), None)
-    upload, camera, link, of_samples = about.SOURCES
-    with st.container(horizontal=True, vertical_alignment="center"):
-        source = st.segmented_control(
-            about.SOURCE,
-            about.SOURCES,
-            default=upload,
-            required=True,
-            label_visibility="collapsed",
-            key="source",
-            bind="query-params",
-        )
-        if source == upload:
-            file = st.file_uploader(
-                about.PHOTO,
-                "image",
-                max_upload_size=MAX_PHOTO_MEGABYTES,
-                label_visibility="collapsed",
-                key="upload",
-            )
-            if file is not None:
-                return PhotoFile(file.name, file.getvalue())
-        elif source == link:
-            url = st.text_input(
-                about.ADDRESS,
-                placeholder=about.ADDRESS_EXAMPLE,
-                label_visibility="collapsed",
-                key="url",
-                bind="query-params",
-            ).strip()
+def empty() -> dict[str, Any]:
+    """The place of the photo without one."""
+    return says_canvas.empty(**says_canvas.sources(UPLOADER))
+
+
+def on_photo(given: Any) -> None:
+    """A sample, an address, or a part of the photo that is to be hidden."""
+    try:
+        event, value = says_canvas.event(given)
+        if event == "sample" and value in sample_photos():
+            keep_photo(sample_photo(value), sample=value)
+        elif event == "link":
+            url = checked_text(str(value), about.ADDRESS).strip()
+            keep_photo(PhotoFile(url, work.fetch_photo(url)), url=url)
+        else:
+            hands.did(event, value)
+    except CaptionBotError as error:
+        st.session_state["photo problem"] = str(error)
+
+
+def adopt_upload() -> None:
+    file = st.session_state["upload"]
+    if file is not None:
+        photo = PhotoFile(file.name, file.getvalue())
+        try:
+            photo.decode()
+        except CaptionBotError as error:
+            st.session_state["photo problem"] = str(error)
+        else:
+            keep_photo(photo)
+
+
+def keep_photo(photo: PhotoFile, **known: str) -> None:
+    """Have the visit go on with a photo; known: where others find it, as the page's address says it."""
+    st.session_state["photo"], st.session_state["sample"] = photo, known.get("sample", "")
+    for name in ("sample", "url"):
+        if known.get(name):
+            st.query_params[name] = known[name]
+        else:
+            st.query_params.pop(name, None)
+
+
+def sample_photo(name: str) -> PhotoFile:
+    path = sample_photos()[name]
+    return PhotoFile(path.name, path.read_bytes())
+
+
+def chosen_photo() -> PhotoFile | None:
+    """The visitor's photo, or that of the page's address, or the first sample: the page is never empty."""
+    problem = st.session_state.pop("photo problem", None)
+    if "photo" not in st.session_state:
+        samples, url = sample_photos(), st.query_params.get("url", "").strip()
+        asked = st.query_params.get("sample", "")
+        name = asked if asked in samples else next(iter(samples), "")
+        try:
             if url:
-                return PhotoFile(url, work.fetch_photo(url))
-        elif source == of_samples and samples:
-            name = st.pills(
-                about.SAMPLE,
-                list(samples),
-                default=name,
-                required=True,
-                label_visibility="collapsed",
-                key="sample",
-                bind="query-params",
-            )
-    if source == camera:
-        # Mounted only when asked for: the browser wants permission as soon as it is on the page.
-        shot = st.camera_input(about.TAKE, label_visibility="collapsed", key="camera")
-        if shot is not None:
-            return PhotoFile("camera.jpg", shot.getvalue())
-    return PhotoFile(samples[name].name, samples[name].read_bytes()) if name else None
+                keep_photo(PhotoFile(url, work.fetch_photo(url)), url=url)
+        except CaptionBotError as error:
+            problem = str(error)
+        if "photo" not in st.session_state and name:
+            keep_photo(sample_photo(name), **({"sample": name} if asked else {}))
+            st.session_state["sample"] = name
+    if problem:
+        st.error(plain(problem), icon=":material/error:")
+    return st.session_state.get("photo")
 
 
 def choose_settings() -> Settings:
+    expert = bool(st.session_state.get("expert"))
     model = choose_captioner()
     card = WORK.card(model)
     usual = WORK.usual(model)
-    given = {"beam_size": slider("beam_size", usual), "captions": slider("captions", usual)}
+    given = {name: says.first(name, usual) for name in SETTINGS}
+    given["captions"] = slider("captions", usual)
+    different = st.toggle(
+        says.DIFFERENT.label, key="different", bind="query-params", help=says.DIFFERENT.help
+    )
     prefix, banned = text("prefix", says.PREFIX).strip(), text("banned", says.BANNED)
-    with st.expander(says.MORE):
-        given |= more_options(usual)
+    problem = problem_with(model, prefix, banned)
+    if problem:
+        st.error(plain(problem), icon=":material/spellcheck:")
+        prefix = banned = ""
+    if expert:
+        given["beam_size"] = slider("beam_size", usual)
+        with st.expander(says.MORE):
+            given |= more_options(usual)
+            words.choose_look()
     own_captioner()
     describe(card)
-    return Settings(model, says.search(given), prefix, (banned,))
+    return Settings(model, says.search(given, different), prefix, (banned,))
+
+
+def problem_with(model: str, prefix: str, banned: str) -> str:
+    """Why a captioner cannot begin with some words or avoid others, "" where it can."""
+    try:
+        Settings(model, SearchOptions(), prefix, (banned,))
+        if prefix or banned.strip():
+            WORK.understood(model, prefix, (banned,))
+    except CaptionBotError as error:
+        return str(error)
+    return ""
 
 
 def text(key: str, setting: says.Setting) -> str:

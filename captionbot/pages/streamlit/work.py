@@ -21,7 +21,7 @@ from captionbot.pages import resident as pages
 from captionbot.pages.presenters import words
 from captionbot.pages.resident import cards_here, resident, resident_upload, upload_key
 from captionbot.pages.turns import turn
-from captionbot.pages.work import Photo, PhotoFile, Settings, Work
+from captionbot.pages.work import PartlyHidden, Photo, PhotoFile, Settings, Work
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.types import Caption
@@ -35,6 +35,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 KEPT = 3600  # seconds that something is kept after it was made
 KEYS: Any = {
     PhotoFile: lambda photo: photo.key,
+    PartlyHidden: lambda photo: photo.key,
     f"{__name__}.StreamlitWork": lambda work: "",  # what it knows of a session is in the names of models
 }
 
