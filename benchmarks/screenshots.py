@@ -41,7 +41,7 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
-    Shot("page", "Words", 1280, False),
+    Shot("page", "Words", 1440, False),
     Shot("explorer-words", "Words", 1200),
     Shot("explorer-beam", "Beam", 1400),
     Shot("explorer-ask", "Ask the picture", 1100),
@@ -55,7 +55,9 @@ def main(argv: list[str] | None = None) -> int:
     names = [shot.name for shot in SHOTS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} (default: all)")
     parser.add_argument("--sample", default=next(iter(sample_photos()), None), choices=list(sample_photos()))
-    parser.add_argument("--word", type=int, default=7, help="that is clicked, from 1 (default: %(default)s)")
+    parser.add_argument(
+        "--word", type=int, default=6, help="that is pointed at, from 1 (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="(default: docs)")
     args = parser.parse_args(argv)
     unknown = set(args.names) - set(names)
@@ -84,14 +86,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def take(page: Page, address: str, shot: Shot, sample: str, word: int) -> bytes:
     """The PNG of one view with a word chosen."""
-    asked = {"source": "Samples", "sample": sample, "view": shot.view}
+    asked = {"sample": sample, "view": shot.view}
     page.set_viewport_size({"width": shot.width, "height": 900})
     page.goto(f"http://{address}/?{urlencode(asked)}")
-    chips = page.get_by_role("radiogroup", name="Click a word").get_by_role("radio")
-    chips.nth(word - 1).click()
-    page.get_by_text("had a probability of").wait_for()
-    page.mouse.move(0, 0)  # no tooltip
+    page.locator(".cb-word").first.wait_for()
     settle(page)
+    page.locator(".cb-word").nth(word - 1).hover()
+    page.wait_for_timeout(500)  # the map comes smoothly
     if not shot.tab:
         return page.screenshot()
     # What is scrolled inside a page is not drawn: make the window as high as the page.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -19,19 +20,17 @@ from captionbot.pages.samples import sample_photos
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "captionbot" / "pages"
 FRAMES = {  # what is no view
-    "streamlit": {"__init__", "app", "room", "view", "work"},
-    "gradio": {"__init__", "api", "app", "door", "requests", "settings", "view", "work"},
+    "streamlit": {"__init__", "app", "canvas", "hands", "room", "view", "work"},
+    "gradio": {"__init__", "api", "app", "canvas", "door", "requests", "settings", "view", "work"},
 }
 VIEWS = (*presenters.VIEWS, *presenters.PAGES)
 SEEN = {"label", "help", "info", "placeholder", "title", "alt", "submit_btn"}  # arguments that visitors read
 OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks, or that is asked otherwise
-    "words": {  # Streamlit plays and colours heatmaps; Gradio has numbered words, a legend and two pictures
-        *("BACK", "NEXT", "PLAY", "PLAY_HELP", "playing", "hero", "CHIPS_HELP", "LOG_PROB_HELP"),
-        *("SHAPE", "SHAPES", "STRENGTH", "COLOURS", "COLOURS_OF", "BOXES", "BOXES_HELP"),
-        *("CHOSEN", "ALTERNATIVES", "PLACES", "SURENESS", "COLUMNS", "sureness", "numbered", "heatmap"),
-        *("places", "tiles", "tile_texts", "captions"),
+    "words": {  # Streamlit colours heatmaps; Gradio has numbered words
+        *("LOG_PROB_HELP", "SHAPE", "SHAPES", "STRENGTH", "COLOURS", "COLOURS_OF"),
+        *("CHOSEN", "COLUMNS", "numbered", "tiles", "tile_texts", "captions"),
     },
-    "beam": {"WHOLE_SCREEN", "COLUMNS"},
+    "beam": {"COLUMNS", "SAMPLING"},
     "steer": {"FROM", "rivals", "BUTTON", "TITLES"},
     "ask": {"WORD", "SPANS", "drag", "PAINTED", "PAINT_HERE", "BUTTON", "SHOWN", "EDGES", "NOTHING"}
     | {"WHOLE", "REST", "present_masked"},
@@ -111,7 +110,9 @@ class Pages:
     def __init__(self) -> None:
         from captionbot.pages.gradio.app import build
 
-        self.streamlit = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=300).run()
+        self.streamlit = AppTest.from_file(str(ROOT / "streamlit_app.py"), default_timeout=300)
+        self.streamlit.query_params["expert"] = "true"  # which has all that Gradio has
+        self.streamlit.run()
         self.gradio: Any = build()
         photo = {"path": str(next(iter(sample_photos().values()))), "orig_name": "lion.jpg"}
         asked = {control: control.value for control in self.gradio.settings.controls.values()}
@@ -151,7 +152,12 @@ def test_the_views_stand_in_the_same_order(pages: Pages) -> None:
 def test_the_caption_is_the_same(pages: Pages) -> None:
     words = pages.view("words")
     title, measures = pages.shown[pages.gradio.heroes.headline].split("\n")
-    assert title == f"## {pages.streamlit.header[0].value}"
+    parts = [json.loads(part.proto.json) for part in pages.streamlit.get("bidi_component")]
+    [sentence] = [part for part in parts if part["part"] == "sentence"]
+    assert title == f"## {sentence['said']}"
+    assert [word["looked"] for word in pages.shown[pages.gradio.heroes.sentence]["words"]] == [
+        word["looked"] for word in sentence["words"]
+    ]
     [listed] = pages.streamlit.radio
     rows = pages.shown[words.table]["value"]
     assert [row[0] for row in rows] == listed.options

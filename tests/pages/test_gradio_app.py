@@ -252,7 +252,7 @@ def test_the_queues_have_limits_and_neither_batches_nor_programs_stand_in_the_wa
         if fn.fn:
             names.setdefault(fn.concurrency_id, set()).add(fn.fn.__name__)
     assert names["captioner"] == {
-        *("on_photo", "on_caption", "on_rival", "on_steer", "on_ask", "on_regions"),
+        *("on_photo", "on_caption", "on_did", "on_steer", "on_ask", "on_regions"),
         *("on_test", "on_test_all", "on_compare", "on_own"),
     }
     assert names["programs"] == {"caption", "explain", "beam", "steer", "ask", "compare"}
@@ -265,8 +265,10 @@ def test_a_caption_is_shown_word_by_word(page, view):
     assert set(shown) <= set(app.outputs("caption"))
     caption = view.captioned.captions[0]
     assert caption.text.capitalize() in shown[heroes.headline].replace("\\", "")
-    assert [text for text, _ in shown[heroes.words]] == [word.text for word in caption.words]
-    assert shown[heroes.heatmap]["value"].size == view.shown.size
+    record = shown[heroes.sentence]
+    assert [word["text"] for word in record["words"]] == [word.text for word in caption.words]
+    assert {len(word["looked"]) for word in record["words"]} == {16}
+    assert shown[app.canvas]["photo"]["width"] == view.shown.width
     assert len(shown[app.views["words"].gallery]) == len(caption.words)
 
 
@@ -453,7 +455,9 @@ def test_explanations_have_the_photo_s_own_numbers(page, view):
     assert f"**{best.score:.2f}**" in about_beam
     options = replace(view.options, sample=True)
     drawn = replace(view, asked=replace(view.asked, settings=Settings("tiny", options)))
-    assert beam.show_photo(drawn)[beam.lesson] == beam.on_tree(drawn, False) == says_beam.SAMPLING
+    tree = beam.on_tree(drawn, False)
+    assert beam.show_photo(drawn)[beam.lesson] == tree["says"]["none"] == says_beam.SAMPLING
+    assert tree["svg"] == ""
 
 
 def test_a_language_model_finds_the_endpoints_as_tools(page):
@@ -581,10 +585,59 @@ def test_a_photo_that_cannot_be_read_is_named_on_an_empty_page(page, broken):
     file = {"path": str(broken), "orig_name": "diary.jpg"}
     shown = app.on_photo({app.photo: file, app.seen: None, **controls})
     assert "diary.jpg is empty or not an image" in shown[app.heroes.headline]
-    assert shown[app.heroes.heatmap] == gr.update(value=None, label="Heatmap")
+    assert shown[app.heroes.sentence] is None
+    assert shown[app.canvas]["photo"]["alt"] == ""
     words, beam, ask = (app.views[name] for name in ("words", "beam", "ask"))
     assert shown[words.table] is shown[beam.tree] is shown[ask.painting] is None
     assert shown[app.seen] is None
+
+
+def did(event, value):
+    """What a browser tells of."""
+    return gr.EventData(None, {"event": event, "value": value})
+
+
+def test_a_sentence_is_edited_in_place_and_a_part_of_the_photo_hidden(page, view):
+    heroes, canvas = page.app.heroes, page.app.canvas
+    rival = view.rivals[0][0].text
+    shown = heroes.on_did(view, did("edit", {"t": 0, "text": rival}))
+    edited = shown[heroes.sentence]
+    assert edited["words"][0]["text"] == rival
+    assert edited["before"].lower().startswith(view.caption.text)
+    hidden = heroes.on_did(shown[page.app.seen], did("hide", {"boxes": [[0, 0, 0.5, 1]], "only": False}))
+    assert hidden[canvas]["hidden"] == [[0, 0, 0.5, 1]]
+    again = heroes.on_did(hidden[page.app.seen], did("undo", True))
+    assert again[page.app.seen].caption.text == view.caption.text
+    assert again[canvas]["hidden"] == []
+    with pytest.raises(gr.Error, match="quokka"):
+        heroes.on_did(view, did("edit", {"t": 0, "text": "quokka"}))
+
+
+@pytest.mark.parametrize(
+    ("event", "value"),
+    [
+        ("hide", {"boxes": [[0, 0, 2, 1]], "only": False}),
+        ("hide", {"boxes": [[0, 0, 0.001, 0.001]] * 2000, "only": False}),
+        ("hide", {"boxes": [["a", 0, 1, float("nan")]], "only": False}),
+        ("edit", {"t": 99, "text": "dog"}),
+        ("drop", [10**9]),
+        ("never", None),
+        ("sudo", {}),
+    ],
+)
+def test_what_no_browser_of_this_page_tells_is_a_sentence(page, view, event, value):
+    with pytest.raises(gr.Error, match="never sends"):
+        page.app.heroes.on_did(view, did(event, value))
+
+
+def test_other_photos_come_from_samples_uploads_and_public_addresses_alone(page, photo):
+    app, (name, path) = page.app, next(iter(sample_photos().items()))
+    assert asyncio.run(app.on_source(did("sample", name))) == (str(path), "")
+    assert asyncio.run(app.on_source(did("sample", "/etc/passwd"))) == (gr.skip(), gr.skip())
+    with pytest.raises(gr.Error, match="uploaded here"):
+        asyncio.run(app.on_source(did("file", {"path": str(photo)})))
+    with pytest.warns(UserWarning, match=r"127\.0\.0\.1"):
+        asyncio.run(app.on_source(did("link", "http://127.0.0.1:9/photo.jpg")))
 
 
 def test_an_abandoned_page_says_so(page):

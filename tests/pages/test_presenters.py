@@ -20,6 +20,7 @@ from captionbot.pages import presenters
 from captionbot.pages.presenters import (
     ask,
     beam,
+    canvas,
     compare,
     learn,
     regions,
@@ -60,31 +61,22 @@ def seen(work: Work) -> Seen:
     return looked_at(work, "tiny", min_length=4)
 
 
-def test_a_word_is_shown_by_its_heatmap_its_places_and_its_alternatives(seen: Seen) -> None:
-    for t, word in enumerate(seen.caption.words):
-        at = replace(seen, t=t)  # shown at half the size that it was captioned at
-        heatmap, (photo, annotations) = words.heatmap(at, t), words.places(at)
-        assert heatmap.image.size == photo.size == (60, 45)
-        assert f"“{word.text}”" in heatmap.text
-        (mask, label), *places = annotations
-        assert (mask.shape, label) == ((45, 60), word.text)
-        assert 0 <= mask.min() <= mask.max() == 1
-        assert len(places) == words.MOST_PLACES
-        most = seen.caption.alphas[t].argmax()
-        assert places[0][0] == tuple((seen.caption.boxes[most] / 2).round().astype(int))
-        said, rivals, _ = words.alternatives(at)
-        assert said.startswith(f"“{word.text}” had a probability of ")
-        assert len(rivals) == 5
-        assert word.text not in dict(rivals)
-    assert words.hero(seen).image is seen.shown
-    assert words.hero(replace(seen, t=0)).image is not seen.shown
-
-
-@pytest.mark.parametrize(
-    ("probability", "start"), [(1, "sure"), (0.6, "sure"), (0.59, "likely"), (0.2, "likely"), (0, "a guess")]
-)
-def test_colours_follow_confidence(probability: float, start: str) -> None:
-    assert words.sureness(probability).startswith(start)
+def test_the_browser_is_given_every_map_and_the_places_of_it(seen: Seen) -> None:
+    record = canvas.words(seen, expert=True)
+    assert record["places"] == {"grid": list(seen.caption.grid or ())}
+    for t, word in enumerate(record["words"]):
+        alphas = seen.caption.alphas[t]
+        np.testing.assert_allclose(np.array(word["looked"]) / 255, alphas / alphas.max(), atol=0.003)
+        assert seen.words[t] not in [text for text, _ in word["rivals"]]
+        assert word["says"].startswith(f"Where the model looked for “{seen.words[t]}”.")
+        assert words.heatmap(seen, t).image.size == (60, 45)
+    assert "needs" not in record["words"][0]
+    *_, found = seen.needs()  # once it is measured, there is a second map with a mark
+    record = canvas.words(seen)
+    for word, mark in zip(record["words"], truth.marked(found), strict=True):
+        assert word["mark"] == mark.mark
+        assert len(word["needs"]) == 64
+        assert word["says_needs"].startswith(f"“{word['text']}” ")
 
 
 def test_the_beam_is_a_tree_and_its_sentences_with_why_they_lost(seen: Seen) -> None:

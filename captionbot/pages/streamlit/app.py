@@ -36,7 +36,7 @@ from captionbot.types import Captioned
 
 UPLOADER = ".st-key-uploads input[type=file]"  # the browser's part of the page hands it files
 STYLE = """<style>
-.stMainBlockContainer { padding: 3.4rem 1.5rem 0.5rem; max-width: 1480px; }
+.stMainBlockContainer { padding: 3.9rem 1.5rem 0.5rem; max-width: 1480px; }
 .stImage img { border-radius: 0.75rem; }
 .st-key-uploads { display: none; }
 /* Streamlit writes white on the primary colour, which is too light for that on the dark page. */

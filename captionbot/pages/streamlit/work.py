@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import streamlit as st
 from PIL import Image
 
-from captionbot.draw import files, sheets
+from captionbot.draw import files
 from captionbot.draw.overlays import Look
 from captionbot.pages import fetching, work
 from captionbot.pages import resident as pages
@@ -130,8 +130,3 @@ def display(photo: Photo) -> Image.Image:
 def tiles(photo: Photo, looked: Caption, look: Look) -> list[str]:
     """A small heatmap for every word, as data URLs: Streamlit would encode pictures anew at every click."""
     return [files.data_url(picture) for picture in words.tiles(display(photo), looked, look)]
-
-
-@kept(8, "Drawing…")
-def gif(photo: Photo, looked: Caption, look: Look) -> bytes:
-    return files.gif(sheets.animation(display(photo), looked, look))
