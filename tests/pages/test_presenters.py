@@ -71,12 +71,6 @@ def test_the_browser_is_given_every_map_and_the_places_of_it(seen: Seen) -> None
         assert word["says"].startswith(f"Where the model looked for “{seen.words[t]}”.")
         assert words.heatmap(seen, t).image.size == (60, 45)
     assert "needs" not in record["words"][0]
-    *_, found = seen.needs()  # once it is measured, there is a second map with a mark
-    record = canvas.words(seen)
-    for word, mark in zip(record["words"], truth.marked(found), strict=True):
-        assert word["mark"] == mark.mark
-        assert len(word["needs"]) == 64
-        assert word["says_needs"].startswith(f"“{word['text']}” ")
 
 
 def test_the_beam_is_a_tree_and_its_sentences_with_why_they_lost(seen: Seen) -> None:
@@ -286,3 +280,12 @@ def test_views_begin_with_the_noun_that_was_looked_at_most_sharply(sentence: str
     words = tuple(Word(word, -1.0) for word in sentence.split())
     caption = Caption(sentence, words, -1.0, -1.0, 0.5, alphas, np.zeros((2, 4)), (1, 2), Size(2, 1))
     assert sharpest(caption) == chosen
+
+
+def test_what_is_measured_is_a_second_map_with_a_mark(seen: Seen) -> None:
+    *_, found = seen.needs()
+    record = canvas.words(seen)
+    for word, mark in zip(record["words"], truth.marked(found), strict=True):
+        assert word["mark"] == mark.mark
+        assert len(word["needs"]) == 64
+        assert word["says_needs"].startswith(f"“{word['text']}” ")

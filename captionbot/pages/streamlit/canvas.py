@@ -28,10 +28,11 @@ PART = st.components.v2.component(
 
 def part(key: str, data: dict[str, Any], did: Callable[[Any], None] | None = None) -> None:
     """A part of the canvas. did: is told of an event, as the browser sent it, before the script runs."""
+    name = f"canvas of the {key}"  # among all that the session keeps
 
     def tell() -> None:
-        given = st.session_state[key].get("did")
+        given = st.session_state[name].get("did")
         if did is not None and given is not None:
             did(given)
 
-    PART(key=key, data=data, on_did_change=tell)
+    PART(key=name, data=data, on_did_change=tell)
