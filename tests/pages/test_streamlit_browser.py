@@ -147,7 +147,8 @@ def test_captioners_side_by_side(page: Page) -> None:
 def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jpg"
     broken.write_text("Dear diary")
-    files(page).set_input_files([CAT, broken, COFFEE, TEMPLE])
+    uploader = page.get_by_test_id("stMain").locator("input[type=file]").first
+    uploader.set_input_files([CAT, broken, COFFEE, TEMPLE])
     page.get_by_role("button", name="Propose alt texts for 4 files").click()
     expect(page.get_by_text("3 captioned, 1 could not be read.")).to_be_visible()
     expect(page.get_by_role("article", name="broken.jpg")).to_be_hidden()  # it waits for nobody's review
