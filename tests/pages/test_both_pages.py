@@ -34,7 +34,7 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
     "steer": {"FROM", "rivals", "BUTTON", "TITLES"},
     "ask": {"WORD", "SPANS", "drag", "PAINTED", "PAINT_HERE", "BUTTON", "SHOWN", "EDGES", "NOTHING"}
     | {"WHOLE", "REST", "present_masked"},
-    "truth": {"MAP", "MAPS", "RUN", "parts_plot", "PART", "SHARE", "LOW", "HIGH"},
+    "truth": {"WORD", "MAP", "MAPS", "RUN", "parts_plot", "PART", "SHARE", "LOW", "HIGH"},
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies"},
     "compare": {"MOST", "ALONE", "WHOLE", "asking", "FIRST", "table", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},

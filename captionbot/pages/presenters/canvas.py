@@ -199,7 +199,7 @@ def words(seen: Seen, before: Caption | None = None, note: str = "", expert: boo
     before: the caption without the visitor's edits; note: what they were, `EDITED` or `HIDDEN`.
     """
     caption, looked = seen.caption, seen.looked
-    judged = band(caption)
+    judged = band(caption, seen.work.captioners())
     said = [_said(seen, t, expert) for t in range(len(seen.words))]
     changed = explore.compare([word.text for word in before.words], seen.words).after if before else ()
     found = seen.work.known_needs(seen.model, seen.photo, caption) if seen.attends else None
@@ -226,7 +226,7 @@ def words(seen: Seen, before: Caption | None = None, note: str = "", expert: boo
         "band": {
             "kind": judged.kind,
             "name": judged.name,
-            "note": f"{judged.reason} {judged.general}".strip(),
+            "note": " ".join(filter(None, (judged.reason, judged.general, judged.stronger))),
         }
         if judged.kind
         else None,
