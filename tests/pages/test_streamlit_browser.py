@@ -34,7 +34,7 @@ def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iter
 
 def settled(page: Page) -> None:
     """Wait until the server has nothing more to say."""
-    expect(words(page).first).to_be_visible()
+    expect(words(page).first.or_(page.get_by_test_id("stHeading").first).first).to_be_visible()
     expect(page.locator("[data-testid=stStatusWidget]")).to_have_count(0)
     expect(page.locator("[data-testid=stSpinner], [data-testid=stSkeleton]")).to_have_count(0)
 
@@ -60,8 +60,9 @@ def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Pat
     page.locator(".cb-sources input[type=file]").set_input_files(CAT)
     expect(photo(page)).not_to_have_attribute("src", before)
     settled(page)
-    expect(photo(page)).to_have_attribute("alt", f"{headline(page)}.")
-    expect(page.locator(".cb-hear")).to_contain_text(headline(page))  # a new caption is announced
+    said = re.compile(re.escape(f"{headline(page)}."), re.IGNORECASE)  # "Perhaps" may stand before it
+    expect(photo(page)).to_have_attribute("alt", said)
+    expect(page.locator(".cb-hear")).to_contain_text(said)  # a new caption is announced
     words(page).nth(1).hover()
     heat = page.locator(".cb-heat")
     expect(heat).to_have_attribute("data-word", words(page).nth(1).inner_text())
@@ -138,7 +139,7 @@ def test_captioners_side_by_side(page: Page) -> None:
     page.get_by_role("button", name="Compare", exact=True).click()
     said = page.get_by_role("heading", level=5)
     expect(said).to_have_count(4)
-    expect(page.get_by_text("s · Likelihood")).to_have_count(4)
+    expect(page.get_by_text(re.compile(r"\d s · "))).to_have_count(4)
     assert all(text.endswith(".") for text in said.all_inner_texts())
     page.screenshot(path=ARTEFACTS / "streamlit-compare.png", full_page=True)
 

@@ -227,7 +227,7 @@ class Explorer(Frame):
         with told():
             name, value = canvas.told_of(self.demo, event)
             if name == "file" and isinstance(value, Upload):
-                return {"path": value.path, "orig_name": value.name, "meta": {"_type": "gradio.FileData"}}, ""
+                return value.path, ""
             if name == "sample" and value in SAMPLES:
                 return str(SAMPLES[value]), ""
             if name == "link" and isinstance(value, str):
