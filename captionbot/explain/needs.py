@@ -399,9 +399,11 @@ def _read(captioner: Captioner, pixels: Tensor, caption: Caption, hidden: np.nda
 def _covered(start: float, end: float, cells: int) -> np.ndarray:
     """(cells,) the share of each cell between two fractions of a side; of a point its cell alone."""
     if end <= start:
-        return np.eye(cells)[min(int(start * cells), cells - 1)]
+        point: np.ndarray = np.eye(cells)[min(int(start * cells), cells - 1)]
+        return point
     edges = np.arange(cells + 1) / cells
-    return np.clip(np.minimum(end, edges[1:]) - np.maximum(start, edges[:-1]), 0, None) * cells
+    within: np.ndarray = np.minimum(end, edges[1:]) - np.maximum(start, edges[:-1])
+    return np.asarray(within.clip(0) * cells)
 
 
 def _small(cells: np.ndarray) -> list[int]:

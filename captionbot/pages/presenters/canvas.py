@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -29,6 +29,8 @@ from captionbot.pages.work import Asked, Box, PartlyHidden, boxes_looked_at
 from captionbot.text.display import percent, sentence
 from captionbot.text.tokenizer import tokenize
 from captionbot.types import Caption
+
+Looked = TypeVar("Looked", bound=Seen)  # a page's own kind of it
 
 MOST_BOXES = 1_024  # of one question: a brush makes a box of every run of cells
 THUMBNAIL = 128  # pixels
@@ -153,7 +155,7 @@ def _place(given: Any, among: int) -> int:
     return int(given)
 
 
-def after(seen: Seen, touched: Touched) -> Seen:
+def after(seen: Looked, touched: Touched) -> Looked:
     """What a visitor looks at once that was done; CaptionBotError where a word is not known."""
     asked = touched.asked(seen.asked)
     if touched.hides:
@@ -203,7 +205,7 @@ def words(seen: Seen, before: Caption | None = None, note: str = "", expert: boo
     said = [_said(seen, t, expert) for t in range(len(seen.words))]
     changed = explore.compare([word.text for word in before.words], seen.words).after if before else ()
     found = seen.work.known_needs(seen.model, seen.photo, caption) if seen.attends else None
-    needed = (
+    needed: dict[str, Any] = (
         {
             "needs": found.on(caption),
             "need_sentences": [truth.says(found, t) for t in range(len(seen.words))],
