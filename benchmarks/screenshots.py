@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} (default: all)")
     parser.add_argument("--sample", default=next(iter(sample_photos()), None), choices=list(sample_photos()))
     parser.add_argument(
-        "--word", type=int, default=6, help="that is pointed at, from 1 (default: %(default)s)"
+        "--word", type=int, default=9, help="that is pointed at, from 1 (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="(default: docs)")
     args = parser.parse_args(argv)
