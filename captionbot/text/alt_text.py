@@ -29,11 +29,42 @@ _OPENING = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
 _CLAUSE_END = re.compile(r"[,;:](?=\s)")
-_DANGLING = re.compile(  # words that no sentence ends with
-    r"(?:[\s,;:-]+(?:a|an|the|of|in|on|at|to|with|and|or|by|for|from|near|while|who|that|which|is|are|its|his|her"
-    r"|their|as|into|over|under|behind|beside|next))+$",
-    re.IGNORECASE,
-)
+_DANGLING = frozenset(  # words that no sentence ends with, and the dash that stands alone
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "with",
+        "and",
+        "or",
+        "by",
+        "for",
+        "from",
+        "near",
+        "while",
+        "who",
+        "that",
+        "which",
+        "is",
+        "are",
+        "its",
+        "his",
+        "her",
+        "their",
+        "as",
+        "into",
+        "over",
+        "under",
+        "behind",
+        "beside",
+        "next",
+    ]
+) | {""}
 
 
 def alt_text(caption: str, limit: int = LIMIT) -> str:
@@ -56,5 +87,7 @@ def _cut(text: str, limit: int) -> str:
     for end in (_SENTENCE_END, _CLAUSE_END):
         if places := [found.start() for found in end.finditer(start) if found.start() > limit // 3]:
             return start[: places[-1]]
-    words = text[: limit - 1].rsplit(" ", 1)[0]  # a full stop comes after them
-    return _DANGLING.sub("", words).rstrip(",;:-")
+    words = text[: limit - 1].rsplit(" ", 1)[0].split(" ")  # a full stop comes after them
+    while len(words) > 1 and words[-1].strip(",;:-").lower() in _DANGLING:
+        words.pop()
+    return " ".join(words).rstrip(",;:-")

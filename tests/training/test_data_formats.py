@@ -380,7 +380,9 @@ def test_small_data_sets_have_both_splits(count):
 
 
 def test_what_cannot_be_read_is_told_with_what_can(tmp_path):
-    with pytest.raises(CaptionBotError, match="auto or one of karpathy, coco, flickr, visual-genome"):
+    with pytest.raises(
+        CaptionBotError, match="auto or one of mixture, karpathy, coco, flickr, visual-genome"
+    ):
         load_dataset(tmp_path, "pascal")
     with pytest.raises(CaptionBotError, match=r"no data set at .*nowhere"):
         load_dataset(tmp_path / "nowhere")
