@@ -16,7 +16,7 @@ from captionbot.search.beam import Node, tree
 from captionbot.text.display import percent
 from captionbot.types import Fate, Search
 
-_ROW, _GUTTER, _PAD, _TOP = 27, 24, 9, 22  # pixels: height of a row, between columns, in a node, above all
+_ROW, _GUTTER, _PAD, _TOP = 27, 21, 9, 22  # pixels: height of a row, between columns, in a node, above all
 _CHARACTER, _SMALL = 7.7, 7.2  # mean advance of the two sizes of letters, 13 and 11 pixels
 _STYLE = """
 .beam-tree{--ink:var(--st-text-color,#1f2430);--paper:var(--st-background-color,#fff);

@@ -20,8 +20,10 @@ import pytest
 from packaging.requirements import Requirement
 
 import captionbot
+from captionbot import Captioner, load_image
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
+from captionbot.text.judgement import in_brief
 from tests.golden.regenerate import CAPTIONS, FOLDER
 
 ROOT = Path(__file__).parents[2]
@@ -131,8 +133,10 @@ def test_it_captions_a_photo_as_the_checkout_does(run: Run) -> None:
     done = run("captionbot", "caption", "dog-on-snow.png")
     assert done.stderr == ""
     golden = json.loads(CAPTIONS.read_text(encoding="utf-8"))
-    name, caption, *_judged = done.stdout.rstrip("\n").split("\t")
-    assert (name, caption) == ("dog-on-snow.png", golden["dog-on-snow.png"])
+    (found,) = Captioner.from_pretrained(device="cpu").caption(load_image(FOLDER / "dog-on-snow.png"))
+    assert found.captions[0].text == golden["dog-on-snow.png"]
+    judged = in_brief(found.captions[0].judgement)
+    assert done.stdout == f"dog-on-snow.png\t{golden['dog-on-snow.png']}\t{judged}\n"
 
 
 def test_it_draws_where_it_looked(run: Run, tmp_path: Path) -> None:
