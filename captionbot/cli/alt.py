@@ -18,7 +18,9 @@ from captionbot.bulk.folder import BATCH, caption_each, load_ahead, workers_for
 from captionbot.bulk.records import as_written
 from captionbot.bulk.review import Entry, counts, csv_bytes, entry_of, jsonl_bytes
 from captionbot.cli.arguments import (
+    add_batch_size,
     add_model_arguments,
+    add_photos,
     add_search_argument,
     check_spares,
     load_captioner,
@@ -40,9 +42,7 @@ _ENDINGS = (*review.SUFFIXES, ".html")
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "alt", run, "Write alt texts of photos, to be reviewed and put to use.")
-    parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="image, folder, .zip or .tar of images, or URL"
-    )
+    add_photos(parser, nargs="*")
     parser.add_argument(
         "--from",
         dest="review",
@@ -59,12 +59,7 @@ def add_parser(commands: Commands) -> None:
         metavar="N",
         help=f"longest alt text in characters (default: {LIMIT})",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        metavar="N",
-        help=f"photos at once (default: {BATCH['cpu']}, on a GPU {BATCH['cuda']})",
-    )
+    add_batch_size(parser)
     out = parser.add_argument_group(
         "output",
         "Photos that are in a .csv or .jsonl already are not captioned again, and stay as they were edited.",

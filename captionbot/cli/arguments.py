@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from captionbot.bulk.folder import BATCH
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import About
 from captionbot.images.archives import is_archive, is_file
@@ -42,6 +43,21 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
         help="a word never to say; may be given again",
     )
     return group
+
+
+def add_photos(parser: argparse.ArgumentParser, nargs: str) -> None:
+    parser.add_argument(
+        "paths", nargs=nargs, metavar="PATH", help="image, folder, .zip or .tar of images, or URL"
+    )
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help=f"photos at once (default: {BATCH['cpu']}, on a GPU {BATCH['cuda']})",
+    )
 
 
 def add_search_argument(group: argparse._ArgumentGroup, name: str, said: About) -> None:

@@ -25,11 +25,12 @@ from captionbot.bulk.records import (
     written,
 )
 from captionbot.cli.arguments import (
+    add_batch_size,
     add_model_arguments,
+    add_photos,
     add_search_argument,
     check_spares,
     load_captioner,
-    positive,
     search_options,
 )
 from captionbot.cli.commands import Commands, add_command, on_one_line, robust, warn
@@ -46,9 +47,7 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "caption", run, "Caption photos, a line or a record each.")
-    parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="image, folder, .zip or .tar of images, or URL"
-    )
+    add_photos(parser, nargs="+")
     parser.add_argument(
         "--format",
         choices=[*_WRITERS, "txt-files", "parquet"],
@@ -66,12 +65,7 @@ def add_parser(commands: Commands) -> None:
         action="store_true",
         help="go on with --out, jsonl or csv: what is in it already, failed images too, is not done again",
     )
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        metavar="N",
-        help=f"photos at once (default: {BATCH['cpu']}, on a GPU {BATCH['cuda']})",
-    )
+    add_batch_size(parser)
     parser.add_argument(
         "--engine",
         choices=["threads", "ray"],
