@@ -9,29 +9,25 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from captionbot.draw.boxes import box_name
-from captionbot.draw.files import data_url
+from captionbot.draw.files import data_url, text_beside
 from captionbot.text.display import sentence
 from captionbot.types import Caption, Search, Word
 
 LEVELS = 255  # of a map, whose highest number is drawn as the hottest
 
 
-@cache
 def script() -> str:
-    return Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+    return text_beside(__file__, ".js")
 
 
-@cache
 def style() -> str:
-    return Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    return text_beside(__file__, ".css")
 
 
 def photo(

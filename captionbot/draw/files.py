@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
@@ -20,6 +22,12 @@ def png(picture: Figure | Image.Image) -> bytes:
     else:
         picture.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+@cache
+def text_beside(module: str, suffix: str) -> str:
+    """What the file with a module's name and another suffix says: its part that runs in a browser."""
+    return Path(module).with_suffix(suffix).read_text(encoding="utf-8")
 
 
 def data_url(image: Image.Image) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from captionbot.bulk.records import Result
 from captionbot.bulk.review import MAX_ALT, Entry, entry_of, parse, queue
+from captionbot.draw.files import text_beside
 from captionbot.errors import CaptionBotError, displayable
 from captionbot.images.load import ImageSource, Preprocessing
 from captionbot.pages.batches import caption_photos
@@ -29,14 +28,12 @@ THUMBNAIL = 240  # pixels
 REVIEWS = (".csv", ".jsonl")
 
 
-@cache
 def script() -> str:
-    return Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+    return text_beside(__file__, ".js")
 
 
-@cache
 def style() -> str:
-    return Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+    return text_beside(__file__, ".css")
 
 
 class Card(NamedTuple):
