@@ -6,6 +6,7 @@ visitor looks at (`Frame.follow`), and handles its own events.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -97,7 +98,7 @@ class Follower(NamedTuple):
     components: tuple[Any, ...]
 
 
-class Frame:
+class Frame(ABC):
     """What every view is built into.
 
     seen: the state of a visitor, a `Seen` or None. settings: what is asked of a captioner.
@@ -149,13 +150,13 @@ class Frame:
                 shown |= follower.show(value)
         return shown
 
+    @abstractmethod
     def on_address(self, values: Shown) -> str:
         """The query of an address that restores the page."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keep(self, files: Sequence[File]) -> list[str]:
         """Makes files that visitors can download; their paths."""
-        raise NotImplementedError
 
     def show_nothing(self) -> Shown:
         """The page without a photo."""
