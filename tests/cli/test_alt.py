@@ -6,21 +6,15 @@ import csv
 import importlib.util
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import pytest
 from PIL import Image
 from tiny import build_tiny_captioner
 
-from captionbot.cli.main import main
 from captionbot.images.metadata import described
-
-
-class Run(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +23,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Run]:
-    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
+def run(run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The command `alt`, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    return lambda *args: Run(main(["alt", *map(str, args)]), *capsys.readouterr())
+    return partial(run, "alt")
 
 
 @pytest.fixture

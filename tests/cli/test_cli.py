@@ -13,9 +13,8 @@ import sys
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from local_server import local_server
@@ -24,7 +23,6 @@ from tiny import build_tiny_captioner
 
 from captionbot import Captioner
 from captionbot.cli.caption import _below
-from captionbot.cli.main import main
 from captionbot.files import hold
 from captionbot.images import load as images
 from captionbot.search.reranker import ALONE, WordEvidence
@@ -34,34 +32,12 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = ("caption", "alt", "explain", "models", "download", "import", "hub-check", "app")
 
 
-class Run(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     build_tiny_captioner(folder)
     shutil.copy(ROOT / "weights" / "table.json", folder)
     return folder
-
-
-@pytest.fixture
-def run(
-    weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Run]:
-    monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
-
-    def run(*args: object) -> Run:
-        try:
-            code = main([str(arg) for arg in args])
-        except SystemExit as stop:  # argparse's way out
-            code = stop.code
-        return Run(code, *capsys.readouterr())
-
-    return run
 
 
 @pytest.fixture
@@ -343,7 +319,7 @@ def test_two_runs_do_not_write_to_one_file(run, photos, tmp_path, flags):
     before = out.read_bytes()
     with out.open("a") as other:
         hold(other.fileno(), out)
-        assert run(*arguments, *flags) == Run(
+        assert run(*arguments, *flags) == (
             2,
             "",
             f"captionbot: Another run is writing to {out}: give another --out, or wait until it has ended.\n",
