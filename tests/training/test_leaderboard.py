@@ -76,6 +76,8 @@ def test_rows_are_what_the_captioners_give_end_to_end(data, weights, run, tmp_pa
         said = {name: f.captions[0].text for name, f in zip(CAPTIONS, found, strict=True)}
         expected = score(said, CAPTIONS, meteor=False, spice=False)
         assert {name: row[name] for name in expected} == pytest.approx(expected)
+        assert row["intervals"].keys() == expected.keys()
+        assert all(low <= row[name] <= high for name, (low, high) in row["intervals"].items())
         assert row["images"] == 4
         assert row["images_per_second"] > 0
         assert row["parameters"] == captioner.card.parameters

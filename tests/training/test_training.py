@@ -711,6 +711,8 @@ def test_a_decoder_learns_the_language_first_and_then_to_see(data, text, tmp_pat
     (card,) = (tmp_path / "seeing").glob("show*.json")
     stages = json.loads(card.read_text())["training"]["stages"]
     assert [s["stage"] for s in stages] == ["language-model", "cross-entropy"]
+    assert [len(s["curve"]) for s in stages] == [s["best"]["epoch"] for s in stages]
+    assert stages[1]["curve"][-1]["CIDEr"] == pytest.approx(stages[1]["best"]["CIDEr"], abs=1e-4)
 
 
 def test_what_text_cannot_teach_is_left_as_it_was(data, text, tmp_path):

@@ -35,7 +35,8 @@ from training.data import Example, ImageStore, open_images
 from training.data.files import read_json, read_text
 from training.evaluation.evaluate import caption_all
 from training.evaluation.predictions import load_split
-from training.metrics import score
+from training.metrics import measure
+from training.metrics.significance import intervals
 from training.run.checkpoints import check_outputs
 from training.run.config import check_least
 
@@ -132,6 +133,7 @@ def _measure(
         started = time.perf_counter()
         captions = caption_all(captioner, store, examples, options, BATCH)
         seconds = time.perf_counter() - started
+        measured = measure(captions, references, meteor=not given.no_meteor, spice=False)
         rows.append(
             {
                 "name": captioner.name,
@@ -139,7 +141,8 @@ def _measure(
                 "split": given.split,
                 "images": len(examples),
                 "beam_size": beam_size,
-                **score(captions, references, meteor=not given.no_meteor, spice=False),
+                **measured.corpus(),
+                "intervals": intervals(measured.tallies),
                 "images_per_second": round(len(examples) / seconds, 2),
                 "device": captioner.device.type,
                 "threads": torch.get_num_threads(),

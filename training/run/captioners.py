@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -70,12 +70,18 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
     return card, Model(encoder, build_decoder(config.decoder, sizes))
 
 
-def described(card: Card, config: TrainingConfig, data: str, best: Mapping[str, float]) -> Card:
+def described(
+    card: Card,
+    config: TrainingConfig,
+    data: str,
+    best: Mapping[str, float],
+    curve: Sequence[Mapping[str, float]] = (),
+) -> Card:
     """The card with a run's own stage of training behind those before it.
 
-    data: what was learnt from, in words. best: scores on val.
+    data: what was learnt from, in words. best: scores on val. curve: loss and scores on val of each epoch.
     """
-    stage = {**dataclasses.asdict(config), "best": best}
+    stage = {**dataclasses.asdict(config), "best": best, "curve": list(curve)}
     for name in INHERITED if config.init else ():
         del stage[name]
     return dataclasses.replace(

@@ -111,6 +111,7 @@ class Run:
         self.steps_an_epoch = -(-len(self.task.order) // config.batch_size)
         self.epoch = self.step = self.bad_epochs = 0
         self.best: Scores = {}
+        self.curve: list[Scores] = []
         self.kept: dict[int, float] = {}
         self.epoch_loss = 0.0
 
@@ -209,12 +210,14 @@ class Run:
         scores = self.task.validate(encoder.eval(), decoder.eval())
         self._say(f"epoch {self.epoch + 1}: loss {self.epoch_loss / max(self.step, 1):.4f} {_line(scores)}")
         self.monitor.scalars({f"val/{name}": value for name, value in scores.items()}, self.epoch + 1)
+        told = {"loss": self.epoch_loss / max(self.step, 1), **scores}
+        self.curve.append({name: round(value, 4) for name, value in told.items()})
         better = is_better(scores, self.best)
         if better:
             self.best = {**scores, "epoch": self.epoch + 1}
         self.bad_epochs = 0 if better else self.bad_epochs + 1
         if self.world.main:
-            card = described(self.card, self.config, self.task.data, self.best)
+            card = described(self.card, self.config, self.task.data, self.best, self.curve)
             if better:
                 with written("The captioner", self.out):
                     cards.save(self.out, card, encoder, decoder)
@@ -259,6 +262,7 @@ class Run:
             "random_cuda": random_cuda,
             "progress": [self.epoch, self.step, self.bad_epochs, self.epoch_loss],
             "best": self.best,
+            "curve": self.curve,
             "kept": self.kept,
         }
         save_checkpoint(self.out / CHECKPOINT, state)
@@ -268,6 +272,7 @@ class Run:
             self.learner.restore(state)
             self.epoch, self.step, self.bad_epochs, self.epoch_loss = state["progress"]
             self.best, self.kept = state["best"], state["kept"]
+            self.curve = state.get("curve", [])  # which checkpoints of before lack
             random_states, random_cuda = state["random"], state["random_cuda"]
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise other_run(self.out, error) from error
