@@ -3,6 +3,7 @@ at them."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import nn
@@ -17,6 +18,15 @@ from captionbot.types import Caption, Features
 SIZE = 32
 SEEN = 18  # the one cell of 8 x 8 that the word hangs on
 BLOCK = [8 * row + column for row in (2, 3, 4, 5) for column in (2, 3, 4, 5)]  # or a quarter of them
+
+
+def photo_with(cells: list[int]) -> Image.Image:
+    """Noise around grey, and some of 8 x 8 cells white."""
+    pixels = np.random.default_rng(0).integers(60, 100, (SIZE, SIZE, 3)).astype(np.uint8)
+    side = SIZE // 8
+    for row, column in (divmod(cell, 8) for cell in cells):
+        pixels[side * row : side * (row + 1), side * column : side * (column + 1)] = 255
+    return Image.fromarray(pixels)
 
 
 class Brightness(nn.Module):

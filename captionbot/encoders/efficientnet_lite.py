@@ -38,15 +38,19 @@ class SamePad2d(nn.Module):
         super().__init__()
         self.kernel, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
 
+    def pads(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Pixels above and below, and left and right, of what is so large."""
+        sizes = zip((height, width), self.kernel, self.stride, self.dilation, strict=True)
+        above, left = (
+            max((math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+            for size, kernel, stride, dilation in sizes
+        )
+        return (above // 2, above - above // 2), (left // 2, left - left // 2)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H + pad, W + pad), which the convolution is given without padding."""
-        sizes = zip(x.shape[-2:], self.kernel, self.stride, self.dilation, strict=True)
-        pads = []
-        for size, kernel, stride, dilation in sizes:
-            needed = (math.ceil(size / stride) - 1) * stride + (kernel - 1) * dilation + 1 - size
-            pads.append(max(needed, 0))
-        below, right = pads
-        return F.pad(x, [right // 2, right - right // 2, below // 2, below - below // 2])
+        rows, columns = self.pads(x.shape[-2], x.shape[-1])
+        return F.pad(x, [*columns, *rows])
 
 
 class Block(nn.Module):

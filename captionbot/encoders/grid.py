@@ -6,6 +6,7 @@ convolutional layer keep the correspondence to portions of the image).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,6 +84,22 @@ class GridEncoder(Encoder):
             cells = cells.float()  # of a CNN that computes in bf16 by itself
         pooled: Tensor = self.pool(cells if cells.ndim == 4 else cells[..., None, None])
         return pooled
+
+
+def with_cnns(module: nn.Module, made: Callable[[GridEncoder], nn.Module]) -> nn.Module:
+    """The module itself where there is no CNN in it, else a copy that shares all other parts with it.
+
+    made: gives what stands in the place of a grid encoder's CNN. They are asked for in the order of
+        `module.modules()`.
+    """
+    if not any(isinstance(part, GridEncoder) for part in module.modules()):
+        return module
+    twin = copy.copy(module)
+    if isinstance(module, GridEncoder):
+        twin._modules = dict(module._modules) | {"cnn": made(module)}
+    else:
+        twin._modules = {name: child and with_cnns(child, made) for name, child in module._modules.items()}
+    return twin
 
 
 def grid_boxes(rows: int, columns: int) -> Tensor:

@@ -20,14 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.attribution import (
-    CELLS,
-    LABELS,
-    WordMaps,
-    filled_pixels,
-    log_probs_where_hidden,
-)
+from captionbot.explain.attribution import CELLS, LABELS, WordMaps, filled_pixels, log_probs_of
 from captionbot.images.load import boxes_to_image, to_pixel_values
+from captionbot.text.pieces import of_words
 from captionbot.text.tokenizer import tokenize
 from captionbot.types import Caption, Features, Size
 
@@ -38,6 +33,7 @@ if TYPE_CHECKING:  # torch takes a second to import
     from torch import Tensor
 
     from captionbot.captioner import Captioner
+    from captionbot.explain.copies import Copies
 
 COPIES = 83
 STAGES = (16, 32, 48, 64, COPIES)
@@ -144,8 +140,14 @@ class Needs:
         return _by_chance(self.drops, self.seed)
 
     def as_word_maps(self, caption: Caption) -> WordMaps:
-        maps = self.maps.reshape(len(self.words), -1)
-        return WordMaps("needs", LABELS["needs"], maps, _cells_seen(caption), CELLS)
+        """By the places that the captioner looks at: its detected boxes, else cells."""
+        if caption.grid is None and len(caption.boxes) > 1:
+            boxes, grid, maps = caption.boxes, None, self.where_hidden(_fractions(caption))
+            whole = (boxes[:, 2:] - boxes[:, :2]).prod(1) > 0.95 * np.prod(caption.image_size)
+            maps = np.where(whole, 0, maps)  # hiding everything says nothing about where
+        else:
+            boxes, grid, maps = _cells_seen(caption), CELLS, self.maps.reshape(len(self.words), -1)
+        return WordMaps("needs", LABELS["needs"], maps, boxes, grid)
 
     def on(self, caption: Caption) -> Caption:
         """The caption with these maps in the place of its attention, so that every drawing shows them."""
@@ -156,38 +158,62 @@ class Needs:
         boxes: np.ndarray = cell_boxes(size)[self.hottest[t]]
         return boxes
 
-    def at(self, box: Sequence[float]) -> np.ndarray:
-        """(T,) nats that each word would lose, by its map, where a box of the photo is hidden.
+    def where_hidden(self, boxes: np.ndarray) -> np.ndarray:
+        """(T, P) nats that each word would lose, by its map, where one of (P, 4) boxes is hidden.
 
-        box: xyxy as fractions of the photo; cells count by the share of them that it covers, and a point as
-        the cell that it lies in. Words whose map is not true foretell nothing, 0.
+        boxes: xyxy as fractions of the photo; cells count by the share of them that a box covers, and a
+            point as the cell that it lies in.
         """
-        left, top, right, bottom = box
-        across, down = _covered(left, right, CELLS[1]), _covered(top, bottom, CELLS[0])
-        lost = np.einsum("tyx,y,x->t", self.maps, down, across)
-        told: np.ndarray = np.where(self.p <= SIGNIFICANT, lost, 0.0)
+        across = np.stack([_covered(left, right, CELLS[1]) for left, _, right, _ in boxes])
+        down = np.stack([_covered(top, bottom, CELLS[0]) for _, top, _, bottom in boxes])
+        lost: np.ndarray = np.einsum("tyx,py,px->tp", self.maps, down, across)
+        return lost
+
+    def at(self, box: Sequence[float]) -> np.ndarray:
+        """(T,) nats that each word would lose where a box of the photo is hidden, as of `where_hidden`; words
+        whose map is not true foretell nothing, 0."""
+        told: np.ndarray = np.where(self.p <= SIGNIFICANT, self.where_hidden(np.array([box]))[:, 0], 0.0)
         return told
 
 
 def needs(
-    captioner: Captioner, image: Image.Image, caption: Caption, copies: int = COPIES, seed: int = SEED
+    captioner: Captioner,
+    image: Image.Image,
+    caption: Caption,
+    copies: int = COPIES,
+    seed: int = SEED,
+    kept: Copies | None = None,
 ) -> Needs:
     """What every word of a caption needs of the photo, measured to the end.
 
     copies: of the photo, each with another quarter hidden; one more a word hides what its map shows.
+    kept: of `kept_of`, for other captions of this photo, by any captioner: a CNN sees no copy twice.
     """
-    *_, found = stream(captioner, image, caption, copies, seed)
+    *_, found = stream(captioner, image, caption, copies, seed, kept)
     return found
 
 
 def stream(
-    captioner: Captioner, image: Image.Image, caption: Caption, copies: int = COPIES, seed: int = SEED
+    captioner: Captioner,
+    image: Image.Image,
+    caption: Caption,
+    copies: int = COPIES,
+    seed: int = SEED,
+    kept: Copies | None = None,
 ) -> Iterator[Needs]:
     """`needs`, coarse to fine: after the first copies, after more of them, and once all is measured."""
     found: Needs | None = None
+    kept = kept or kept_of()
     while found is None or not found.done:
-        found = more(captioner, image, caption, found, copies, seed)
+        found = more(captioner, image, caption, found, copies, seed, kept)
         yield found
+
+
+def kept_of() -> Copies:
+    """A record of what CNNs see of one photo, with nothing in it yet. It grows to some 80 MB."""
+    from captionbot.explain.copies import Copies
+
+    return Copies(CELLS)
 
 
 def more(
@@ -197,24 +223,29 @@ def more(
     known: Needs | None = None,
     copies: int = COPIES,
     seed: int = SEED,
+    kept: Copies | None = None,
 ) -> Needs:
     """The next stage of measuring: some copies more, or the hottest quarters once there are all copies.
 
     known: what is measured already of this caption of this photo, of the same seed; None where nothing is.
+    kept: as of `needs`.
     """
+    kept = kept or kept_of()
     pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
     if known is None:
         hidden = design(copies, seed).hidden[: _next_stage(0, copies)]
-        found = _read(captioner, pixels, caption, np.concatenate([np.zeros((1, _PLACES), bool), hidden]))
+        found = _read(
+            kept, captioner, pixels, caption, np.concatenate([np.zeros((1, _PLACES), bool), hidden])
+        )
         words = tuple(word.text for word in caption.words)
         unknown = np.full(len(words), np.nan)
         return Needs(words, np.exp(found[0]), found[0] - found[1:], unknown, seed)
     if known.copies < copies:
         hidden = design(copies, seed).hidden[known.copies : _next_stage(known.copies, copies)]
-        lost = np.log(known.before) - _read(captioner, pixels, caption, hidden)
+        lost = np.log(known.before) - _read(kept, captioner, pixels, caption, hidden)
         return replace(known, drops=np.concatenate([known.drops, lost]))
     quarters, of = np.unique(known.hottest, axis=0, return_inverse=True)
-    found = _read(captioner, pixels, caption, quarters)
+    found = _read(kept, captioner, pixels, caption, quarters)
     after = np.exp(found[of.ravel(), np.arange(len(known.words))])
     return replace(known, after=after)
 
@@ -341,14 +372,26 @@ def cell_boxes(size: Size | tuple[int, int]) -> np.ndarray:
     return boxes_to_image(grid_boxes(*CELLS)[0].numpy(), Size(*size))
 
 
+def _fractions(caption: Caption) -> np.ndarray:
+    boxes: np.ndarray = caption.boxes / np.array([*caption.image_size] * 2)
+    return boxes
+
+
+def area_seen(caption: Caption) -> tuple[float, float, float, float]:
+    """What the captioner sees of the photo, as fractions of it: all, or its middle alone."""
+    if caption.grid is None or caption.boxes[:, :2].min(0).max() < 1:
+        return 0.0, 0.0, 1.0, 1.0
+    boxes = _fractions(caption)
+    left, top, right, bottom = (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
+    return left, top, right, bottom
+
+
 def _cells_seen(caption: Caption) -> np.ndarray:
-    """(64, 4) the cells in pixels of the photo; of its middle, where a captioner sees that alone."""
-    left, top = caption.boxes[:, :2].min(0)
-    right, bottom = caption.boxes[:, 2:].max(0)
-    if caption.grid is None or max(left, top) < 1:
-        return cell_boxes(caption.image_size)
+    """(64, 4) the cells of what the captioner sees, in pixels of the photo."""
+    left, top, right, bottom = area_seen(caption)
+    whole = np.array([*caption.image_size] * 2)
     seen: np.ndarray = cell_boxes((1, 1)) * np.tile([right - left, bottom - top], 2) + np.tile([left, top], 2)
-    return seen.astype(np.float32)
+    return (seen * whole).astype(np.float32)
 
 
 def _tested(of: Design, foretold: Tensor, lost: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -385,15 +428,19 @@ def _next_stage(measured: int, copies: int) -> int:
     return min([stage for stage in STAGES if measured < stage < copies], default=copies)
 
 
-def _read(captioner: Captioner, pixels: Tensor, caption: Caption, hidden: np.ndarray) -> np.ndarray:
+def _read(
+    kept: Copies, captioner: Captioner, pixels: Tensor, caption: Caption, hidden: np.ndarray
+) -> np.ndarray:
     """(N, T) log-probabilities of the caption's words over copies that lack (N, 64) cells."""
     import torch
 
-    from captionbot.encoders import grid_boxes
-
-    filling, boxes = filled_pixels(pixels, "mean"), grid_boxes(*CELLS)[0]
-    found = log_probs_where_hidden(captioner, pixels, filling, boxes, torch.from_numpy(hidden), caption)
-    return np.asarray(found, np.float64)
+    filling, masks = filled_pixels(pixels, "mean"), torch.from_numpy(hidden)
+    with torch.inference_mode():
+        found = [
+            log_probs_of(captioner, features, caption.token_ids)
+            for features in kept.features(captioner, pixels, filling, masks)
+        ]
+    return of_words(torch.cat(found).cpu().numpy(), caption.pieces).astype(np.float64)
 
 
 def _covered(start: float, end: float, cells: int) -> np.ndarray:

@@ -31,6 +31,7 @@ from captionbot.types import Caption, Captioned, Features, Search, Size, Word
 
 if TYPE_CHECKING:  # torch takes seconds to import: the pages are there before that
     from captionbot.captioner import Captioner
+    from captionbot.explain.copies import Copies
     from captionbot.text.vocabulary import Vocabulary
 
 Box = tuple[float, float, float, float]
@@ -157,6 +158,7 @@ class Evidence(NamedTuple):
 
 _ENOUGH = 64  # hidden copies, before a page draws what words need in the place of attention
 _measured: Kept[Needs] = Kept(256)  # by captioner, photo and sentence
+_hidden: Kept[Copies] = Kept(2)  # by photo: what CNNs saw in its copies, for all captioners and sentences
 
 
 class Work:
@@ -282,7 +284,9 @@ class Work:
     def more(self, model: str, photo: Photo, caption: Caption, known: Needs | None = None) -> Needs:
         """The next stage of `needs`, after what is known."""
         with turn():
-            return explain.more(self.captioner(model), photo.decode(), caption, known)
+            kept = _hidden.get(photo.key) or explain.kept_of()
+            _hidden.keep(photo.key, kept)
+            return explain.more(self.captioner(model), photo.decode(), caption, known, kept=kept)
 
     def sentence(self, asked: Asked, text: str) -> Caption:
         """A sentence of the visitor's own as a caption of the photo, to be tested like one that was found."""

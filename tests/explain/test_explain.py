@@ -7,9 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from cells import SEEN, SIZE, cells_captioner, first_caption
+from cells import SEEN, cells_captioner, first_caption, photo_with
 from PIL import Image
-from tiny import build_tiny_captioner
 
 from captionbot import Captioner
 from captionbot.encoders import GridEncoder
@@ -126,16 +125,7 @@ def test_a_word_that_is_not_there(t: int) -> None:
 
 @pytest.fixture(scope="module")
 def photo() -> Image.Image:
-    """Noise around grey, and cell SEEN (row 2, column 2) white."""
-    pixels = np.random.default_rng(0).integers(60, 100, (SIZE, SIZE, 3)).astype(np.uint8)
-    pixels[8:12, 8:12] = 255
-    return Image.fromarray(pixels)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    build_tiny_captioner(folder := tmp_path_factory.mktemp("tiny"))
-    return Captioner.from_pretrained(folder, device="cpu")
+    return photo_with([SEEN])
 
 
 def test_log_probs_are_those_that_the_search_found(tiny: Captioner, photo: Image.Image) -> None:

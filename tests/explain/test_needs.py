@@ -12,7 +12,6 @@ import pytest
 import torch
 from cells import BLOCK, SIZE, cells_captioner, first_caption
 from PIL import Image
-from tiny import build_tiny_captioner
 from torch import nn
 
 from captionbot import Captioner
@@ -31,24 +30,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def bright() -> Image.Image:
-    """Noise around grey, and the cells of BLOCK white."""
-    pixels = np.random.default_rng(0).integers(60, 100, (SIZE, SIZE, 3)).astype(np.uint8)
-    pixels[8:24, 8:24] = 255
-    return Image.fromarray(pixels)
-
-
-@pytest.fixture(scope="module")
 def known(bright: Image.Image) -> Needs:
     """Of a word that hangs on BLOCK, while the captioner claims to look elsewhere."""
     captioner = cells_captioner([cell for cell in range(64) if cell not in BLOCK], seen=BLOCK)
     return needs.needs(captioner, bright, first_caption(captioner, bright))
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Captioner:
-    build_tiny_captioner(folder := tmp_path_factory.mktemp("tiny"))
-    return Captioner.from_pretrained(folder, device="cpu")
 
 
 def heat(cells: list[int]) -> np.ndarray:
@@ -89,9 +74,36 @@ def test_a_word_that_hangs_on_nothing_comes_from_the_sentence(bright: Image.Imag
 @pytest.mark.parametrize("regions", [False, True])
 def test_captioners_of_regions_and_without_attention(regions: bool, bright: Image.Image) -> None:
     captioner = cells_captioner(None, regions, BLOCK)
-    found = needs.needs(captioner, bright, first_caption(captioner, bright))
+    caption = first_caption(captioner, bright)
+    found = needs.needs(captioner, bright, caption)
     assert found.verdicts == (Verdict.PLACE,)
     assert int(found.maps[0].argmax()) in BLOCK
+    if regions:  # whose places are boxes, the whole photo the first of them
+        drawn = found.on(caption)
+        assert drawn.grid is None
+        np.testing.assert_array_equal(drawn.boxes, caption.boxes)
+        np.testing.assert_allclose(drawn.alphas[0, 1:], np.maximum(found.maps[0].ravel(), 0), atol=1e-9)
+        assert drawn.alphas[0, 0] == 0
+
+
+def test_a_box_costs_what_hiding_it_costs(bright: Image.Image) -> None:
+    """Boxes that overlap: of the block that the word hangs on, of parts of it, and elsewhere."""
+    captioner = cells_captioner(None, seen=BLOCK)
+    caption = first_caption(captioner, bright)
+    boxes = np.array([[8, 8, 24, 24], [8, 8, 24, 16], [0, 8, 16, 24], [24, 0, 32, 32], [0, 0, 32, 32]], float)
+    found = needs.needs(captioner, bright, caption)
+    told = found.as_word_maps(replace(caption, boxes=boxes, alphas=np.ones((1, 5)), grid=None))
+    assert told.grid is None
+    lost = []
+    for box in boxes[:4].astype(int).tolist():
+        hidden = bright.copy()
+        hidden.paste(tuple(np.asarray(bright).reshape(-1, 3).mean(0).round().astype(int).tolist()), box)
+        again = needs.caption_of(captioner, captioner.encode([hidden]), Size(SIZE, SIZE), caption.text)
+        lost.append(caption.words[0].log_prob - again.words[0].log_prob)
+    assert np.argmax(told.maps[0]) == np.argmax(lost) == 0
+    assert np.argmin(told.maps[0, :4]) == np.argmin(lost) == 3
+    assert np.corrcoef(told.maps[0, :4], lost)[0, 1] > 0.9
+    assert told.maps[0, 4] == 0  # the whole photo
 
 
 def test_the_closed_form_is_what_refits_foretell() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tiny import build_tiny_captioner
 
@@ -87,24 +86,6 @@ def test_a_run_goes_on_and_several_captioners_are_those_alone(
     assert [path.stat().st_mtime_ns for path in kept] == before
     assert command.main(["--images", "nowhere"]) == 2
     assert "no images at nowhere" in capsys.readouterr().err
-
-
-def test_a_shared_cnn_encodes_a_copy_once(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    captioners = [Captioner.from_pretrained("one", "cpu") for _ in range(2)]
-    for captioner in captioners:
-        captioner.card.shared.update(sha256="the same CNN")
-        captioner._encode = captioner.encoder  # as it is, whatever this CPU packs
-    pixels = torch.randn(3, 3, *captioners[0].preprocessing.size)
-    alone = captioners[0].encode_pixels(pixels).values
-    encoded: list[int] = []
-    with command._encoded_once(captioners):
-        for captioner in captioners:
-            cnn = captioner.encoder.cnn.cnn
-            cnn.register_forward_hook(lambda module, given, out: encoded.append(len(out)))
-        for captioner in captioners:
-            for part in (pixels[:2], pixels):
-                torch.testing.assert_close(captioner.encode_pixels(part).values, alone[: len(part)])
-    assert encoded == [2, 1]
 
 
 def test_outputs_are_looked_at_before_the_work(

@@ -13,23 +13,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
-from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
+from captionbot.explain.copies import Copies
 from captionbot.explain.faithfulness import Faithfulness, Measured, measured, over
-from captionbot.explain.needs import COPIES, SEED, Needs, needs
+from captionbot.explain.needs import COPIES, SEED, Needs, kept_of, needs
 from captionbot.store.registry import list_cards
 from captionbot.text.parts_of_speech import PARTS
 from training.data import ImageStore, open_images
@@ -103,24 +100,25 @@ def test_photos(
     """Every word of each captioner's best caption of each photo, tested; in the order of the captioners."""
     found: list[list[Measured]] = [[] for _ in captioners]
     for name in tqdm(names, desc="photos", unit="photo"):
-        image = store.load(name)
-        with _encoded_once(captioners):
-            for captioner, captions in zip(captioners, found, strict=True):
-                captions.append(_test(captioner, image, copies, seed, keep))
+        image, kept = store.load(name), kept_of()
+        for captioner, captions in zip(captioners, found, strict=True):
+            captions.append(_test(captioner, image, copies, seed, kept, keep))
     return found
 
 
-def _test(captioner: Captioner, image: Image.Image, copies: int, seed: int, keep: Path | None) -> Measured:
+def _test(
+    captioner: Captioner, image: Image.Image, copies: int, seed: int, kept: Copies, keep: Path | None
+) -> Measured:
     """keep: a folder with a file for each photo, captioner and seed."""
     if keep is None:
-        return _measured(captioner, image, copies, seed)
+        return _measured(captioner, image, copies, seed, kept)
     of = f"{captioner.card.sha256} {copies} {seed} ".encode() + image.tobytes()
     path = keep / f"{captioner.name}-{hashlib.sha256(of).hexdigest()[:24]}.npz"
     if path.is_file():
         with np.load(path) as kept:
             found = Needs(tuple(map(str, kept["words"])), kept["before"], kept["drops"], kept["after"], seed)
             return Measured(found, kept.get("attention"))
-    found, attention = _measured(captioner, image, copies, seed)
+    found, attention = _measured(captioner, image, copies, seed, kept)
     arrays: dict[str, Any] = {} if attention is None else {"attention": attention}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
@@ -134,46 +132,10 @@ def _test(captioner: Captioner, image: Image.Image, copies: int, seed: int, keep
     return Measured(found, attention)
 
 
-def _measured(captioner: Captioner, image: Image.Image, copies: int, seed: int) -> Measured:
+def _measured(captioner: Captioner, image: Image.Image, copies: int, seed: int, kept: Copies) -> Measured:
     caption = captioner.caption([image])[0].captions[0]
     attends = captioner.decoder.attends and len(caption.boxes) > 1
-    return measured(needs(captioner, image, caption, copies, seed), caption, attends)
-
-
-class _Once(nn.Module):
-    """A CNN that encodes no photo twice; several captioners share what it has seen."""
-
-    def __init__(self, cnn: nn.Module, seen: dict[bytes, Tensor]) -> None:
-        super().__init__()
-        self.cnn, self.seen = cnn, seen
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        keys = [hashlib.sha256(photo.contiguous().numpy().tobytes()).digest() for photo in pixels.cpu()]
-        new = [i for i, key in enumerate(keys) if key not in self.seen]
-        if new:
-            fresh = self.cnn(pixels[new].contiguous(memory_format=torch.channels_last))
-            self.seen.update(zip([keys[i] for i in new], fresh, strict=True))
-        return torch.stack([self.seen[key] for key in keys])
-
-
-@contextmanager
-def _encoded_once(captioners: Sequence[Captioner]) -> Iterator[None]:
-    """Has captioners with the same CNN encode each copy once, where they run it as it is (not packed)."""
-    seen: dict[tuple[str, str], dict[bytes, Tensor]] = {}
-    swapped: list[tuple[GridEncoder, nn.Module]] = []
-    for captioner in captioners:
-        shared, modules = captioner.card.shared, list(captioner.encoder.modules())
-        if not shared or captioner._encode is not captioner.encoder:
-            continue
-        for grid in [module for module in modules if isinstance(module, GridEncoder)]:
-            of = seen.setdefault((shared["sha256"], grid.config.layer), {})
-            swapped.append((grid, grid.cnn))
-            grid.cnn = _Once(grid.cnn, of)  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        for grid, cnn in swapped:
-            grid.cnn = cnn  # type: ignore[assignment]
+    return measured(needs(captioner, image, caption, copies, seed, kept), caption, attends)
 
 
 def table(names: Sequence[str], figures: Sequence[Faithfulness]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -13,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from captionbot.backends.cpu.linear import PackedLinear
-from captionbot.encoders import GridEncoder
+from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
 
 _MANY = 8  # photos at once from which on one layout suits all numbers of them and of threads
@@ -35,6 +33,8 @@ class PackedConv2d(nn.Module):
         """input_size: (B, C, H, W) that its layout shall suit."""
         super().__init__()
         self.dtype, self.attribute = dtype, "relu" if relu else "none"
+        self.kernel_size, self.padding, self.stride = layer.kernel_size, layer.padding, layer.stride
+        self.dilation, self.out_channels = layer.dilation, layer.out_channels
         self.shape: list[Any] = [layer.padding, layer.stride, layer.dilation, layer.groups]
         # In bfloat16 a bias would be off by the same at every place, which is worse than what varies.
         finer = torch.float32 if dtype == torch.bfloat16 else dtype
@@ -73,6 +73,10 @@ class PackedEncoder:
             features = self.encoder(pixel_values)
         return features
 
+    def for_many(self, pixel_values: Tensor) -> nn.Module:
+        """The packed encoder for many photos at once, without a look at what half precision cannot hold."""
+        return self._packed(pixel_values[:1].expand(_MANY, -1, -1, -1))
+
     def _packed(self, pixel_values: Tensor) -> nn.Module:
         many = len(pixel_values) >= _MANY
         key = 0 if many else torch.get_num_threads()
@@ -92,7 +96,7 @@ def packed_encoder(encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor,
     try:
         with torch.inference_mode():
             sizes = _input_sizes(encoder, pixel_values, batch)
-            twin = _with_packed_grids(encoder, partial(_packed_cnn, dtype=dtype, sizes=sizes))
+            twin = with_cnns(encoder, lambda grid: _packed_cnn(grid.cnn, dtype, sizes))
             twin(pixel_values)
     except (AttributeError, RuntimeError, TypeError):
         return encoder
@@ -113,23 +117,6 @@ def _input_sizes(encoder: nn.Module, pixel_values: Tensor, batch: int) -> dict[n
         for hook in hooks:
             hook.remove()
     return sizes
-
-
-def _with_packed_grids(module: nn.Module, packed: Callable[[fx.GraphModule], fx.GraphModule]) -> nn.Module:
-    """The module itself where there is no CNN in it, else a copy that shares all other parts with it.
-
-    packed: makes of a CNN a packed one.
-    """
-    if not any(isinstance(part, GridEncoder) for part in module.modules()):
-        return module
-    twin = copy.copy(module)
-    if isinstance(module, GridEncoder):
-        twin._modules = dict(module._modules) | {"cnn": packed(module.cnn)}
-    else:
-        twin._modules = {
-            name: child and _with_packed_grids(child, packed) for name, child in module._modules.items()
-        }
-    return twin
 
 
 def _packed_cnn(
