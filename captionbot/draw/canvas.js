@@ -16,19 +16,22 @@ const CaptionBot = (() => {
   const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
   /* What the parts of one page share. t: the word that is chosen; hover: that is pointed at; branch: a map of
-     the beam search; kind: which of a word's maps is drawn; step: how far the sentence has played. */
+     the beam search; kind: which of a word's maps is drawn; spot: the cell of the photo that is asked about;
+     step: how far the sentence has played. */
   class Store {
     constructor() {
       Object.assign(this, { sentence: null, photo: null, t: null, hover: null, branch: null, kind: "looked",
-        step: null, timer: 0, parts: new Set() });
+        spot: null, step: null, timer: 0, parts: new Set() });
     }
     set(changes) {
+      if (changes.hover != null || changes.t != null || changes.step != null || changes.branch) this.spot = null;
       Object.assign(this, changes);
       this.parts.forEach((part) => part());
     }
     get word() { return this.hover ?? (this.step === null ? this.t : this.step); }
     map() {
       if (this.branch) return this.branch;
+      if (this.spot !== null) return null;
       const word = this.sentence?.words[this.word];
       return word ? (this.kind === "needs" && word.needs) || word.looked : null;
     }
@@ -117,8 +120,9 @@ const CaptionBot = (() => {
     const heat = element("canvas", { class: "cb-heat", width: SIDE, height: SIDE, "aria-hidden": "true" });
     const cover = element("canvas", { class: "cb-cover", "aria-hidden": "true" });
     const marks = element("div", { class: "cb-marks" });
-    const frame = element("div", { class: "cb-frame", tabindex: "0", role: "group" }, image, heat, cover, marks);
-    const badge = element("p", { class: "cb-badge" });
+    const ring = element("div", { class: "cb-ring", hidden: true });
+    const frame = element("div", { class: "cb-frame", tabindex: "0", role: "group" }, image, heat, cover, ring, marks);
+    const badge = element("p", { class: "cb-badge", role: "status" });
     const tools = element("div", { class: "cb-bar", role: "toolbar" });
     const sources = element("div", { class: "cb-sources" });
     const video = element("video", { hidden: true, autoplay: true, playsinline: true, muted: true });
@@ -202,6 +206,42 @@ const CaptionBot = (() => {
       setTimeout(() => stage.classList.remove("cb-busy"), PATIENCE);
       send(event, value);
     }
+    // ---- a place, and the words that need it
+    const spots = () => shared.sentence?.spots;
+    function askAbout(column, row) {
+      const { grid: [rows, columns] } = spots(), within = (cell, most) => Math.min(most - 1, Math.max(0, cell));
+      shared.stop();
+      shared.set({ t: null, hover: null, step: null, branch: null,
+        spot: within(row, rows) * columns + within(column, columns) });
+    }
+    function showSpot() {
+      const known = spots(), cell = known ? shared.spot : null;
+      if (cell === null && !ring.hidden) badge.textContent = "";
+      ring.hidden = cell === null;
+      if (cell === null) return;
+      const { grid: [rows, columns], area: [left, top, right, bottom] } = known;
+      const side = (start, end, at, cells) => [at - 1, at + 2].map((edge) =>
+        100 * (start + (end - start) * Math.min(cells, Math.max(0, edge)) / cells));
+      const [x0, x1] = side(left, right, cell % columns, columns);
+      const [y0, y1] = side(top, bottom, Math.floor(cell / columns), rows);
+      ring.style.cssText = `left:${x0}%;top:${y0}%;width:${x1 - x0}%;height:${y1 - y0}%`;
+      badge.textContent = known.says[cell];
+    }
+    frame.onclick = (event) => {
+      if (tool || !spots() || event.target.closest(".cb-box")) return;
+      const [x, y] = place(event), { grid: [rows, columns], area: [left, top, right, bottom] } = spots();
+      if (x < left || x > right || y < top || y > bottom) return;
+      askAbout(Math.floor((x - left) / (right - left) * columns), Math.floor((y - top) / (bottom - top) * rows));
+    };
+    function step(event) {
+      const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (event.key === "Escape") return shared.set({ spot: null });
+      if (!way || !spots() || event.target !== frame) return;
+      event.preventDefault();
+      const { grid: [rows, columns] } = spots(), cell = shared.spot ?? Math.floor(rows / 2) * columns + columns / 2;
+      const [dx, dy] = shared.spot === null ? [0, 0] : way;
+      askAbout(cell % columns + dx, Math.floor(cell / columns) + dy);
+    }
     frame.onpointerdown = (event) => {
       if (!tool || event.button) return;
       event.preventDefault();
@@ -223,12 +263,12 @@ const CaptionBot = (() => {
       drawCover();
     };
     frame.onkeydown = (event) => {
-      if (!tool) return;
-      const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
-      if (step) {
+      if (!tool) return step(event);
+      const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+      if (way) {
         event.preventDefault();
         drawn ??= [0.35, 0.35, 0.65, 0.65];
-        const [dx, dy] = step.map((part) => part * 0.05), [left, top, right, bottom] = drawn;
+        const [dx, dy] = way.map((part) => part * 0.05), [left, top, right, bottom] = drawn;
         drawn = event.shiftKey
           ? [left, top, Math.min(1, Math.max(left + 0.05, right + dx)), Math.min(1, Math.max(top + 0.05, bottom + dy))]
           : left + dx < -0.001 || right + dx > 1.001 || top + dy < -0.001 || bottom + dy > 1.001 ? drawn
@@ -331,7 +371,7 @@ const CaptionBot = (() => {
     document.addEventListener("paste", paste);
     new ResizeObserver(drawCover).observe(image);
 
-    const show = () => { if (data) showMap(); };
+    const show = () => { if (data) { showMap(); showSpot(); } };
     shared.parts.add(show);
     return {
       update(given) {
@@ -351,7 +391,7 @@ const CaptionBot = (() => {
         showTools();
         showSources();
         drawCover();
-        showMap();
+        show();
       },
       leave() { shared.parts.delete(show); },
     };
@@ -376,8 +416,9 @@ const CaptionBot = (() => {
     function show() {
       if (!data) return;
       const pointed = shared.word, playing = shared.step !== null;
+      if (shared.spot !== null) menu.hidden = true;
       buttons.forEach((word, t) => {
-        word.classList.toggle("cb-on", t === pointed);
+        word.classList.toggle("cb-on", t === pointed || Boolean(data.spots?.words[shared.spot]?.includes(t)));
         word.classList.toggle("cb-coming", playing && t > shared.step);
         word.setAttribute("aria-expanded", String(!menu.hidden && t === shared.t));
       });
@@ -387,7 +428,8 @@ const CaptionBot = (() => {
         playButton.textContent = shared.timer ? says.stop : says.play;
       }
       const word = data.words[pointed];
-      line.textContent = word ? (shared.kind === "needs" && word.says_needs) || word.says : says.hint;
+      line.textContent = word ? (shared.kind === "needs" && word.says_needs) || word.says
+        : data.spots ? `${says.hint} ${says.spots}` : says.hint;
     }
     function close(back) {
       menu.hidden = true;
@@ -527,7 +569,7 @@ const CaptionBot = (() => {
         make();
         if (fresh) {
           shared.stop();
-          shared.set({ t: null, hover: null, step: null, branch: null });
+          shared.set({ t: null, hover: null, step: null, branch: null, spot: null });
           live.textContent = `${says.caption} ${data.said} ${data.band?.note ?? ""}`;
           if (focused) buttons[0]?.focus({ preventScroll: true });
           else if (!still() && window.captionbotPlayed !== given.id) shared.play();

@@ -494,6 +494,7 @@ def test_what_words_need_streams_in_and_is_kept(page, view, monkeypatch):
     assert titles == ["What the word needs", "Where it looked", "With the place hidden"]
     words = [word.text for word in view.caption.words]
     assert [row[0] for row in shown[-1][truth.verdicts]["value"]] == words
+    assert len(page.app.heroes.show_sentence(view)["spots"]["says"]) == 64  # for clicks on the photo
     count = len(measured)
     (again,) = truth.on_test(replace(view, t=1), "")
     assert len(measured) == count

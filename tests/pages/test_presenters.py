@@ -159,10 +159,28 @@ def test_a_word_is_tested_and_so_are_all(seen: Seen) -> None:
     assert [row[0] for row in every.rows] == seen.words
     assert [row[1] for row in every.rows] == [verdict.value for verdict in last.verdicts]
     assert all(mark.says in truth.marked_html(last) for mark in truth.marked(last))
-    place = truth.place(last, (0, 0, 1, 1))
-    assert {word for word, _ in place} <= {
-        word for word, p in zip(last.words, last.p, strict=True) if p <= 0.05
-    }
+
+
+def test_which_words_need_a_place_of_the_photo(seen: Seen) -> None:
+    """By hand: “dog” needs the corner above on the left, “ball” less of that below on the right."""
+    maps = np.zeros((3, 8, 8))
+    maps[0, :2, :2], maps[1, 6:, 6:], maps[2] = 0.5, 0.1, 1
+    found = Needs(("dog", "ball", "a"), np.full(3, 0.9), np.zeros((83, 3)), np.full(3, 0.1))
+    object.__setattr__(found, "maps", maps)
+    object.__setattr__(found, "p", np.array([0.01, 0.05, 0.2]))
+    assert truth.place(found, (0, 0, 1, 1)) == [
+        (0, pytest.approx(np.exp(2))),
+        (1, pytest.approx(np.exp(0.4))),
+    ]
+    caption = replace(seen.caption, grid=(4, 4))
+    spots = truth.spots(found, caption)
+    assert (spots["grid"], spots["area"]) == ([8, 8], [0.0, 0.0, 1.0, 1.0])
+    assert spots["words"][0] == [0]
+    assert spots["says"][0] == "Without this part of the photo: “dog” 7.4 times less likely."
+    assert spots["words"][63] == [1]
+    assert spots["says"][28] == "No word needs this part of the photo."
+    middle = replace(caption, boxes=caption.boxes / 2 + np.array([*caption.image_size] * 2) / 4)
+    assert truth.spots(found, middle)["area"] == pytest.approx([0.25, 0.25, 0.75, 0.75])
 
 
 @pytest.mark.parametrize(
@@ -289,3 +307,4 @@ def test_what_is_measured_is_a_second_map_with_a_mark(seen: Seen) -> None:
         assert word["mark"] == mark.mark
         assert len(word["needs"]) == 64
         assert word["says_needs"].startswith(f"“{word['text']}” ")
+    assert record["spots"] == truth.spots(found, seen.caption)

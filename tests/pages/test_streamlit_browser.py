@@ -219,6 +219,19 @@ def test_a_verdict_on_the_heatmap_of_a_word(page: Page) -> None:
     expect(page.get_by_role("img", name="The photo with the place hidden")).to_be_visible()
     expect(page.get_by_test_id("stVegaLiteChart").first).to_be_visible()
     page.screenshot(path=ARTEFACTS / "streamlit-truth.png", full_page=True)
+    told = re.compile("^(Without this part of the photo: “|No word needs this part)")
+    photo, ring, badge = (page.locator(f".cb-{part}") for part in ("frame", "ring", "badge"))
+    photo.click()
+    expect(badge).to_have_text(told)
+    expect(ring).to_be_visible()
+    before = ring.bounding_box()
+    photo.press("ArrowRight")
+    expect(badge).to_have_text(told)
+    assert before is not None
+    assert ring.bounding_box()["x"] > before["x"]
+    page.locator(".cb-word").first.hover()
+    expect(ring).to_be_hidden()
+    expect(badge).to_be_empty()
 
 
 @at("results")

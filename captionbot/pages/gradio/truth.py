@@ -16,6 +16,7 @@ from captionbot.pages.gradio.view import (
     PHOTO,
     PICTURES,
     PRIVATE,
+    QUIET,
     Seen,
     Shown,
     filled,
@@ -69,8 +70,11 @@ class View(view.View):
         self.answers = [self.marked, self.verdict, self.row, self.pictures, self.plot, self.plotted]
         outputs = [*self.answers, self.verdicts]
         state = [self.frame.seen, self.sentence]
-        self.button.click(self.on_test, state, outputs, **PRIVATE, **BUSY)
-        self.sentence.submit(self.on_test, state, outputs, **PRIVATE, **BUSY)
+        tested = gr.on(
+            [self.button.click, self.sentence.submit], self.on_test, state, outputs, **PRIVATE, **BUSY
+        )
+        heroes = self.frame.heroes  # which show what is found from then on
+        tested.success(heroes.show_sentence, self.frame.seen, heroes.sentence, **QUIET)
 
     def on_test(self, seen: Seen | None, text: Any = "") -> Iterator[Shown]:
         """What the words of the caption need, or those of a sentence of the visitor's own, coarse to fine."""

@@ -76,14 +76,18 @@ class Heroes:
         seen = present(seen)
         return self.frame.show(WORD, replace(seen, t=chosen(t, seen.words)))
 
+    def show_sentence(self, seen: Seen | None) -> Any:
+        seen = present(seen)
+        before = seen.base.captioned.captions[0] if seen.whole else None
+        note = says_canvas.HIDDEN if seen.touched.hides else says_canvas.EDITED
+        return says_canvas.words(seen, before, note)
+
     def show_caption(self, seen: Seen) -> Shown:
         judged = band(seen.caption, WORK.captioners())
         title = f"## {plain(judged.sentence)}\n{measures(seen.caption)}"
-        before = seen.base.captioned.captions[0] if seen.whole else None
-        note = says_canvas.HIDDEN if seen.touched.hides else says_canvas.EDITED
         return {
             self.headline: title,
-            self.sentence: says_canvas.words(seen, before, note),
+            self.sentence: self.show_sentence(seen),
             self.photo: says_canvas.photo(seen.base, seen.touched, **says_canvas.sources("")),
         }
 

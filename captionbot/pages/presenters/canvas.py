@@ -73,6 +73,7 @@ SENTENCE = {
     "undo": "Undo",
     "caption": "Caption:",
     "hint": "Point at a word to see where the model looked. Click it to say something else.",
+    "spots": "Click a place of the photo to see which words need it.",
 }
 BEAM = {
     "hint": "Point at a word to see where the model looked for it, and what became of its sentence.",
@@ -204,16 +205,13 @@ def words(seen: Seen, before: Caption | None = None, note: str = "", expert: boo
     judged = band(caption, seen.work.captioners())
     said = [_said(seen, t, expert) for t in range(len(seen.words))]
     changed = explore.compare([word.text for word in before.words], seen.words).after if before else ()
-    found = seen.work.known_needs(seen.model, seen.photo, caption) if seen.attends else None
-    needed: dict[str, Any] = (
-        {
-            "needs": found.on(caption),
-            "need_sentences": [truth.says(found, t) for t in range(len(seen.words))],
-            "marks": [sign.mark for sign in truth.marked(found)],
-        }
-        if found is not None
-        else {}
-    )
+    found = seen.work.known_needs(seen.model, seen.photo, caption)
+    needed: dict[str, Any] = {}
+    if found is not None:
+        needed["marks"] = [sign.mark for sign in truth.marked(found)]
+        if seen.attends:
+            needed["needs"] = found.on(caption)
+            needed["need_sentences"] = [truth.says(found, t) for t in range(len(seen.words))]
     record = canvas.words(looked, said, seen.rivals, changed=changed, **needed)
     number = judged.number if expert else ""
     if expert:
@@ -238,6 +236,8 @@ def words(seen: Seen, before: Caption | None = None, note: str = "", expert: boo
         "expert": expert,
         "strength": seen.look.strength,
     }
+    if found is not None:
+        record["spots"] = truth.spots(found, caption)
     if before is not None:
         record |= {"edits": note, "before": sentence(before.text)}
     return record

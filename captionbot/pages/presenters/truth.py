@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captionbot.draw.overlays import word_overlay
+from captionbot.explain.attribution import CELLS
 from captionbot.explain.counterfactuals import cover, hide
-from captionbot.explain.needs import COPIES, HALVED, Needs, Verdict
+from captionbot.explain.needs import COPIES, HALVED, Needs, Verdict, area_seen
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table
 from captionbot.pages.results import heatmaps_true
 from captionbot.text.display import percent
@@ -47,6 +48,7 @@ PARTS_NOTE = (
     "A map of random patches passes 1 time in 20. Lines are 95 % intervals. Parts of speech are told apart "
     "by lists and rules."
 )
+SPOT, NO_WORD = "Without this part of the photo: {}.", "No word needs this part of the photo."
 _COARSE = 32  # copies, before which a map is too rough to be shown
 
 
@@ -205,14 +207,34 @@ def every_word(found: Needs) -> Table:
     return Table(columns, rows, f"Of {len(rows)} words: {said}.")
 
 
-def place(found: Needs, box: Sequence[float]) -> list[tuple[str, str]]:
-    """The words that need a place of the photo, those that need it most first, and how much.
+def place(found: Needs, box: Sequence[float]) -> list[tuple[int, float]]:
+    """The words that need a place of the photo, those that need it most first, each with how many times less
+    likely it is without it.
 
     box: xyxy as fractions of the photo; a point is a box without a size.
     """
     lost = found.at(box)
     order = [t for t in np.argsort(-lost) if lost[t] >= 0.1 * max(float(lost.max()), 1e-9) and lost[t] > 0.05]
-    return [(found.words[t], f"{np.exp(lost[t]):.1f} times less likely without it") for t in order]
+    return [(int(t), float(np.exp(lost[t]))) for t in order]
+
+
+def spots(found: Needs, caption: Caption) -> dict[str, Any]:
+    """For each cell of the photo that can be clicked, the words that need it and its neighbours, since maps
+    are no finer than that: what a page draws, in small numbers.
+
+    grid: rows and columns; area: what the captioner sees of the photo, xyxy as fractions of it; words: the
+    numbers of the words, by cell in reading order; says: the same as a sentence.
+    """
+    rows, columns = CELLS
+    words, told = [], []
+    for cell in range(rows * columns):
+        y, x = divmod(cell, columns)
+        box = np.clip([(x - 1) / columns, (y - 1) / rows, (x + 2) / columns, (y + 2) / rows], 0, 1)
+        needing = place(found, box.tolist())
+        words.append([t for t, _ in needing])
+        said = ", ".join(f"“{found.words[t]}” {times:.1f} times" for t, times in needing)
+        told.append(SPOT.format(said.replace(" times", " times less likely", 1)) if said else NO_WORD)
+    return {"grid": [rows, columns], "area": list(area_seen(caption)), "words": words, "says": told}
 
 
 def parts_of_speech(seen: Seen) -> Table | None:

@@ -34,9 +34,12 @@ def show(seen: Seen) -> None:
         if text.strip():
             own = seen.work.sentence(seen.asked, text)
             t = min(t, len(own.words) - 1)
+        fresh = own is None and seen.work.known_needs(seen.model, seen.photo, seen.caption) is None
         for found in says.stages(seen, own):
             with here.container():
                 draw(seen, found, t, own, chosen == says.LOOKED)
+        if fresh:
+            st.rerun()  # photo and sentence above show it from now on
     except CaptionBotError as error:
         st.warning(plain(str(error)))
     many_photos(seen)
