@@ -29,7 +29,7 @@ from training.run.distributed import World, device_of
 from training.run.features import BlankFeatures, cached_features
 from training.run.splits import read_splits, with_pixels
 from training.run.train import KEPT
-from training.run.validation import Captions, Perplexity
+from training.run.validation import Captions, Foreseen
 
 
 @command
@@ -95,9 +95,8 @@ def _validate(
     world, vocabulary = World(device), load_vocabulary(card.vocabulary)
     _, val = read_splits(config)
     if config.stage == "language-model":
-        token_ids = val.token_ids(vocabulary, config.captions_per_image, config.max_words)
         blank = BlankFeatures(int(card.decoder["feature_size"]), device)
-        return Perplexity(config, token_ids, blank, world)(encoder, decoder)
+        return Foreseen(config, vocabulary, val, blank, world)(encoder, decoder)
     preprocessing = Preprocessing.from_json(card.preprocessing)
     val, pixels = with_pixels(val, config, preprocessing, world)
     features = cached_features(encoder, preprocessing, pixels, False, Path(config.cache), device, config.amp)

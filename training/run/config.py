@@ -174,7 +174,14 @@ class TrainingConfig:
         "of the search on val, and what the card asks for", 0.7,
         low=SEARCH["length_penalty"].low, high=SEARCH["length_penalty"].high,
     )  # fmt: skip
-    patience: int = about("epochs without a better score on val after which to stop", 3, low=1)
+    choose_by: str = about(
+        "what chooses the epoch that is kept: CIDEr or loss on val, or last for the last; auto chooses by "
+        "CIDEr where val has photos enough, else by loss, and takes the last where val is tiny", "auto",
+        choices=("auto", "CIDEr", "loss", "last"),
+    )  # fmt: skip
+    patience: int = about(
+        "epochs without a better score on val after which to stop, where a score chooses", 3, low=1
+    )
     seed: int = about("of all that is drawn by chance", 1, low=0, high=2**32 - 1)  # numpy's
     checkpoint_minutes: float = about("between checkpoints of the run", 3.0, low=0)
     keep: int = about(

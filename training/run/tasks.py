@@ -13,12 +13,13 @@ from captionbot.decoders import Decoder
 from captionbot.images.load import Preprocessing
 from captionbot.store.card import Card
 from captionbot.text.vocabulary import load_vocabulary
+from training.run.choice import Choice, choose
 from training.run.config import TrainingConfig
 from training.run.distributed import World
 from training.run.features import BlankFeatures, FeatureSource, PixelFeatures, cached_features
 from training.run.splits import Split, with_pixels
 from training.run.stages import CrossEntropy, SelfCritical, Stage, Teacher
-from training.run.validation import Captions, Perplexity, Scores
+from training.run.validation import Captions, Foreseen, Scores
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Task:
     """The task of a run.
 
     features: of the images that are learnt from; stage: what a step asks of them.
+    validate: what an encoder and a decoder are worth on val; choice: which epoch is the best by that.
     order: the numbers of the images that an epoch sees.
-    validate: what an encoder and a decoder are worth on val.
     data: what is learnt from, in words.
     bad: what is wrong with photos that were left out, by name.
     samples: names of val photos to show.
@@ -36,6 +37,7 @@ class Task:
     features: FeatureSource
     stage: Stage
     validate: Callable[[nn.Module, Decoder], Scores]
+    choice: Choice
     order: np.ndarray
     data: str
     bad: dict[str, str] = field(default_factory=dict)
@@ -46,11 +48,11 @@ def text_task(config: TrainingConfig, card: Card, text: Split, val: Split, world
     """The decoder alone, on captions without photos."""
     vocabulary = load_vocabulary(card.vocabulary)
     features = BlankFeatures(int(card.decoder["feature_size"]), world.device)
-    token_ids = val.token_ids(vocabulary, config.captions_per_image, config.max_words)
     return Task(
         features,
         CrossEntropy(config, vocabulary, text.token_ids(vocabulary, 1, config.max_words)),
-        Perplexity(config, token_ids, features, world),
+        Foreseen(config, vocabulary, val, features, world),
+        choose(config, val),
         text.order,
         f"{Path(config.text).name}, {len(text)} captions",
     )
@@ -86,6 +88,7 @@ def photo_task(
         train_features,
         stage,
         validate,
+        choose(config, val),
         train.order,
         f"{Path(config.data).name}, {len(train)} training photos",
         train.bad | val.bad,

@@ -45,7 +45,7 @@ from training.run.monitor import Monitor
 from training.run.splits import Split, photos_of, read_splits
 from training.run.stages import Batch
 from training.run.tasks import photo_task, text_task
-from training.run.validation import LOWER_IS_BETTER, Scores, is_better
+from training.run.validation import Scores
 
 KEPT = "kept"
 
@@ -122,13 +122,16 @@ class Run:
             self._restore(load_checkpoint(self.out / CHECKPOINT, self.world.device))
         if self.world.main:
             save_config(self.config, self.out / "config.yaml")
+        choice = self.task.choice
+        self._say(f"The epoch that is kept will be {choice.which}, {choice.why}.")
         with Monitor(self.out, self.world) as self.monitor:
             while self.epoch < self.config.epochs and self.bad_epochs < self.config.patience:
                 self._train_epoch()
                 self._save()  # before the validation, so that a kill there costs no training
                 self._finish_epoch()
                 self._save()
-        self._say(f"best on val: {self.best}; the captioner is in {self.out}")
+        kept = f"epoch {self.best['epoch']}, {choice.which}, is kept" if self.best else "no epoch is kept"
+        self._say(f"{kept} in {self.out}: {_line(self.best)}")
         if bad := self.task.bad:
             self._say(f"{len(bad)} photos were left out:")
             for name, reason in bad.items():
@@ -208,13 +211,15 @@ class Run:
     def _finish_epoch(self) -> None:
         encoder, decoder = self.learner.averaged()
         scores = self.task.validate(encoder.eval(), decoder.eval())
-        self._say(f"epoch {self.epoch + 1}: loss {self.epoch_loss / max(self.step, 1):.4f} {_line(scores)}")
-        self.monitor.scalars({f"val/{name}": value for name, value in scores.items()}, self.epoch + 1)
         told = {"loss": self.epoch_loss / max(self.step, 1), **scores}
+        self._say(f"epoch {self.epoch + 1}: {_line(told)}")
+        figures = {f"val/{name.removeprefix('val_')}": value for name, value in scores.items()}
+        self.monitor.scalars(figures, self.epoch + 1)
         self.curve.append({name: round(value, 4) for name, value in told.items()})
-        better = is_better(scores, self.best)
+        scores["epoch"] = self.epoch + 1
+        better = self.task.choice.is_better(scores, self.best)
         if better:
-            self.best = {**scores, "epoch": self.epoch + 1}
+            self.best = scores
         self.bad_epochs = 0 if better else self.bad_epochs + 1
         if self.world.main:
             card = described(self.card, self.config, self.task.data, self.best, self.curve)
@@ -229,8 +234,7 @@ class Run:
         """Keep the captioners of the best epochs, for `training.compress.average`."""
         if not self.config.keep:
             return
-        (name, value), *_ = scores.items()
-        self.kept[self.epoch + 1] = -value if name in LOWER_IS_BETTER else value
+        self.kept[self.epoch + 1] = self.task.choice.worth(scores)
         best = sorted(self.kept, key=lambda epoch: -self.kept[epoch])[: self.config.keep]
         self.kept = {epoch: self.kept[epoch] for epoch in best}
         folder = self.out / KEPT
@@ -293,4 +297,4 @@ def _seed(seed: int) -> None:
 
 
 def _line(scores: Scores) -> str:
-    return " ".join(f"{name} {value:.4f}" for name, value in scores.items())
+    return " ".join(f"{name} {value:.4f}" for name, value in scores.items() if name != "epoch")

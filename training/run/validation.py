@@ -1,4 +1,4 @@
-"""What a captioner is worth on the val split: scores of its captions, or how well it foresees them."""
+"""What a captioner is worth on the val split: how well it foresees people's captions, scores of its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from captionbot.decoders import Decoder
@@ -21,21 +21,12 @@ from training.run.splits import Split
 from training.run.stages import search
 
 BATCH = 50
-LOWER_IS_BETTER = ("perplexity",)
 
 Scores = dict[str, float]
 
 
-def is_better(scores: Scores, best: Scores) -> bool:
-    """By the first of the scores, which is the one that a run is chosen by."""
-    name = next(iter(scores))
-    if name not in best:
-        return not math.isnan(scores[name])
-    return scores[name] < best[name] if name in LOWER_IS_BETTER else scores[name] > best[name]
-
-
 class Captions:
-    """CIDEr-D and BLEU-4 of the captions that a beam search finds.
+    """CIDEr-D and BLEU-4 of the captions that a beam search finds, and the loss and perplexity of people's.
 
     Of a mixture those of each data set, which are scored apart, and their means before them.
     """
@@ -50,6 +41,7 @@ class Captions:
     ) -> None:
         self.config, self.vocabulary, self.split = config, vocabulary, split
         self.features, self.world = features, world
+        self.foreseen = Foreseen(config, vocabulary, split, features, world)
         self.images = split.by_source()
         self.ciders = {
             source: CiderD([split.captions[i] for i in images]) for source, images in self.images.items()
@@ -71,7 +63,7 @@ class Captions:
         references = self.split.captions
         said = {source: [captions[i] for i in images] for source, images in self.images.items()}
         ciders = {source: float(np.mean(self.ciders[source](said[source]))) for source in said}
-        scores = {"CIDEr": float(np.mean(list(ciders.values())))}
+        scores = {**self.foreseen(encoder, decoder), "CIDEr": float(np.mean(list(ciders.values())))}
         if config.limit:  # how many of the training captions it says word for word
             exact = [c == r[0] for c, r in zip(captions, references, strict=True)]
             return scores | {"exact": float(np.mean(exact))}
@@ -86,23 +78,32 @@ class Captions:
         return scores
 
 
-class Perplexity:
-    """How many words a decoder wavers between at each word that people wrote: e to the mean surprise."""
+class Foreseen:
+    """How well a decoder foresees the captions that people wrote.
+
+    val_loss: nats a word, without label smoothing. perplexity: e to that, how many words it wavers between.
+    """
 
     def __init__(
-        self, config: TrainingConfig, token_ids: Tensor, features: FeatureSource, world: World
+        self,
+        config: TrainingConfig,
+        vocabulary: Vocabulary,
+        split: Split,
+        features: FeatureSource,
+        world: World,
     ) -> None:
-        self.config, self.token_ids, self.features, self.world = config, token_ids, features, world
+        self.config, self.features, self.world = config, features, world
+        self.token_ids = split.token_ids(vocabulary, config.captions_per_image, config.max_words)
 
     def __call__(self, encoder: nn.Module, decoder: Decoder) -> Scores:
-        surprise = words = 0.0
+        nats = words = 0.0
         mine = self.world.share(np.arange(len(self.token_ids)))
         for start in range(0, len(mine), BATCH):
             images = mine[start : start + BATCH]
             with torch.inference_mode(), autocast(self.world.device, self.config.amp):
                 token_ids = self.token_ids[images].to(self.world.device)
                 forced = teacher_force(decoder, self.features(encoder, images), token_ids)
-            surprise += F.cross_entropy(forced.logits, forced.targets, reduction="sum").item()
+            nats += F.cross_entropy(forced.logits, forced.targets, reduction="sum").item()
             words += len(forced.targets)
-        surprise, words = self.world.sum([surprise, words])
-        return {"perplexity": math.exp(min(surprise / words, 700.0))}
+        nats, words = self.world.sum([nats, words])
+        return {"val_loss": nats / words, "perplexity": math.exp(min(nats / words, 700.0))}
