@@ -175,6 +175,27 @@ def test_a_damaged_tar_is_refused(tmp_path, damage):
         open_images(path)
 
 
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for folder in ("x/dog", "x/cat", "y"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.jpg").write_bytes(folder.encode())
+    (tmp_path / "1.jpg").write_bytes(b"root")
+    (tmp_path / "y" / "2.jpg").write_bytes(b"only one")
+    make_tar(tmp_path / "z.tar", {"z/1.JPG": b"tar"})
+    store = open_images(tmp_path)
+    assert contents(store) == {
+        "1.jpg": b"root", "2.jpg": b"only one", "x/cat/1.jpg": b"x/cat", "x/dog/1.jpg": b"x/dog",
+        "y/1.jpg": b"y", "1.JPG": b"tar",
+    }  # fmt: skip
+    assert store["dog/1.jpg"] == b"x/dog"  # what a table beside the folder calls it
+    assert store["/home/me/set/x/cat/1.jpg"] == b"x/cat"
+    assert store["elsewhere/2.jpg"] == b"only one"
+    assert store["z/1.JPG"] == b"tar"
+    (tmp_path / "1.jpg").unlink()
+    with pytest.raises(CaptionBotError, match=r"'1\.jpg' may be any of 4 images, .* name the folder too"):
+        open_images(tmp_path)["1.jpg"]
+
+
 def test_two_images_of_one_name_are_refused(tmp_path):
     make_tar(tmp_path / "one.tar", {"a.jpg": b"a"})
     (tmp_path / "a.jpg").write_bytes(b"another")

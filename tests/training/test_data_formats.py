@@ -16,6 +16,7 @@ from training.data import Example, open_images
 from training.data.cs231n import load_cs231n
 from training.data.files import split_by_name
 from training.data.formats import FORMATS, load_dataset
+from training.evaluation.predictions import captions_of
 
 
 def captions(examples):
@@ -442,6 +443,11 @@ def write_coco(path, images, annotations):
         ([(1, "a.jpg"), (1, "a.jpg")], [(1, "one")], {"a.jpg": ["one"]}),
         ([("x7", "a.jpg")], [("x7", ["one", "two"])], {"a.jpg": ["one", "two"]}),
         ([(1.0, "a.jpg")], [(1, " one ")], {"a.jpg": ["one"]}),
+        (
+            [(1, "x/a.jpg"), (2, "y\\a.jpg"), (3, "y/b.jpg")],
+            [(1, "one"), (2, "two"), (3, "three")],
+            {"b.jpg": ["three"], "x/a.jpg": ["one"], "y/a.jpg": ["two"]},
+        ),
     ],
 )
 def test_ids_of_coco_may_be_text_or_given_twice(tmp_path, images, annotations, expected):
@@ -457,7 +463,6 @@ def test_ids_of_coco_may_be_text_or_given_twice(tmp_path, images, annotations, e
             "captions of 1 images .* the first of the id 2:",
         ),
         ([(1, "a.jpg"), (1, "b.jpg")], [(1, "one")], "gives the id 1 to 'a.jpg' and to 'b.jpg'"),
-        ([(1, "x/a.jpg"), (2, "y/a.jpg")], [(1, "one")], "two images called 'a.jpg', in x and y"),
         ([(None, "a.jpg")], [(1, "one")], "an id is 'None'"),
         ([(1, "a.jpg")], [(1, None)], "not in COCO's format"),
     ],
@@ -469,9 +474,36 @@ def test_ids_of_coco_that_fit_nothing_are_named(tmp_path, images, annotations, s
     assert "KeyError" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["captions_latest.json", "captions_retrieval.json", "captions_dev.json"])
-def test_the_split_of_a_coco_file_is_a_word_of_its_name(tmp_path, name):
-    assert splits(load_dataset(write_coco(tmp_path / name, [(1, "a.jpg")], [(1, "one")]))) == {"a.jpg": "val"}
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("captions_latest.json", {"train", "val"}),  # no "test": split by name, as of all other formats
+        ("captions_retrieval.json", {"train", "val"}),
+        ("captions_dev.json", {"val"}),
+        ("captions_train2014.json", {"train"}),
+    ],
+)
+def test_the_split_of_a_coco_file_is_a_word_of_its_name(tmp_path, name, expected):
+    path = write_coco(tmp_path / name, [(1, "a.jpg"), (2, "b.jpg")], [(1, "one"), (2, "two")])
+    assert set(splits(load_dataset(path)).values()) == expected
+
+
+@pytest.mark.parametrize("name", ["captions.json", "my photos.json", "annotations/export.json"])
+def test_a_coco_file_of_ones_own_is_known_by_what_is_in_it(tmp_path, name):
+    """Under any name, beside the photos; not one of boxes, as tools export it beside."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    write_coco(tmp_path / name, [(1, "a.jpg"), (2, "b.jpg")], [(1, "one"), (2, "two")])
+    boxes = {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [{"image_id": 1, "bbox": []}]}
+    (tmp_path / name).with_name("boxes.json").write_text(json.dumps(boxes))
+    (tmp_path / name).with_name("empty.json").write_text("")
+    assert captions(load_dataset(tmp_path)) == {"a.jpg": ["one"], "b.jpg": ["two"]}
+
+
+def test_a_coco_file_in_the_folder_of_each_split(tmp_path):
+    for split, image in (("train", "a.jpg"), ("valid", "b.jpg")):
+        (tmp_path / split).mkdir()
+        write_coco(tmp_path / split / "_annotations.coco.json", [(1, image)], [(1, split)])
+    assert splits(load_dataset(tmp_path)) == {"a.jpg": "train", "b.jpg": "val"}
 
 
 @pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
@@ -494,11 +526,34 @@ def test_a_table_above_the_folders_of_the_splits(tmp_path):
     assert splits(load_dataset(tmp_path)) == {"a.jpg": "train", "b.jpg": "val"}
 
 
-@pytest.mark.parametrize("rows", ["x/1.jpg,one\ny/1.jpg,two\n", "train/1.jpg,one\nval/1.jpg,two\n"])
-def test_captions_of_two_images_of_one_name_are_not_mixed(tmp_path, rows):
-    (tmp_path / "captions.csv").write_text("image,caption\n" + rows)
-    with pytest.raises(CaptionBotError, match=r"two images called '1\.jpg'"):
+def test_captions_of_two_images_of_one_name_are_not_mixed(tmp_path):
+    table = tmp_path / "captions.csv"
+    table.write_text("image,caption\ntrain/1.jpg,one\nval/1.jpg,two\nval/2.jpg,three\n2.jpg,four\n")
+    examples = load_dataset(tmp_path)
+    assert captions(examples) == {"2.jpg": ["three", "four"], "train/1.jpg": ["one"], "val/1.jpg": ["two"]}
+    assert splits(examples) == {"2.jpg": "val", "train/1.jpg": "train", "val/1.jpg": "val"}
+    table.write_text("image,caption\nx/1.jpg,one\ny/1.jpg,two\n1.jpg,three\n")
+    with pytest.raises(
+        CaptionBotError, match=r"a '1\.jpg' that may be the one in x or in y: name its folder"
+    ):
         load_dataset(tmp_path)
+
+
+def test_numbered_photos_in_the_folders_of_kohya(tmp_path):
+    """Each folder numbers its photos from 1; texts, photos and predictions go by the folder too."""
+    for folder in ("10_dog", "5_cat", "."):
+        (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / folder / "1.png").write_bytes(folder.encode())
+        (tmp_path / "set" / folder / "1.txt").write_text(f"a photo in {folder}")
+    examples, store = load_dataset(tmp_path / "set"), open_images(tmp_path / "set")
+    assert {e.name: e.captions for e in examples} == {
+        "1.png": ("a photo in .",),
+        "10_dog/1.png": ("a photo in 10_dog",),
+        "5_cat/1.png": ("a photo in 5_cat",),
+    }  # fmt: skip
+    assert [store[e.name] for e in examples] == [b".", b"10_dog", b"5_cat"]
+    said = {"set/10_dog/1.png": "a dog", "set/5_cat/1.png": "a cat"}
+    assert captions_of(examples[1:], said) == {"10_dog/1.png": "a dog", "5_cat/1.png": "a cat"}
 
 
 def test_texts_of_kohya_and_of_whole_names(tmp_path):

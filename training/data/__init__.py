@@ -9,7 +9,7 @@ import tarfile
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from PIL import Image
@@ -17,14 +17,14 @@ from PIL import Image
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.formats import is_hidden, is_photo
 from captionbot.images.load import load_image
-from training.data.files import walk
+from training.data.files import nearest, told_apart, walk
 
 
 @dataclass(frozen=True)
 class Example:
     """One image of a data set and what people wrote about it.
 
-    name: file name of the image, without folders.
+    name: file name of the image; with its folders where images of two folders have it.
     captions: as they were written, not tokenised.
     split: "train", "val" or "test".
     image_id: what files of results call the image by, a number as a rule, where the data set has such
@@ -58,26 +58,44 @@ class ImageStore:
     It keeps places, not open files: every read opens, seeks and closes. Threads, forked workers and
     pickled copies can therefore share one.
 
-    A name finds its image also where the two differ as systems let them: in the case of the ending, or in
-    accents that are characters of their own, as on macOS.
+    An image is called by its file's name, and where two folders have one of that name by its path. A name
+    finds its image also where the two differ in folders, as long as the last of these tell which is meant, or
+    as systems let them: in the case of the ending, or in accents that are characters of their own, as on
+    macOS.
     """
 
     def __init__(self, spans: dict[str, Span]) -> None:
         self._spans = spans
-        self._alike: dict[str, str] = {}
+        self._alike: dict[str, list[str]] = {}
         for name in spans:
-            self._alike.setdefault(_key(name), name)
+            self._alike.setdefault(_key(PurePosixPath(name).name), []).append(name)
 
     def find(self, name: str) -> str | None:
-        """What the store calls the image of a name."""
-        return name if name in self._spans else self._alike.get(_key(name))
+        """What the store calls the image of a name; None where none, or more than one, may be meant."""
+        if name in self._spans:
+            return name
+        file = PurePosixPath(name).name
+        alike = self._alike.get(_key(file), [])
+        # one whose file has this very name goes before those that differ in accents or case
+        meant = [found for found in alike if PurePosixPath(found).name == file] or alike
+        meant = nearest(name, meant)
+        return meant[0] if len(meant) == 1 else None
 
     @classmethod
     def joined(cls, stores: Iterable[ImageStore]) -> ImageStore:
-        """The images of several; CaptionBotError where two have one name."""
+        """The images of several; CaptionBotError where two of them have an image of one file name."""
         spans: dict[str, Span] = {}
-        for name, span in (item for store in stores for item in store._spans.items()):
-            _add(spans, name, span)
+        whose: dict[str, tuple[int, Span]] = {}
+        for number, store in enumerate(stores):
+            for name, span in store._spans.items():
+                file = PurePosixPath(name).name
+                other, where = whose.setdefault(file, (number, span))
+                if other != number:
+                    raise CaptionBotError(
+                        f"Two images are called '{file}', in {where.path} and {span.path}; captions of a "
+                        "mixture go by file name, so rename one."
+                    )
+                spans[name] = span
         return cls(spans)
 
     def __contains__(self, name: object) -> bool:
@@ -92,6 +110,11 @@ class ImageStore:
     def __getitem__(self, name: str) -> bytes:
         """The file as it lies there. Raises CaptionBotError for an unknown name or a file that has shrunk."""
         found = self.find(name)
+        if found is None and len(several := self._alike.get(_key(PurePosixPath(name).name), [])) > 1:
+            raise CaptionBotError(
+                f"'{shortened(name)}' may be any of {len(several)} images, such as {shortened(several[0])} "
+                f"and {shortened(several[1])}; name the folder too."
+            )
         if found is None:
             places = ", ".join(sorted({str(span.path.parent) for span in self._spans.values()}))
             raise CaptionBotError(
@@ -121,48 +144,47 @@ class ImageStore:
 def open_images(path: str | Path) -> ImageStore:
     """The images of a tar file, or of a folder with all its subfolders and tar files, in order of name.
 
-    Raises CaptionBotError if there are none, or two of one name.
+    Raises CaptionBotError if there are none, or two of one name in tar files.
     """
     path = Path(path)
     if not path.exists():
         raise CaptionBotError(f"There are no images at {path}: give a folder or an uncompressed .tar file.")
-    spans: dict[str, Span] = {}
-    for name, span in sorted(_spans(path)):
-        _add(spans, name, span)
+    spans: dict[PurePosixPath, Span] = {}
+    for place, span in _spans(path):
+        if place in spans:
+            raise CaptionBotError(
+                f"Two images are called '{place}', in {spans[place].path} and {span.path}; captions go by "
+                "name, so rename one."
+            )
+        spans[place] = span
     if not spans:
         raise CaptionBotError(
             f"There are no images in {path}: give a folder or .tar file with .jpg, .png or other photos."
         )
-    return ImageStore(spans)
+    names = told_apart(spans)
+    return ImageStore({names[place]: spans[place] for place in sorted(spans, key=names.__getitem__)})
 
 
-def _add(spans: dict[str, Span], name: str, span: Span) -> None:
-    if name in spans:
-        raise CaptionBotError(
-            f"Two images are called '{name}', in {spans[name].path} and {span.path}; captions go by file "
-            "name, so rename one."
-        )
-    spans[name] = span
-
-
-def _spans(path: Path) -> Iterator[tuple[str, Span]]:
+def _spans(path: Path) -> Iterator[tuple[PurePosixPath, Span]]:
+    """Paths of images below a folder or within a tar, and where they lie."""
     if path.is_dir():
         for file in walk(path):
             if file.suffix.lower() == ".tar":
                 yield from _members(file)
             elif is_image(file.name):
-                yield file.name, Span(file, 0, file.stat().st_size)
+                place = PurePosixPath(file.relative_to(path).as_posix())
+                yield place, Span(file, 0, file.stat().st_size)
     else:
         yield from _members(path)
 
 
-def _members(path: Path) -> Iterator[tuple[str, Span]]:
+def _members(path: Path) -> Iterator[tuple[PurePosixPath, Span]]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                name = Path(member.name).name
-                if member.isreg() and is_image(name):
-                    yield name, Span(path, member.offset_data, member.size)
+                place = PurePosixPath(member.name)
+                if member.isreg() and is_image(place.name):
+                    yield place, Span(path, member.offset_data, member.size)
             if not _ends_well(tar):
                 raise tarfile.ReadError("it breaks off")
     except (tarfile.TarError, OSError) as error:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.images.formats import is_hidden
 from training.data import Example
-from training.data.files import image_path, read_json, split_in
+from training.data.files import begins, image_path, read_json, split_by_name, split_in, told_apart
+
+_HEAD = r'\s*\{.*"(images|annotations)"\s*:\s*\['
 
 
-def read_coco(path: Path, split: str = "val") -> list[Example]:
-    """Examples of a `captions_*.json` in order of name, all of one split.
+def read_coco(path: Path, split: str | None = "val") -> list[Example]:
+    """Examples of a `captions_*.json` in order of name, all of one split, or split by name without one.
 
     Ids may be numbers or text, in both lists alike or not; a file name may hold a folder. An image that is
     listed twice has the captions of both.
@@ -27,21 +31,15 @@ def read_coco(path: Path, split: str = "val") -> list[Example]:
             f"{path} is not in COCO's format (images with id and file_name, annotations with image_id "
             f"and caption): {shortened(repr(error))}."
         ) from error
+    called = told_apart({place: None for _, place in listed})
     names: dict[int | str, str] = {}
-    places: dict[str, str] = {}
     for number, place in listed:
-        if names.setdefault(number, place.name) != place.name:
+        if names.setdefault(number, called[place]) != called[place]:
             raise CaptionBotError(
                 f"{path} gives the id {shortened(number)} to '{shortened(names[number])}' and to "
-                f"'{shortened(place.name)}': give each image an id of its own."
+                f"'{shortened(called[place])}': give each image an id of its own."
             )
-        if places.setdefault(place.name, str(place.parent)) != str(place.parent):
-            raise CaptionBotError(
-                f"{path} lists two images called '{shortened(place.name)}', in "
-                f"{shortened(places[place.name])} and {shortened(place.parent)}; captions go by file "
-                "name, so rename one."
-            )
-    captions: dict[str, list[str]] = {name: [] for name in places}
+    captions: dict[str, list[str]] = {name: [] for name in called.values()}
     ids: dict[str, int | str] = {}
     for number, name in names.items():
         ids.setdefault(name, number)
@@ -52,7 +50,29 @@ def read_coco(path: Path, split: str = "val") -> list[Example]:
         )
     for number, texts in said:
         captions[names[number]] += texts
-    return [Example(name, tuple(captions[name]), split, ids[name]) for name in sorted(captions)]
+    splits = split_by_name(captions) if split is None else dict.fromkeys(captions, split)
+    return [Example(name, tuple(captions[name]), splits[name], ids[name]) for name in sorted(captions)]
+
+
+def find_coco(path: Path) -> list[Path]:
+    """The files of a folder in COCO's form, or the given file: by their names, else by what is in them."""
+    if path.is_file():
+        return [path] if path.match("captions_*.json") or begins(path, _HEAD) else []
+    for pattern in ("captions_*.json", "annotations/captions_*.json"):
+        if found := [file for file in sorted(path.glob(pattern)) if file.is_file()]:
+            return found
+    for pattern in ("*.json", "annotations/*.json", "*/*.json"):
+        if found := [file for file in sorted(path.glob(pattern)) if _has_captions(file)]:
+            return found
+    return []
+
+
+def _has_captions(path: Path) -> bool:
+    """Whether a file is in COCO's form and has captions, where its boxes and key points lie beside it."""
+    if not path.is_file() or is_hidden(path.name) or not begins(path, _HEAD):
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(b'"caption"') >= 0
 
 
 def _id(value: Any) -> int | str:
@@ -75,7 +95,8 @@ def _texts(value: Any) -> list[str]:
 def read_coco_splits(paths: Sequence[Path]) -> list[Example]:
     """Examples of `captions_train*.json` and `captions_val*.json` of one year, in order of name.
 
-    The file's name tells the split; one that tells none, as people write their own, is all "val".
+    The file's name tells the split, or where there are several its folder's; one that tells none, as people
+    write their own, is split by name.
     """
     years = {match[0] for path in paths if (match := re.search(r"20\d\d", path.stem))}
     if len(years) > 1:
@@ -85,5 +106,6 @@ def read_coco_splits(paths: Sequence[Path]) -> list[Example]:
         )
     examples: list[Example] = []
     for path in paths:
-        examples += read_coco(path, split_in(path.stem) or "val")
+        folder = [path.parent.name] * (len(paths) > 1)
+        examples += read_coco(path, split_in(path.stem, *folder))
     return sorted(examples, key=lambda example: example.name)

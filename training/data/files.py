@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -61,6 +63,11 @@ def beginning(path: Path, size: int) -> str:
     """About so many bytes of a file, as text whatever it is."""
     with path.open("rb") as file:
         return decoded(file.read(size), str(path), errors="replace")
+
+
+def begins(path: Path, pattern: str, size: int = 1 << 16) -> bool:
+    """Whether the first bytes of a file, which its format is known by, are of a pattern."""
+    return re.match(pattern, beginning(path, size), re.DOTALL | re.IGNORECASE) is not None
 
 
 def read_json(path: Path) -> Any:
@@ -132,6 +139,25 @@ def image_path(text: str) -> PurePosixPath:
     if "://" in text:
         text = unquote(urlsplit(text).path)
     return PurePosixPath(text.strip().replace("\\", "/"))
+
+
+def told_apart(places: Iterable[PurePosixPath]) -> dict[PurePosixPath, str]:
+    """Names of photos by their paths: the file's name alone where no other has it, else with its folders."""
+    places = list(places)
+    count = Counter(place.name for place in places)
+    return {place: place.name if count[place.name] == 1 else str(place) for place in places}
+
+
+def nearest(name: str, places: Iterable[str]) -> list[str]:
+    """Those of some paths that end as a name does in the most of their folders, of one file name all."""
+    folders = PurePosixPath(name).parent.parts[::-1]
+
+    def shared(place: str) -> int:
+        parts = zip(folders, image_path(place).parent.parts[::-1], strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], parts))
+
+    ends = {place: shared(place) for place in places}
+    return [place for place, count in ends.items() if count == max(ends.values())]
 
 
 def split_in(*names: str) -> str | None:

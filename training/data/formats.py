@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,17 +11,15 @@ from pathlib import Path
 
 from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
-from training.data.coco import read_coco_splits
+from training.data.coco import find_coco, read_coco_splits
 from training.data.cs231n import read_cs231n
-from training.data.files import beginning, walk
+from training.data.files import begins, walk
 from training.data.flickr import read_flickr
 from training.data.karpathy import read_karpathy
 from training.data.mixture import SUFFIX, read_mixture
 from training.data.region_descriptions import read_region_descriptions
 from training.data.sidecars import has_texts, read_shards, read_texts
 from training.data.tables import TABLES, is_table, read_table, read_tables, to_examples
-
-_HEAD = 1 << 16  # bytes of a file by which its format is recognised
 
 
 @dataclass(frozen=True)
@@ -78,17 +75,13 @@ def _files(*patterns: str, head: str) -> Callable[[Path], list[Path]]:
 
     def find(path: Path) -> list[Path]:
         if path.is_file():
-            return [path] if any(map(path.match, patterns)) or _begins(path, head) else []
+            return [path] if any(map(path.match, patterns)) or begins(path, head) else []
         for pattern in patterns:
             if found := [file for file in sorted(path.glob(pattern)) if file.is_file()]:
                 return found
         return []
 
     return find
-
-
-def _begins(path: Path, head: str) -> bool:
-    return re.match(head, beginning(path, _HEAD), re.DOTALL | re.IGNORECASE) is not None
 
 
 def _one(read: Callable[[Path], list[Example]]) -> Callable[[Sequence[Path]], list[Example]]:
@@ -141,9 +134,7 @@ FORMATS = {
     ),
     "coco": Format(
         "captions_train2014.json, captions_val2017.json and the like, or one's own in that form",
-        _files(
-            "captions_*.json", "annotations/captions_*.json", head=r'\s*\{.*"(images|annotations)"\s*:\s*\['
-        ),
+        find_coco,
         read_coco_splits,
     ),
     "flickr": Format(

@@ -39,14 +39,13 @@ class Row(NamedTuple):
     """What one row says.
 
     image: without folders.
-    split: None where the table does not tell.
-    folder: of the image, "." where the table does not tell.
+    split, folder: of the image; None where the table does not tell.
     """
 
     image: str
     captions: tuple[str, ...]
     split: str | None
-    folder: str = "."
+    folder: str | None = None
 
 
 def read_table(path: Path) -> list[Row]:
@@ -73,7 +72,7 @@ def read_tables(paths: Sequence[Path], root: Path) -> list[Example]:
         folder = path.parent.relative_to(root)
         split = split_in(*folder.parts)
         for row in read_table(path):
-            place = PurePosixPath(folder.as_posix()) / row.folder
+            place = PurePosixPath(folder.as_posix()) / (row.folder or ".")
             rows.append(row._replace(split=row.split or split, folder=str(place)))
     return to_examples(rows, root)
 
@@ -89,24 +88,23 @@ def to_examples(rows: Iterable[Row], path: Path, splits: Mapping[str, str] | Non
     splits: split by name, from lists beside the table; what they do not name is left out. Without
         them the table's own splits count, and without those `split_by_name`.
     """
+    rows = list(rows)
+    folders: dict[str, set[str]] = {}
+    for row in rows:
+        folders.setdefault(row.image, set()).update([] if row.folder is None else [row.folder])
     captions: dict[str, list[str]] = {}
     told: dict[str, str] = {}
-    folders: dict[str, str] = {}
+    lie: dict[str, str] = {}
     for row in rows:
-        captions.setdefault(row.image, []).extend(row.captions)
-        if row.folder != "." and folders.setdefault(row.image, row.folder) != row.folder:
+        name = _name(row, sorted(folders[row.image]), path)
+        captions.setdefault(name, []).extend(row.captions)
+        lie[name] = row.folder or lie.get(name, ".")
+        if row.split is not None and told.setdefault(name, row.split) != row.split:
             raise CaptionBotError(
-                f"{path} has captions of two images called '{shortened(row.image)}', in "
-                f"{shortened(folders[row.image])} and {shortened(row.folder)}; captions go by file name, so "
-                "rename one."
-            )
-        if row.split is not None and told.setdefault(row.image, row.split) != row.split:
-            raise CaptionBotError(
-                f"{path} puts '{shortened(row.image)}' into {told[row.image]} and {row.split}: an image has "
-                "one split."
+                f"{path} puts '{shortened(name)}' into {told[name]} and {row.split}: an image has one split."
             )
     if splits is None:
-        splits = told or _by_folder(captions, folders) or split_by_name(captions)
+        splits = told or _by_folder(lie) or split_by_name(captions)
         if lost := next((name for name in captions if name not in splits), None):
             raise CaptionBotError(
                 f"{path} gives a split for some images and none for '{shortened(lost)}': give one for all, "
@@ -115,9 +113,21 @@ def to_examples(rows: Iterable[Row], path: Path, splits: Mapping[str, str] | Non
     return [Example(name, tuple(captions[name]), splits[name]) for name in sorted(captions) if name in splits]
 
 
-def _by_folder(names: Iterable[str], folders: Mapping[str, str]) -> dict[str, str]:
+def _name(row: Row, folders: Sequence[str], path: Path) -> str:
+    """What an image is called of which there are some of its name, in so many folders."""
+    if len(folders) < 2:
+        return row.image
+    if row.folder is None:
+        raise CaptionBotError(
+            f"{path} has captions of a '{shortened(row.image)}' that may be the one in "
+            f"{shortened(folders[0])} or in {shortened(folders[1])}: name its folder in every row."
+        )
+    return str(PurePosixPath(row.folder) / row.image)
+
+
+def _by_folder(folders: Mapping[str, str]) -> dict[str, str]:
     """Splits by the names of the images' folders, where these tell it for all of them; else nothing."""
-    found = {name: split_in(*PurePosixPath(folders.get(name, ".")).parts) for name in names}
+    found = {name: split_in(*PurePosixPath(folder).parts) for name, folder in folders.items()}
     return {name: split for name, split in found.items() if split} if all(found.values()) else {}
 
 
@@ -133,7 +143,8 @@ def parse_row(fields: Any, where: str, image: str | None = None) -> Row:
         place = image_path(image or found["image"])
         captions = [found["caption"]] if isinstance(found["caption"], str) else found["caption"]
         split = found["split"].strip() or None
-        row = Row(place.name, tuple(caption.strip() for caption in captions), split, str(place.parent))
+        folder = str(place.parent) if image or len(place.parts) > 1 else None
+        row = Row(place.name, tuple(caption.strip() for caption in captions), split, folder)
     except (AttributeError, TypeError, ValueError):  # ValueError: an address that is none
         row = Row("", (), None)
     if not row.image or not any(name in known for name in COLUMNS["caption"]):

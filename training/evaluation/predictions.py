@@ -6,12 +6,12 @@ import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
-from training.data.files import image_path, read_text
+from training.data.files import image_path, nearest, read_text
 from training.data.formats import load_dataset
 
 _IMAGE_KEYS = ("image_id", "image", "file_name", "filename", "id")
@@ -63,10 +63,13 @@ def captions_of(
     captions: dict[str, str] = {}
     for example in examples:
         name = shortened(example.name)
-        calls = [example.name, Path(example.name).stem]
+        file = PurePosixPath(example.name)
+        calls = [file.name, file.stem]
         if example.image_id is not None:
             calls.insert(0, str(example.image_id))
         found = next((by_name[call] for call in map(_alike, calls) if call in by_name), [])
+        if len(found) > 1:  # a folder may tell which is meant
+            found = nearest(example.name, found)
         if len(found) > 1:
             raise CaptionBotError(
                 f"The predictions have captions of {len(found)} images that '{name}' may be, such as "
