@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from captionbot.encoders import concat, grid, pca, regions
+from captionbot.encoders import concat, grid, pca, ready, regions
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.concat import ConcatConfig, ConcatEncoder
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.encoders.pca import PCAConfig, PCAEncoder
+from captionbot.encoders.ready import ReadyConfig, ReadyEncoder
 from captionbot.encoders.regions import RegionEncoder, RegionsConfig
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
@@ -26,6 +27,8 @@ __all__ = [
     "GridEncoder",
     "PCAConfig",
     "PCAEncoder",
+    "ReadyConfig",
+    "ReadyEncoder",
     "RegionEncoder",
     "RegionsConfig",
     "build_encoder",
@@ -34,7 +37,9 @@ __all__ = [
     "grid_boxes",
 ]
 
-ENCODERS: dict[str, EncoderKind] = {module.KIND.kind: module.KIND for module in (concat, grid, pca, regions)}
+ENCODERS: dict[str, EncoderKind] = {
+    module.KIND.kind: module.KIND for module in (concat, grid, pca, ready, regions)
+}
 
 
 def encoder_of(kind: str) -> EncoderKind:

@@ -26,8 +26,9 @@ from training.run.captioners import load_to_train
 from training.run.checkpoints import prepare_folder, written
 from training.run.config import TrainingConfig, load_config
 from training.run.distributed import World, device_of
-from training.run.features import BlankFeatures, cached_features
-from training.run.splits import read_splits, with_pixels
+from training.run.features import BlankFeatures
+from training.run.splits import read_splits
+from training.run.tasks import features_of
 from training.run.train import KEPT
 from training.run.validation import Captions, Foreseen
 
@@ -98,6 +99,6 @@ def _validate(
         blank = BlankFeatures(int(card.decoder["feature_size"]), device)
         return Foreseen(config, vocabulary, val, blank, world)(encoder, decoder)
     preprocessing = Preprocessing.from_json(card.preprocessing)
-    val, pixels = with_pixels(val, config, preprocessing, world)
-    features = cached_features(encoder, preprocessing, pixels, False, Path(config.cache), device, config.amp)
+    frozen = dataclasses.replace(config, train_encoder=False, cache_features=True)
+    val, features = features_of(val, frozen, encoder, preprocessing, world)
     return Captions(config, vocabulary, val, features, world)(encoder, decoder)

@@ -80,9 +80,8 @@ def load_cs231n(folder: str | Path, split: str = "train", features: str | None =
             with h5py.File(folder / feature_files[features]) as file:
                 vectors = file["features"][:]
         words: Any = read_json(folder / VOCABULARY)["idx_to_word"]
-        urls, names = (_lines(folder / f"{split}2014_{what}.txt") for what in ("urls", "images"))
-        names = tuple(PurePosixPath(line).name for line in names or urls)
-        return Cs231nSplit(captions, images, tuple(words), vectors, names, urls)
+        urls = _lines(folder / f"{split}2014_urls.txt")
+        return Cs231nSplit(captions, images, tuple(words), vectors, image_names(folder, split), urls)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise CaptionBotError(
             f"{folder} does not hold CS231n's coco_captioning files as they are published ({error}): "
@@ -100,6 +99,12 @@ def read_cs231n(path: Path) -> list[Example]:
             captions.setdefault(image, []).append(content.text(caption))
         examples += [Example(content.names[i], tuple(found), split) for i, found in captions.items()]
     return sorted(examples, key=lambda example: example.name)
+
+
+def image_names(folder: Path, split: str) -> tuple[str, ...]:
+    """File names of a split's images in the order of its features."""
+    lines = _lines(folder / f"{split}2014_images.txt") or _lines(folder / f"{split}2014_urls.txt")
+    return tuple(PurePosixPath(line).name for line in lines)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

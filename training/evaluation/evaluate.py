@@ -24,8 +24,10 @@ from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.search.options import SearchOptions
 from captionbot.text.tokenizer import tokenize
+from captionbot.types import Size
 from training.data import Example, ImageStore, open_images
 from training.data.formats import FORMATS
+from training.data.ready import ReadyFeatures, open_ready, stacked
 from training.evaluation.predictions import captions_of, load_split, read_predictions, write_predictions
 from training.metrics import Measured, measure
 from training.metrics.prose import describe, faults
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what.add_argument("--model", help="captioner by name, folder or card (default: the one that ships)")
     what.add_argument("--predictions", type=Path, help="file of captions, instead of a captioner")
     parser.add_argument("--images", type=Path, help="folder or tar of the images")
+    parser.add_argument("--features", type=Path, help="ready-made features, for a captioner of such")
     add_annotation_flags(parser)
     parser.add_argument("--limit", type=int, default=0, help="only the first so many images")
     parser.add_argument("--beam-size", type=int, default=5)
@@ -104,12 +107,16 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         captions = captions_of(examples, read_predictions(given.predictions), given.subset)
         results = {"model": str(given.predictions), "split": given.split, "images": len(captions)}
     else:
-        if not given.images:
+        if not given.images and not given.features:
             raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
         captioner = Captioner.from_pretrained(given.model, given.device)
         options = captioner.options(**{"beam_size": given.beam_size} | given.search)
         started = time.perf_counter()
-        captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
+        if given.features:
+            ready = open_ready(given.features)
+            captions = caption_ready(captioner, ready, examples, options, given.batch_size)
+        else:
+            captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
         seconds = time.perf_counter() - started
         results = {
             "model": captioner.name,
@@ -159,4 +166,27 @@ def caption_all(
     while batch := list(islice(names, batch_size)):
         found = captioner.caption([store.load(name) for name in batch], options)
         captions |= {name: f.captions[0].text for name, f in zip(batch, found, strict=True)}
+    return captions
+
+
+def caption_ready(
+    captioner: Captioner,
+    ready: ReadyFeatures,
+    examples: Iterable[Example],
+    options: SearchOptions,
+    batch_size: int,
+) -> dict[str, str]:
+    """`caption_all` from ready-made features, which are read batch by batch."""
+    taken = int(captioner.card.decoder["feature_size"])
+    captions: dict[str, str] = {}
+    waiting = iter(tqdm(list(examples), desc="captions", unit="image"))
+    while batch := list(islice(waiting, batch_size)):
+        features = stacked([ready.load(example.name, example.image_id) for example in batch])
+        if features.values.shape[2] != taken:
+            raise CaptionBotError(
+                f"The features in {ready.path} have {features.values.shape[2]:,} numbers a place and "
+                f"{captioner.name} takes {taken:,}; give features of the extractor that it learned from."
+            )
+        found = captioner.caption_features(features, [Size(1, 1)] * len(batch), options)
+        captions |= {e.name: f.captions[0].text for e, f in zip(batch, found, strict=True)}
     return captions

@@ -19,6 +19,7 @@ from captionbot.store import card as cards
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
+from training.data.ready import MOST_PLACES, open_ready
 from training.run.checkpoints import read_weights
 from training.run.config import INHERITED, TrainingConfig
 
@@ -53,6 +54,8 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
             f"The training captions say no word {config.min_count} times; give more captions, or a lower "
             "--min-count."
         )
+    if config.features:
+        config = dataclasses.replace(config, encoder="ready", encoder_config=_ready_config(config))
     encoder_config = _checked("encoder", encoder_of(config.encoder), config.encoder_config)
     decoder_config = _checked("decoder", family_of(config.decoder), config.decoder_config)
     preprocessing = Preprocessing((config.image_size, config.image_size), config.mean, config.std)
@@ -68,6 +71,17 @@ def build_captioner(config: TrainingConfig, captions: Iterable[list[str]]) -> tu
         vocabulary=vocabulary.spec,
     )
     return card, Model(encoder, build_decoder(config.decoder, sizes))
+
+
+def _ready_config(config: TrainingConfig) -> dict[str, Any]:
+    """What the features of a run are like, by those of its first image."""
+    features = open_ready(config.features)
+    first = features.load_key(next(iter(features.keys.values())))
+    return {
+        "feature_size": first.values.shape[1],
+        "places": 1 if first.grid == (1, 1) else MOST_PLACES if first.grid is None else len(first.values),
+        "made_by": Path(config.features).name,
+    }
 
 
 def described(
@@ -102,6 +116,9 @@ def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:
 def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[Card, Model]:
     """The captioner of `init`; what its card says of it as it was is left out."""
     card, encoder, decoder = load_to_train(config.init)
+    if bool(config.features) != (card.encoder["kind"] == "ready"):
+        wanted = "photos" if config.features else "ready-made features (--features)"
+        raise CaptionBotError(f"The captioner {config.init} learned from {wanted}; train it on such again.")
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
@@ -163,7 +180,7 @@ def _checked(part: str, chosen: EncoderKind | Family, config: dict[str, Any]) ->
 
 def _new_encoder(config: TrainingConfig) -> Encoder:
     weights = Path(config.encoder_weights)
-    if not config.encoder_weights:
+    if not config.encoder_weights or config.encoder == "ready":
         return build_encoder(config.encoder, config.encoder_config)
     if not weights.exists():
         raise CaptionBotError(

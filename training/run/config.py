@@ -38,6 +38,10 @@ class TrainingConfig:
         "of the annotations, a key of training.data.formats.FORMATS, or auto to recognise it", "auto"
     )
     images: str = about("folder or tar of the photos; empty where they lie with the annotations", "")
+    features: str = about(
+        "ready-made features in the place of photos: .tsv of regions, .npz, .h5, or a folder of files or of "
+        "CS231n's coco_captioning (training/data/ready.py)", "",
+    )  # fmt: skip
     on_bad_image: str = about(
         "stop at a photo that cannot be read, or skip it and name it at the end", "stop",
         choices=("stop", "skip"),
@@ -49,6 +53,9 @@ class TrainingConfig:
     )
     limit: int = about(
         "use only the first so many training photos, and validate on them too; 0 uses all", 0, low=0
+    )
+    num_samples: int = about(
+        "use only so many training captions: the first of each image, then the second; 0 uses all", 0, low=0
     )
     vocabulary: str = about(
         "words of the training captions, or the subwords of GPT-2 or BERT", "words",
@@ -210,6 +217,11 @@ class TrainingConfig:
         if self.stage == "language-model" and not self.text:
             raise CaptionBotError(
                 "The stage language-model learns from captions without photos; give --text FILE.jsonl."
+            )
+        if self.features and (self.train_encoder or self.teachers):
+            raise CaptionBotError(
+                "Ready-made features come of no encoder that could be trained, and teachers see photos; "
+                "leave out --train-encoder and --teachers, or --features."
             )
         if self.stage == "self-critical" and self.baseline == "mean" and self.samples < 2:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")

@@ -26,6 +26,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing, load_image, squash
 from captionbot.types import Features
 from training.data import ImageStore
+from training.data.ready import ReadyFeatures
 
 BATCH = 32
 
@@ -257,6 +258,44 @@ def cached_features(
 
     needed = len(pixels) * sides * places * channels * 2
     return CachedFeatures(_cached(key, needed, folder, fill), device, hide)
+
+
+def ready_features(
+    features: ReadyFeatures,
+    images: Sequence[tuple[str, int | str | None]],
+    folder: Path,
+    device: torch.device,
+    hide: float = 0.0,
+) -> CachedFeatures:
+    """Ready-made features of images, given by names and ids, from a cache in their order, values as fp16.
+
+    Raises CaptionBotError where an image has none, or has another number of channels than the others.
+    """
+    first = features.load(*images[0])
+    channels = first.values.shape[1]
+    state = features.path.stat()
+    key = ["ready", str(features.path.resolve()), state.st_size, state.st_mtime_ns, list(images)]
+
+    def fill(partial: Path) -> None:
+        counts, boxes, grids = [], [], set()
+        with (partial / "values.bin").open("wb") as file:
+            for name, image_id in tqdm(images, desc="features", unit="image", mininterval=1):
+                found = features.load(name, image_id)
+                if found.values.shape[1] != channels:
+                    raise CaptionBotError(
+                        f"The features of '{name}' have {found.values.shape[1]:,} numbers a place, those "
+                        f"before have {channels:,}; give features of one extractor."
+                    )
+                file.write(found.values.astype(np.float16).tobytes())
+                counts.append(len(found.values))
+                boxes.append(found.boxes)
+                grids.add(found.grid)
+        np.save(partial / "ends.npy", np.cumsum(counts))
+        np.save(partial / "boxes.npy", np.concatenate(boxes))
+        grid = grids.pop() if len(grids) == 1 else None
+        (partial / "meta.json").write_text(json.dumps({"sides": 1, "channels": channels, "grid": grid}))
+
+    return CachedFeatures(_cached(key, len(images) * first.values.size * 2, folder, fill), device, hide)
 
 
 def computes_bf16(device: torch.device) -> bool:

@@ -17,7 +17,10 @@ from captionbot import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.decoders import FAMILIES
 from captionbot.text.display import sentence
+from training.data import Example
 from training.data.formats import load_dataset
+from training.data.ready import open_ready
+from training.evaluation.evaluate import caption_ready
 from training.run import train
 from training.run.config import TrainingConfig, load_config
 from training.run.splits import photos_of
@@ -37,7 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
         "python -m training.overfit", description="Learn a few captions by heart, and draw how it went."
     )
     parser.add_argument("--model", choices=MODELS, default="rnn")
-    parser.add_argument("--num-samples", type=int, default=300, help="captions to learn, one a photo")
+    parser.add_argument(
+        "--num-samples",
+        type=int,
+        default=300,
+        help="captions to learn: one of each photo, of fewer photos then a second (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/overfit-MODEL)")
     given, flags = parser.parse_known_args(arguments)
     out = given.out or Path("runs") / f"overfit-{given.model}"
@@ -52,18 +60,22 @@ def main(arguments: list[str] | None = None) -> int:
         "--decoder-config",
         yaml.safe_dump(sizes),
     ]
-    if status := train.main([*run, "--limit", str(given.num_samples), *flags]):
+    count = str(given.num_samples)
+    if status := train.main([*run, "--limit", count, "--num-samples", count, *flags]):
         return status
     draw(out)
-    print(f"The loss is drawn in {out / 'loss.png'}, two photos of train and two of val in {out}/photos.png")
     return 0
 
 
 def draw(out: Path) -> None:
-    """Write loss.png and photos.png beside a run's captioner."""
+    """Write loss.png and photos.png beside a run's captioner; of features its captions are printed."""
     config = load_config(str(out / "config.yaml"))
     loss_curve(*read_losses(out)).savefig(out / "loss.png")
     captioner = Captioner.from_pretrained(out)
+    print(f"The loss is drawn in {out / 'loss.png'}.")
+    if config.features:
+        print_captions(captioner, config)
+        return
     rows = []
     for split in ("train", "val"):
         names, photos, truths = _two_of(config, split)
@@ -73,6 +85,19 @@ def draw(out: Path) -> None:
             for name, photo, captioned, truth in zip(names, photos, found, truths, strict=True)
         ]
     photo_sheet(rows).savefig(out / "photos.png")
+    print(f"Two photos of train and two of val are in {out / 'photos.png'}.")
+
+
+def print_captions(captioner: Captioner, config: TrainingConfig) -> None:
+    """Captions of two images of train and two of val, from ready-made features alone."""
+    ready, options = open_ready(config.features), captioner.options(beam_size=1)
+    for split in ("train", "val"):
+        examples = _examples(config, split)
+        said = caption_ready(captioner, ready, examples, options, len(examples))
+        for example in examples:
+            print(
+                f"{split}: {example.name}\n  predicted: {said[example.name]}\n  true: {example.captions[0]}"
+            )
 
 
 def read_losses(out: Path) -> tuple[list[int], list[float]]:
@@ -112,9 +137,14 @@ def photo_sheet(photos: list[tuple[str, Image.Image, str, str]]) -> Figure:
     return figure
 
 
+def _examples(config: TrainingConfig, split: str) -> list[Example]:
+    """The first two examples of a split."""
+    return [e for e in load_dataset(config.data, config.format) if e.captions and e.split == split][:2]
+
+
 def _two_of(config: TrainingConfig, split: str) -> tuple[list[str], list[Image.Image], list[str]]:
     """Names, photos and first captions of a split's first two photos."""
-    examples = [e for e in load_dataset(config.data, config.format) if e.captions and e.split == split][:2]
+    examples = _examples(config, split)
     store = photos_of(config)
     photos = [store.load(e.name) for e in examples]
     return [e.name for e in examples], photos, [e.captions[0].strip(" .") for e in examples]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from training.run.config import TrainingConfig
 from training.run.distributed import World
 from training.run.features import cached_pixels
 
+MOST_BY_HEART = 1000  # training images that a run with --limit is validated on
+
 Words = list[str]
 T = TypeVar("T")
 
@@ -34,6 +37,7 @@ class Split:
     """Images of a data set and their captions as words.
 
     taught: a caption of each image by a teacher, or nothing.
+    ids: what files of features and results call each image by, where the data set says so.
     sources: which data set of a mixture each image is of, or nothing; repeats: how often an epoch sees it.
     bad: what is wrong with photos that were left out, by name.
     """
@@ -44,6 +48,7 @@ class Split:
     bad: dict[str, str] = dataclasses.field(default_factory=dict)
     sources: list[str] = dataclasses.field(default_factory=list)
     repeats: list[int] = dataclasses.field(default_factory=list)
+    ids: list[int | str | None] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -58,6 +63,7 @@ class Split:
             [tokenize(caption) for caption in taught],
             sources=[e.source for e in examples],
             repeats=[e.repeat for e in examples],
+            ids=[e.image_id for e in examples],
         )
 
     @classmethod
@@ -78,6 +84,7 @@ class Split:
             chosen(self.taught),
             sources=chosen(self.sources),
             repeats=chosen(self.repeats),
+            ids=chosen(self.ids),
         )
 
     @property
@@ -111,7 +118,8 @@ def read_splits(config: TrainingConfig) -> tuple[Split, Split]:
     """The training and the val split of a run's data set."""
     examples = [e for e in load_dataset(config.data, config.format) if e.captions]
     train = [e for e in examples if e.split == "train"][: config.limit or None]
-    val = train if config.limit else [e for e in examples if e.split == "val"]
+    train = first_captions(train, config.num_samples) if config.num_samples else train
+    val = train[:MOST_BY_HEART] if config.limit else [e for e in examples if e.split == "val"]
     for name, found in (("train", train), ("val", val)):
         if not found:
             raise CaptionBotError(
@@ -119,6 +127,14 @@ def read_splits(config: TrainingConfig) -> tuple[Split, Split]:
                 "train and val (with --limit it is validated on train)."
             )
     return Split.of(train, config.sentences), Split.of(val)
+
+
+def first_captions(examples: Sequence[Example], count: int) -> list[Example]:
+    """So many captions of all that there are: one of each image, then a second one of each, and so on."""
+    most = max((len(e.captions) for e in examples), default=0)
+    order = [(i, j) for j in range(most) for i, e in enumerate(examples) if j < len(e.captions)]
+    kept = Counter(i for i, _ in order[:count])
+    return [dataclasses.replace(e, captions=e.captions[: kept[i]]) for i, e in enumerate(examples) if kept[i]]
 
 
 def photos_of(config: TrainingConfig) -> ImageStore:

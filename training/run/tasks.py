@@ -13,10 +13,17 @@ from captionbot.decoders import Decoder
 from captionbot.images.load import Preprocessing
 from captionbot.store.card import Card
 from captionbot.text.vocabulary import load_vocabulary
+from training.data.ready import open_ready
 from training.run.choice import Choice, choose
 from training.run.config import TrainingConfig
 from training.run.distributed import World
-from training.run.features import BlankFeatures, FeatureSource, PixelFeatures, cached_features
+from training.run.features import (
+    BlankFeatures,
+    FeatureSource,
+    PixelFeatures,
+    cached_features,
+    ready_features,
+)
 from training.run.splits import Split, with_pixels
 from training.run.stages import CrossEntropy, SelfCritical, Stage, Teacher
 from training.run.validation import Captions, Foreseen, Scores
@@ -61,36 +68,53 @@ def text_task(config: TrainingConfig, card: Card, text: Split, val: Split, world
 def photo_task(
     config: TrainingConfig, card: Card, encoder: nn.Module, train: Split, val: Split, world: World
 ) -> Task:
-    """The captions of photos, which are seen through an encoder, or the cache of a frozen one."""
+    """The captions of photos, or of images of which there are features alone."""
     vocabulary, preprocessing = load_vocabulary(card.vocabulary), Preprocessing.from_json(card.preprocessing)
-    train, train_pixels = with_pixels(train, config, preprocessing, world)
-    val, val_pixels = with_pixels(val, config, preprocessing, world)
-
-    def features(pixels: np.ndarray, flips: bool) -> FeatureSource:
-        if config.train_encoder or not config.cache_features:
-            return PixelFeatures(pixels, preprocessing, world.device, config.crop, config.jitter)
-        cache = Path(config.cache)
-        with world.main_first():
-            return cached_features(
-                encoder, preprocessing, pixels, flips, cache, world.device, config.amp, config.hide
-            )
-
-    train_features = features(train_pixels, config.flips)
-    validate = Captions(config, vocabulary, val, features(val_pixels, False), world)
+    train, train_features = features_of(train, config, encoder, preprocessing, world, config.flips)
+    val, val_features = features_of(val, config, encoder, preprocessing, world)
     stage: Stage
     if config.stage == "self-critical":
         stage = SelfCritical(config, vocabulary, train.captions)
     else:
-        token_ids = train.token_ids(vocabulary, config.captions_per_image, config.max_words)
+        most = max(map(len, train.captions)) if config.num_samples else config.captions_per_image
+        token_ids = train.token_ids(vocabulary, most, config.max_words)
         teachers = [Teacher.load(name, config, train, vocabulary, world) for name in config.teachers]
         stage = CrossEntropy(config, vocabulary, token_ids, teachers)
     return Task(
         train_features,
         stage,
-        validate,
+        Captions(config, vocabulary, val, val_features, world),
         choose(config, val),
         train.order,
-        f"{Path(config.data).name}, {len(train)} training photos",
+        f"{Path(config.data).name}, {len(train)} training {'images' if config.features else 'photos'}",
         train.bad | val.bad,
-        val.names[: config.sample_photos],
+        [] if config.features else val.names[: config.sample_photos],
     )
+
+
+def features_of(
+    split: Split,
+    config: TrainingConfig,
+    encoder: nn.Module,
+    preprocessing: Preprocessing,
+    world: World,
+    flips: bool = False,
+) -> tuple[Split, FeatureSource]:
+    """The split without photos that cannot be read, and the features of the others.
+
+    They are ready-made ones, those that a frozen encoder gives, or made anew while the encoder learns.
+    """
+    cache = Path(config.cache)
+    if config.features:
+        images = list(zip(split.names, split.ids, strict=True))
+        with world.main_first():
+            return split, ready_features(
+                open_ready(config.features), images, cache, world.device, config.hide
+            )
+    split, pixels = with_pixels(split, config, preprocessing, world)
+    if config.train_encoder or not config.cache_features:
+        return split, PixelFeatures(pixels, preprocessing, world.device, config.crop, config.jitter)
+    with world.main_first():
+        return split, cached_features(
+            encoder, preprocessing, pixels, flips, cache, world.device, config.amp, config.hide
+        )
