@@ -36,7 +36,7 @@ def data(tmp_path):
             for text in texts
         ],
     }
-    (tmp_path / "coco.json").write_text(json.dumps(coco))
+    (tmp_path / "coco_val.json").write_text(json.dumps(coco))
     return tmp_path
 
 
@@ -48,7 +48,16 @@ def run(*arguments):
 def test_results_and_predictions_are_those_of_the_captioner(data, form, tmp_path):
     card = build_tiny_captioner(tmp_path / "tiny")
     out = tmp_path / "out" / "results.json"
-    flags = ["--images", data, "--annotations", data / f"{form}.json", "--format", form, "--device", "cpu"]
+    flags = [
+        "--images",
+        data,
+        "--annotations",
+        next(data.glob(f"{form}*.json")),
+        "--format",
+        form,
+        "--device",
+        "cpu",
+    ]
     assert run("--model", card, *flags, "--beam-size", 2, "--out", out) == 0
     results = json.loads(out.read_text())
     assert results["model"] == "tiny"
@@ -68,7 +77,7 @@ def test_captions_from_anywhere_can_be_scored(data, tmp_path):
     predictions = tmp_path / "p.json"
     captions = {10: "a dog runs on the beach", 11: "a man in the snow"}
     predictions.write_text(json.dumps([{"image_id": i, "caption": c} for i, c in captions.items()]))
-    flags = ["--annotations", data / "coco.json", "--format", "coco", "--out", tmp_path / "r.json"]
+    flags = ["--annotations", data / "coco_val.json", "--format", "coco", "--out", tmp_path / "r.json"]
     assert run("--predictions", predictions, *flags) == 0
     assert json.loads((tmp_path / "r.json").read_text())["Bleu_4"] == pytest.approx(1)
 
@@ -90,7 +99,7 @@ FORMS_OF_CAPTIONS = {
 def test_captions_of_other_projects_are_read_in_their_own_forms(form, data, tmp_path):
     (tmp_path / "p").write_text(FORMS_OF_CAPTIONS[form], encoding="utf-8")
     assert (
-        run("--predictions", tmp_path / "p", "--annotations", data / "coco.json", "--out", tmp_path / "r")
+        run("--predictions", tmp_path / "p", "--annotations", data / "coco_val.json", "--out", tmp_path / "r")
         == 0
     )
     assert read_predictions(tmp_path / "predictions.json") == {"10": "a dog", "11": "a man"}
@@ -114,7 +123,7 @@ def test_one_line_of_jsonl_is_one_image(data, tmp_path, capsys):
         "--predictions",
         tmp_path / "p",
         "--annotations",
-        data / "coco.json",
+        data / "coco_val.json",
         "--out",
         tmp_path / "r.json",
     ]
@@ -164,9 +173,9 @@ def test_two_files_of_results_are_compared(data, tmp_path, capsys):
     files = {"good": ["a dog runs on the beach", "a man in the snow"], "bad": ["a cat", "a man in the snow"]}
     for name, (a, b) in files.items():
         (tmp_path / f"{name}.json").write_text(json.dumps({"a.jpg": a, "b.jpg": b}))
-        flags = ["--predictions", tmp_path / f"{name}.json", "--annotations", data / "coco.json"]
+        flags = ["--predictions", tmp_path / f"{name}.json", "--annotations", data / "coco_val.json"]
         assert run(*flags, "--out", tmp_path / name / "results.json") == 0
-    annotations = ["--annotations", data / "coco.json"]
+    annotations = ["--annotations", data / "coco_val.json"]
     capsys.readouterr()
     out = tmp_path / "c.json"
     results = [tmp_path / name / "results.json" for name in ("bad", "good")]
@@ -191,13 +200,13 @@ def test_two_files_of_results_are_compared(data, tmp_path, capsys):
 def test_results_whose_captions_were_overwritten_are_not_compared(data, tmp_path, capsys):
     for name in ("first", "second"):
         (tmp_path / "p.json").write_text(json.dumps({"a.jpg": f"the {name} dog", "b.jpg": "a man"}))
-        flags = ["--predictions", tmp_path / "p.json", "--annotations", data / "coco.json"]
+        flags = ["--predictions", tmp_path / "p.json", "--annotations", data / "coco_val.json"]
         assert run(*flags, "--out", tmp_path / f"{name}.json") == 0
     capsys.readouterr()
     files = [tmp_path / "first.json", tmp_path / "second.json"]
-    assert compare_files(*files, "--annotations", data / "coco.json") == 2
+    assert compare_files(*files, "--annotations", data / "coco_val.json") == 2
     assert "of another run than" in capsys.readouterr().err
-    flags = [tmp_path / "second.json", tmp_path / "p.json", "--annotations", data / "coco.json"]
+    flags = [tmp_path / "second.json", tmp_path / "p.json", "--annotations", data / "coco_val.json"]
     assert compare_files(*flags, "--by", "Cider") == 2
     assert "--by is one of Bleu_1" in capsys.readouterr().err
 
@@ -206,7 +215,7 @@ def test_results_whose_captions_were_overwritten_are_not_compared(data, tmp_path
     ("flags", "sentence"),
     [
         (["--annotations", "karpathy.json", "--split", "test"], "has no split 'test'; choose one of val"),
-        (["--annotations", "coco.json", "--format", "karpathy"], "coco.json"),
+        (["--annotations", "coco_val.json", "--format", "karpathy"], "coco_val.json"),
         (["--annotations", "karpathy.json", "--format", "coco"], "is not in COCO's format"),
         (["--annotations", "nothing.json"], "nothing.json"),
         (["--annotations", "karpathy.json"], "needs --images"),
@@ -215,7 +224,7 @@ def test_results_whose_captions_were_overwritten_are_not_compared(data, tmp_path
             ["--annotations", "karpathy.json", "--subset", "--predictions", "other.json"],
             "no caption of any of the 2",
         ),
-        (["--annotations", "karpathy.json", "--predictions", "coco.json"], "is not a file of captions"),
+        (["--annotations", "karpathy.json", "--predictions", "coco_val.json"], "is not a file of captions"),
         (["--annotations", "karpathy.json", "--predictions", "nothing.json"], "nothing.json"),
         (["--annotations", "number.json"], "the image's name 5 is not text"),
         (["--annotations", "karpathy.json", "--out", "folder"], "folder is a folder; give a file as --out"),
@@ -252,10 +261,10 @@ def test_samples_are_at_least_one(command, samples, data, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--predictions", "predictions.json", "--annotations", "coco.json"],
-        ["--predictions", "link.json", "--annotations", "coco.json"],
+        ["--predictions", "predictions.json", "--annotations", "coco_val.json"],
+        ["--predictions", "link.json", "--annotations", "coco_val.json"],
         ["--predictions", "p.json", "--annotations", "results.json"],
-        ["--predictions", "per_image.jsonl", "--annotations", "coco.json", "--per-image"],
+        ["--predictions", "per_image.jsonl", "--annotations", "coco_val.json", "--per-image"],
     ],
     ids=lambda flags: flags[1],
 )
@@ -265,7 +274,7 @@ def test_files_that_are_read_are_not_replaced(flags, data, monkeypatch, capsys):
     for name in ("predictions.json", "p.json", "per_image.jsonl"):
         (data / name).write_text(captions)
     (data / "link.json").symlink_to(data / "predictions.json")
-    (data / "results.json").write_text((data / "coco.json").read_text())
+    (data / "results.json").write_text((data / "coco_val.json").read_text())
     before = {path: path.read_bytes() for path in data.iterdir()}
     if flags[3] != "results.json":  # the default --out
         before.pop(data / "results.json")
@@ -273,14 +282,16 @@ def test_files_that_are_read_are_not_replaced(flags, data, monkeypatch, capsys):
     assert run(*flags) == 2
     assert "is read and would be replaced; give another --out" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in data.iterdir()} == before
-    assert compare_files("p.json", "predictions.json", "--annotations", "coco.json", "--out", "p.json") == 2
+    assert (
+        compare_files("p.json", "predictions.json", "--annotations", "coco_val.json", "--out", "p.json") == 2
+    )
     assert (data / "p.json").read_text() == captions
 
 
 def test_a_photo_that_cannot_be_read_is_named(data, tmp_path, capsys):
     card = build_tiny_captioner(tmp_path / "tiny")
     (data / "b.jpg").write_bytes(b"no image")
-    flags = ["--images", data, "--annotations", data / "coco.json", "--device", "cpu"]
+    flags = ["--images", data, "--annotations", data / "coco_val.json", "--device", "cpu"]
     assert run("--model", card, *flags, "--out", tmp_path / "r.json") == 2
     assert "\nb.jpg: the image is empty or not an image" in "\n" + capsys.readouterr().err.replace("\r", "\n")
 
@@ -288,13 +299,13 @@ def test_a_photo_that_cannot_be_read_is_named(data, tmp_path, capsys):
 @pytest.mark.parametrize("search", ["5", "{"])
 def test_search_options_are_an_object(search, data, capsys):
     with pytest.raises(SystemExit):
-        run("--annotations", data / "coco.json", "--search", search)
+        run("--annotations", data / "coco_val.json", "--search", search)
     assert f"'{search}' is not a JSON object; give search options" in capsys.readouterr().err
 
 
 def test_a_beam_size_among_the_search_options_counts(data, tmp_path):
     card = build_tiny_captioner(tmp_path / "tiny")
-    flags = ["--images", data, "--annotations", data / "coco.json", "--device", "cpu"]
+    flags = ["--images", data, "--annotations", data / "coco_val.json", "--device", "cpu"]
     assert run("--model", card, *flags, "--search", '{"beam_size": 2}', "--out", tmp_path / "r.json") == 0
     assert json.loads((tmp_path / "r.json").read_text())["beam_size"] == 2
 
@@ -303,7 +314,7 @@ def test_what_cannot_run_is_said_once_for_both(data, tmp_path, monkeypatch, capl
     monkeypatch.setattr("training.metrics.java._unavailable", lambda name: f"{name} is not here.")
     (tmp_path / "p.json").write_text(json.dumps({"a.jpg": "a dog", "b.jpg": "a man"}))
     files = [str(tmp_path / "p.json")] * 2
-    assert compare.main([*files, "--annotations", str(data / "coco.json"), "--samples", "50"]) == 0
+    assert compare.main([*files, "--annotations", str(data / "coco_val.json"), "--samples", "50"]) == 0
     assert [record.getMessage() for record in caplog.records] == [
         "METEOR is left out. METEOR is not here.",
         "SPICE is left out. SPICE is not here.",
@@ -311,12 +322,14 @@ def test_what_cannot_run_is_said_once_for_both(data, tmp_path, monkeypatch, capl
 
 
 def test_images_without_captions_of_people_are_left_out(data, tmp_path):
-    coco = json.loads((data / "coco.json").read_text())
+    coco = json.loads((data / "coco_val.json").read_text())
     coco["images"].append({"id": 99, "file_name": "nobody.jpg"})
-    (data / "more.json").write_text(json.dumps(coco))
+    (data / "more_val.json").write_text(json.dumps(coco))
     (tmp_path / "p.json").write_text('[{"image_id": 10, "caption": "a"}, {"image_id": 11, "caption": "b"}]')
     out = tmp_path / "results.json"
-    assert run("--annotations", data / "more.json", "--predictions", tmp_path / "p.json", "--out", out) == 0
+    assert (
+        run("--annotations", data / "more_val.json", "--predictions", tmp_path / "p.json", "--out", out) == 0
+    )
     assert json.loads(out.read_text())["images"] == 2
 
 
@@ -383,7 +396,7 @@ def test_photos_whose_names_are_not_utf8_are_compared(tmp_path):
 def test_half_an_emoji_in_a_prediction_survives(data, tmp_path):
     half = r'[{"image_id": 10, "caption": "a \ud83d dog"}, {"image_id": 11, "caption": "b"}]'
     (tmp_path / "p.json").write_text(half)
-    flags = ["--annotations", data / "coco.json", "--predictions", tmp_path / "p.json", "--per-image"]
+    flags = ["--annotations", data / "coco_val.json", "--predictions", tmp_path / "p.json", "--per-image"]
     assert run(*flags, "--out", tmp_path / "o" / "results.json") == 0
     assert json.loads((tmp_path / "o" / "predictions.json").read_text()) == json.loads(half)
 
