@@ -139,6 +139,15 @@ def test_two_captions_of_one_image_are_refused(tmp_path):
         read_predictions(tmp_path / "p")
 
 
+def test_a_file_of_ones_own_is_split_by_name_and_can_be_scored_whole(data, tmp_path):
+    (data / "coco_val.json").rename(data / "mine.json")
+    (tmp_path / "p.json").write_text(json.dumps({"a.jpg": "a dog", "b.jpg": "a man"}))
+    flags = ["--predictions", tmp_path / "p.json", "--annotations", data / "mine.json"]
+    for split, images in (("val", 1), ("all", 2)):
+        assert run(*flags, "--split", split, "--out", tmp_path / "r.json") == 0
+        assert json.loads((tmp_path / "r.json").read_text())["images"] == images
+
+
 def test_results_say_how_sure_they_are_and_how_captions_read(data, tmp_path):
     images = json.loads((data / "karpathy.json").read_text())["images"]
     train = [{"filename": "t.jpg", "split": "train", "sentences": [{"raw": "A man in a in a"}]}]

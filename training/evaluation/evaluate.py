@@ -75,7 +75,7 @@ def add_annotation_flags(parser: argparse.ArgumentParser) -> None:
     """What captions are scored against, and by what: the same for `training.evaluation.compare`."""
     parser.add_argument("--annotations", type=Path, required=True, help="what people wrote")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="of the annotations")
-    parser.add_argument("--split", default="val", help="of the annotations (default: %(default)s)")
+    parser.add_argument("--split", default="val", help="of the annotations, or all (default: %(default)s)")
     parser.add_argument("--subset", action="store_true", help="only the images that have a prediction")
     parser.add_argument("--no-meteor", action="store_true", help="leave out METEOR, which needs Java")
     parser.add_argument("--no-spice", action="store_true", help="leave out SPICE, which needs Java and more")

@@ -19,15 +19,17 @@ _CAPTION_KEYS = ("caption", "captions", "text")
 
 
 def load_split(path: Path, form: str, split: str) -> tuple[list[Example], list[Example]]:
-    """The examples of one split of annotations, and those of its training split, which may be none.
+    """The examples of one split of annotations, or of all, and those of its training split beside, if any.
 
     Images without captions, as COCO's form may list them, are left out: nothing scores what is said of them.
     """
     examples = [example for example in load_dataset(path, form) if example.captions]
+    if split == "all":
+        return examples, []
     chosen = [example for example in examples if example.split == split]
     if not chosen:
         splits = ", ".join(sorted({example.split for example in examples}))
-        raise CaptionBotError(f"{path} has no split '{split}'; choose one of {splits}.")
+        raise CaptionBotError(f"{path} has no split '{split}'; choose one of {splits}, or all.")
     return chosen, [example for example in examples if example.split == "train"]
 
 
