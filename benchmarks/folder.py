@@ -1,7 +1,7 @@
 """How fast a folder of photos is captioned, by the clock, and of the processor's time.
 
 In one process, in turns: photo after photo, and the pipeline of the command line. Then the command itself,
-its start and the loading of the model included. The photos are made from the samples that gradio carries.
+its start and the loading of the model included. The photos are made from the samples.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     args = parser.parse_args(argv)
     if not sample_photos():
-        print("There are no photos: install the requirements, of which gradio carries some.", file=sys.stderr)
+        print("There are no samples: captionbot/pages/photos is missing.", file=sys.stderr)
         return 2
     try:
         count = max(args.sessions * args.each, 8)

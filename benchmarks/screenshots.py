@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} (default: all)")
     parser.add_argument("--sample", default=next(iter(sample_photos()), None), choices=list(sample_photos()))
     parser.add_argument(
-        "--word", type=int, default=9, help="that is pointed at, from 1 (default: %(default)s)"
+        "--word", type=int, default=2, help="that is pointed at, from 1 (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, default=DOCS, metavar="FOLDER", help="(default: docs)")
     args = parser.parse_args(argv)
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         if unknown:
             raise CaptionBotError(f"There is no picture {unknown.pop()}; choose of {', '.join(names)}.")
         if CHROMIUM is None or args.sample is None:
-            raise CaptionBotError("Pictures need chromium on the PATH, and the samples that gradio carries.")
+            raise CaptionBotError("Pictures need chromium on the PATH, and the samples.")
         with served("streamlit") as (address, _), sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})

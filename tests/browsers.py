@@ -19,7 +19,7 @@ from benchmarks.servers import CHROMIUM, ROOT
 from captionbot.pages.samples import sample_photos
 
 if not sample_photos():
-    pytest.skip("needs the photos that gradio carries", allow_module_level=True)
+    pytest.skip("needs the samples", allow_module_level=True)
 
 ARTEFACTS = ROOT / "artefacts"  # what the pages looked like; git ignores it, Playwright makes it
 ARGUMENTS = [

@@ -16,7 +16,7 @@ from captionbot.pages.samples import sample_photos
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     if not sample_photos():
-        pytest.skip("needs the photos that gradio carries")
+        pytest.skip("needs the samples")
     folder = build_tiny_captioner(tmp_path / "weights").parent
     monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(folder))
     return folder

@@ -114,7 +114,7 @@ class Pages:
         self.streamlit.query_params["expert"] = "true"  # which has all that Gradio has
         self.streamlit.run()
         self.gradio: Any = build()
-        photo = {"path": str(next(iter(sample_photos().values()))), "orig_name": "lion.jpg"}
+        photo = {"path": str(next(iter(sample_photos().values()))), "orig_name": "giraffes.jpg"}
         asked = {control: control.value for control in self.gradio.settings.controls.values()}
         self.shown = self.gradio.on_photo({**asked, self.gradio.photo: photo, self.gradio.seen: None})
         self.seen = self.gradio.show("word", self.shown[self.gradio.seen])[self.gradio.seen]
@@ -130,7 +130,7 @@ class Pages:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
     if not sample_photos():
-        pytest.skip("needs the photos that gradio carries")
+        pytest.skip("needs the samples")
     weights = tmp_path_factory.mktemp("weights")
     build_observant_captioner(weights)
     with pytest.MonkeyPatch.context() as patch:

@@ -349,7 +349,7 @@ def test_the_address_of_the_page_restores_what_was_set(page, view):
     values = {control: control.value for control in settings.controls.values()}
     values |= {settings.model: "other", settings.prefix: "a dog", settings.options["max_length"]: 9}
     values |= {settings.options["sample"]: True, settings.options["top_p"]: 0.35, app.link: ""}
-    asked = replace(view.asked, photo=page.work.Uploaded("lion.jpg", str(path)))
+    asked = replace(view.asked, photo=page.work.Uploaded("giraffes.jpg", str(path)))
     values[app.seen] = replace(view, asked=asked)
     query = app.on_address(values)
     shown = app.on_open(SimpleNamespace(query_params=dict(parse_qsl(query.removeprefix("?")))))

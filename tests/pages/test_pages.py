@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 from tiny import build_tiny_captioner
 
-from captionbot import Captioner
+from captionbot import Captioner, load_image
 from captionbot.decoders import FAMILIES
 from captionbot.pages import resident as pages
 from captionbot.pages.resident import captioners
+from captionbot.pages.samples import FAILS, sample_photos
 from captionbot.store.card import Card
 
 
@@ -116,3 +117,34 @@ def test_names_of_version_0_1_are_found_for_one_release() -> None:
     assert callable(sharpest)
     with pytest.raises(ImportError, match="cannot import name 'legend'"):
         from captionbot.pages import legend  # noqa: F401
+
+
+def test_samples_are_captioned_as_what_they_show_but_for_the_one_that_says_so() -> None:
+    shown = {
+        "Giraffes": "giraffes",
+        "A kitten": "cat",
+        "Musicians": "guitar",
+        "A polar bear": "bear",
+        "A dog": "dog",
+        "Birds": "birds",
+        "A horse": "horse",
+        "A sheep": "sheep",
+        FAILS: "hens",
+    }
+    captioner = Captioner.from_pretrained()
+    photos = [load_image(path) for path in sample_photos().values()]
+    said = [captioned.captions[0] for captioned in captioner.caption(photos)]
+    right = {
+        name: shown[name] in caption.text.split() for name, caption in zip(sample_photos(), said, strict=True)
+    }
+    assert right == {name: name != FAILS for name in shown}, [caption.text for caption in said]
+    judged = {caption.judgement.band for caption in said[:-1] if caption.judgement}
+    assert judged == {"sure"}
+
+
+def test_samples_have_a_licence_each_and_stay_small() -> None:
+    folder = next(iter(sample_photos().values())).parent
+    told = (folder / "LICENCES.md").read_text(encoding="utf-8")
+    assert [path.name for path in folder.glob("*.jpg") if f"| `{path.name}` |" not in told] == []
+    assert {path.name for path in folder.glob("*.jpg")} == {path.name for path in sample_photos().values()}
+    assert sum(path.stat().st_size for path in sample_photos().values()) < 600_000
