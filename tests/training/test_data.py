@@ -219,7 +219,7 @@ def test_faulty_text_captions_are_named(tmp_path, line):
         read_text_captions(path)
 
 
-@pytest.mark.parametrize("data", [b"plain", gzip.compress(b'{"captions": ["a dog"]}\n')[:-9]])
+@pytest.mark.parametrize("data", [b"plain", gzip.compress(b'{"captions": ["a dog"]}\n', mtime=0)[:-9]])
 def test_a_gz_file_that_is_none_or_cut_off_is_named(tmp_path, data):
     path = tmp_path / "captions.jsonl.gz"
     path.write_bytes(data)
