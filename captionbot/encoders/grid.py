@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from captionbot.encoders import efficientnet_lite, timm_cnns
+from captionbot.encoders import efficientnet_lite, inception, timm_cnns
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
@@ -110,7 +110,7 @@ def grid_boxes(rows: int, columns: int) -> Tensor:
 
 def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphModule:
     """The CNN without the layers behind the chosen one: a graph from pixels to feature map."""
-    cnn, trace = _cnn(config.architecture)
+    cnn, trace = _cnn(config.architecture, config.layer)
     lost = [] if state_dict is None else _load(cnn, state_dict)
     module = trace(cnn.eval())
     inside = [node for node in module.graph.nodes if config.layer in node.meta.get("nn_module_stack", {})]
@@ -133,15 +133,17 @@ def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphMo
     return module
 
 
-def _cnn(architecture: str) -> tuple[nn.Module, Callable[[nn.Module], fx.GraphModule]]:
-    """A CNN of torchvision, of our own or of timm, where it is looked for in this order, and what makes a
+def _cnn(architecture: str, layer: str) -> tuple[nn.Module, Callable[[nn.Module], fx.GraphModule]]:
+    """A CNN of our own, of torchvision or of timm, where it is looked for in this order, and what makes a
     graph of it."""
-    import torchvision.models as models
+    if architecture == inception.NAME and inception.has(layer):
+        return inception.InceptionV3(), fx.symbolic_trace
+    if architecture in efficientnet_lite.SCALES:
+        return efficientnet_lite.EfficientNetLite(architecture), efficientnet_lite.trace
+    import torchvision.models as models  # after those that ship: it takes longer than captioning a photo
 
     if architecture in models.list_models(module=models):
         return _untrained(architecture), fx.symbolic_trace
-    if architecture in efficientnet_lite.SCALES:
-        return efficientnet_lite.EfficientNetLite(architecture), efficientnet_lite.trace
     if timm_cnns.known(architecture):
         return timm_cnns.build(architecture), timm_cnns.trace
     raise CaptionBotError(
@@ -185,8 +187,7 @@ def fold_batch_norm(module: fx.GraphModule) -> fx.GraphModule:
             continue
         convolution = modules[before.target]
         if isinstance(convolution, nn.Conv2d):
-            folded = fuse_conv_bn_eval(convolution, modules[node.target])
-            folded.requires_grad_()  # its new bias too
+            folded = _folded(convolution, modules[node.target])
             module.set_submodule(str(before.target), folded)
             modules[before.target] = folded
             node.replace_all_uses_with(before)
@@ -194,6 +195,14 @@ def fold_batch_norm(module: fx.GraphModule) -> fx.GraphModule:
     module.delete_all_unused_submodules()
     module.recompile()
     return module
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A convolution that does what both did; without numbers, one that has a bias as well."""
+    if convolution.weight.is_meta:
+        convolution.bias = nn.Parameter(torch.empty(norm.num_features, device="meta"))
+        return convolution
+    return fuse_conv_bn_eval(convolution, norm).requires_grad_()  # its new bias too
 
 
 KIND = EncoderKind("grid", GridEncoder, GridConfig, limits={"grid": 64})

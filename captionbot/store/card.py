@@ -16,6 +16,7 @@ from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import check_fields
 from captionbot.files import aside, read_json
 from captionbot.search.options import SearchOptions
+from captionbot.store.folders import SHIPPED
 from captionbot.store.memory import check_room
 from captionbot.store.tensors import BLOCK, SCALE, shapes_in
 from captionbot.text.vocabulary import SUBWORDS, SubwordVocabulary, Vocabulary
@@ -195,8 +196,7 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
 
     Raises CaptionBotError where they do not fit each other.
     """
-    import torch
-
+    from captionbot.backends.unfilled import unfilled
     from captionbot.decoders import build_decoder
     from captionbot.encoders import build_encoder
     from captionbot.search.confidence import Confidence
@@ -206,7 +206,7 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
     card = Card.load(path).titled()  # what a stranger's card says of it is not shown
     _check(card, path)
     with _sentence(path):
-        with torch.device("meta"):
+        with unfilled():
             decoder = build_decoder(**_spec(card.decoder))
             if card.evidence:
                 decoder.evidence = WordEvidence(decoder.config.feature_size, **card.evidence)
@@ -219,12 +219,17 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
         check_fields(decoder.config)
         if decoder.config.dropout > 1:
             raise ValueError(f"its dropout is {decoder.config.dropout}, more than 1")
-        features = encoder.on_meta(card.preprocessing["size"])
-        given, taken = features.values.shape[-1], decoder.config.feature_size
-        if given != taken:
-            raise ValueError(f"its encoder gives {given} numbers a place, its decoder takes {taken}")
-        decoder.start(features)  # which takes no more places than it was made for
+        if path.parent != SHIPPED:  # those were checked as they were made, and torch takes a second for it
+            _check_features(card, encoder, decoder)
     return card, encoder, decoder
+
+
+def _check_features(card: Card, encoder: nn.Module, decoder: Decoder) -> None:
+    features = encoder.on_meta(card.preprocessing["size"])
+    given, taken = features.values.shape[-1], decoder.config.feature_size
+    if given != taken:
+        raise ValueError(f"its encoder gives {given} numbers a place, its decoder takes {taken}")
+    decoder.start(features)  # which takes no more places than it was made for
 
 
 @contextmanager

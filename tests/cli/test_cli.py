@@ -75,6 +75,21 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     assert out.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_caption_is_there_soon_as_little_is_imported(photos):
+    """torch has some 1,150 modules; torchvision brings torch._dynamo, and that a thousand more."""
+    script = (
+        "import sys\n"
+        "from captionbot.cli.main import main\n"
+        f"main(['caption', {str(photos / 'blue.png')!r}])\n"
+        "heavy = {'torchvision', 'torch._dynamo', 'sympy', 'timm', 'transformers', 'matplotlib', 'scipy'}\n"
+        "print(sorted(heavy & set(sys.modules)), len(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    heavy, count = out.stdout.splitlines()[-1].rsplit(" ", 1)
+    assert heavy == "[]"
+    assert int(count) < 1500
+
+
 @pytest.mark.parametrize(
     "args",
     [

@@ -58,11 +58,10 @@ def filled(kind: str, config: dict[str, Any], words: Words, weight: Callable[[st
 
     weight: the project's tensor for each of our names; V rows are in the order of its vocabulary.
     """
-    import torch
-
+    from captionbot.backends.unfilled import unfilled
     from captionbot.decoders import build_decoder
 
-    with torch.device("meta"):
+    with unfilled():
         decoder = build_decoder(kind, config)
     state = {name: weight(name).detach().float() for name in decoder.state_dict()}
     for table in ("embedding.weight", "output_word.weight", "output_word.bias"):
