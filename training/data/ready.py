@@ -35,7 +35,7 @@ MOST_PLACES = 1024
 
 _VALUES = ("feat", "features", "feature", "x", "values", "arr_0")
 _BOXES = ("bbox", "boxes", "bboxes")
-_NUMBER = re.compile(r"(?:^|_)0*(\d+)$")
+_NUMBER = re.compile(r"(?:^|_)(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ReadyFeatures(ABC):
         if image_id is not None:
             calls.insert(0, str(image_id))
         if number := _NUMBER.search(stem):  # COCO_val2014_000000000042
-            calls.append(number[1])
+            calls.append(number[1].lstrip("0") or "0")
         for call in calls:
             if (key := self.keys.get(_bare(call))) is not None:
                 return key
