@@ -4,6 +4,8 @@ PYTHON ?= python3
 # Without a GPU: `make app TORCH_INDEX=ADDRESS` takes PyTorch's CPU build, which needs gigabytes less. ADDRESS is
 # the index that the selector on pytorch.org shows for "CPU"; see docs/deploy.md.
 TORCH_INDEX ?=
+# Processes that share the tests.
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -22,7 +24,7 @@ gradio: $(VENV)/app.stamp  ## the Gradio page (PORT=7860)
 	GRADIO_SERVER_PORT=$(PORT) $(BIN)/python gradio_app.py
 
 test: $(VENV)/test.stamp  ## all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --dist loadfile
 
 test-slow: $(VENV)/test.stamp  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
