@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from captionbot.errors import CaptionBotError
 
 _CACHED = 2**18  # numbers, 1 MB: what stays in a core's own cache from one pass to the next
 
@@ -24,6 +27,13 @@ class GroupedLayerNorm(nn.LayerNorm):
             return super().forward(x)
         normalised = [F.layer_norm(part, part.shape[-1:], eps=self.eps) for part in x.split(self.groups, -1)]
         return torch.addcmul(self.bias, torch.cat(normalised, -1), self.weight)
+
+
+def layer_norm(config: Any) -> GroupedLayerNorm:
+    """Of an encoder's channels, in the groups that a decoder's configuration has, all of them if none."""
+    if config.groups and sum(config.groups) != config.feature_size:
+        raise CaptionBotError(f"The groups {list(config.groups)} are not {config.feature_size} channels.")
+    return GroupedLayerNorm(config.groups or (config.feature_size,))
 
 
 def prepared(values: Tensor, activation: str = "tanh") -> Tensor:

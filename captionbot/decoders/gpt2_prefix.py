@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionbot.decoders.attention import mean_annotation
+from captionbot.decoders.attention import layer_norm, mean_annotation
 from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.cache import Cache, tokens_to_see
 from captionbot.decoders.family import Family
@@ -38,6 +38,7 @@ class GPT2PrefixConfig(DecoderConfig):
         With subwords of GPT-2 as vocabulary its embedding is taken over too.
     pretrained_blocks: False takes over nothing but the embedding.
     tag_ids: ids of the words that are tags; tags: how many of them are put in front of the image tokens.
+    groups: channels of each of several CNNs, whose features are normalised apart; () for all together.
     dropout: on tokens, attention weights and residuals, in training alone.
     """
 
@@ -52,6 +53,7 @@ class GPT2PrefixConfig(DecoderConfig):
     pretrained_blocks: bool = True
     tag_ids: tuple[int, ...] = ()
     tags: int = 5
+    groups: tuple[int, ...] = ()
     dropout: float = 0.1
 
     @property
@@ -239,7 +241,7 @@ class GPT2PrefixDecoder(Decoder):
 
     def __init__(self, config: GPT2PrefixConfig) -> None:
         super().__init__(config)
-        self.normalise = nn.LayerNorm(config.feature_size)
+        self.normalise = layer_norm(config)
         self.image_tokens = IMAGE_TOKENS[config.image_tokens](config)
         self.wte = nn.Embedding(config.vocabulary_size, config.hidden_size)
         self.wpe = nn.Embedding(config.positions, config.hidden_size)

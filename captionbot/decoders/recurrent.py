@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from captionbot.decoders.attention import mean_annotation
+from captionbot.decoders.attention import layer_norm, mean_annotation
 from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
@@ -21,6 +21,7 @@ class RecurrentConfig(DecoderConfig):
     cell: one of the decoder's `cells`.
     normalise: layer norm (arXiv 1607.06450) of the pooled features, so that one learning rate suits
         every encoder: their sizes differ by far between one and another.
+    groups: channels of each of several CNNs, whose features are normalised apart; () for all together.
     tie_embedding: the output layer is the embedding's transpose (arXiv 1608.05859), behind a linear
         layer from the hidden size to the embedding's.
     dropout: on image, words and output, in training alone.
@@ -30,6 +31,7 @@ class RecurrentConfig(DecoderConfig):
     embedding_size: int = 512
     hidden_size: int = 512
     normalise: bool = False
+    groups: tuple[int, ...] = ()
     tie_embedding: bool = False
 
 
@@ -47,7 +49,7 @@ class RecurrentDecoder(Decoder):
         super().__init__(config)
         if config.cell not in self.cells:
             raise CaptionBotError(f"'{config.cell}' is not a cell; choose one of {', '.join(self.cells)}.")
-        self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
+        self.normalise = layer_norm(config) if config.normalise else nn.Identity()
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
         self.cell = self.cells[config.cell](config.embedding_size, config.hidden_size)
         self.output_hidden = (

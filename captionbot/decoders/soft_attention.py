@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from captionbot.decoders.attention import GroupedLayerNorm, attend, mean_annotation, prepared
+from captionbot.decoders.attention import attend, layer_norm, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.family import ATTENTION, Equations, Family
 from captionbot.decoders.from_scratch import remember
@@ -60,10 +60,7 @@ class SoftAttentionDecoder(Decoder):
         if config.score_activation not in ("tanh", "relu"):
             raise CaptionBotError(f"'{config.score_activation}' is no score_activation; choose tanh or relu.")
         annotation = config.annotation_size or config.feature_size
-        if config.groups and sum(config.groups) != config.feature_size:
-            raise CaptionBotError(f"The groups {list(config.groups)} are not {config.feature_size} channels.")
-        layer_norm = GroupedLayerNorm(config.groups or (config.feature_size,))
-        self.normalise = layer_norm if config.normalise else nn.Identity()
+        self.normalise = layer_norm(config) if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None
         self.embedding = nn.Embedding(config.vocabulary_size, config.embedding_size)
         self.init_hidden = nn.Linear(annotation, config.hidden_size)

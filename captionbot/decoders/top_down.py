@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from captionbot.decoders.attention import attend, mean_annotation, prepared
+from captionbot.decoders.attention import attend, layer_norm, mean_annotation, prepared
 from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.family import ATTENTION, Equations, Family
 from captionbot.errors import CaptionBotError
@@ -28,6 +28,7 @@ class TopDownConfig(DecoderConfig):
     annotation_size: width that features are projected to before attention, None to attend to the
         features as they come, as in the paper; narrower annotations learn better from few photos.
     normalise: layer norm (arXiv 1607.06450) of the features, so that one learning rate suits every CNN.
+    groups: channels of each of several CNNs, whose features are normalised apart; () for all together.
     tie_embedding: the output layer is the embedding's transpose (arXiv 1608.05859), behind a linear
         layer from the hidden size to the embedding's.
     dropout: on annotations, words and output, in training alone.
@@ -39,6 +40,7 @@ class TopDownConfig(DecoderConfig):
     hidden_size: int = 512
     attention_size: int = 512
     normalise: bool = False
+    groups: tuple[int, ...] = ()
     tie_embedding: bool = False
 
 
@@ -51,7 +53,7 @@ class TopDownDecoder(Decoder):
             raise CaptionBotError(f"'{config.cell}' is not a cell; choose one of {', '.join(CELLS)}.")
         cell, hidden, embedding = CELLS[config.cell], config.hidden_size, config.embedding_size
         annotation = config.annotation_size or config.feature_size
-        self.normalise = nn.LayerNorm(config.feature_size) if config.normalise else nn.Identity()
+        self.normalise = layer_norm(config) if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None
         self.embedding = nn.Embedding(config.vocabulary_size, embedding)  # W_e
         self.attention_cell = cell(hidden + annotation + embedding, hidden)

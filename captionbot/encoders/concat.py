@@ -6,7 +6,9 @@ taught it; one that was left as it was beside it still knows that.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +16,8 @@ from torch.nn import functional as F
 
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.grid import GridConfig, GridEncoder
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
+from captionbot.fields import check_fields
 from captionbot.types import Features
 
 
@@ -60,6 +63,25 @@ class ConcatEncoder(Encoder):
             grids = ", ".join(f"{rows} x {columns}" for rows, columns in (f.grid for f in seen))
             raise CaptionBotError(f"The CNNs give grids of {grids} places; choose sizes that give the same.")
         return Features(torch.cat([f.values for f in seen], -1), seen[0].boxes, seen[0].grid)
+
+
+def cnn_of(
+    cnns: Mapping[str, Any], cnn: GridConfig, state_dict: dict[str, Tensor] | None = None
+) -> GridEncoder | ConcatEncoder:
+    """What gives the features that another encoder makes its own of: several CNNs, or the one.
+
+    cnns: a `ConcatConfig` as a card has it; {} for the one CNN.
+    """
+    if not cnns:
+        return GridEncoder(cnn, state_dict)
+    try:
+        config = ConcatConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in cnns.items()})
+    except TypeError:
+        raise CaptionBotError(
+            f"cnns has {', '.join(map(shortened, cnns))}; give architectures, layers and sizes."
+        ) from None
+    check_fields(config)
+    return ConcatEncoder(config, state_dict)
 
 
 def resized(pixel_values: Tensor, size: int) -> Tensor:

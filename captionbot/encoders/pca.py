@@ -5,13 +5,15 @@ Stanford's CS231n captions images by VGG16's fc7 (4096 numbers behind its ReLU),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from captionbot.encoders.base import Encoder, EncoderKind
-from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
+from captionbot.encoders.concat import cnn_of
+from captionbot.encoders.grid import GridConfig, grid_boxes
 from captionbot.types import Features
 
 
@@ -20,6 +22,7 @@ class PCAConfig:
     """Which layer of which CNN, its width, and how many components are kept of it.
 
     mirror: as of `GridConfig`.
+    cnns: several CNNs side by side (`ConcatConfig`) in the place of the one; {} for that.
     """
 
     architecture: str = "vgg16"
@@ -27,6 +30,7 @@ class PCAConfig:
     feature_size: int = 4096
     components: int = 512
     mirror: bool = False
+    cnns: dict[str, Any] = field(default_factory=dict)
 
 
 class PCAEncoder(Encoder):
@@ -38,7 +42,7 @@ class PCAEncoder(Encoder):
     def __init__(self, config: PCAConfig, state_dict: dict[str, Tensor] | None = None) -> None:
         """state_dict: the encoder's own, as `training.fit.pca` writes it; None: nothing is fitted yet."""
         super().__init__(config)
-        self.grid = GridEncoder(GridConfig(config.architecture, config.layer, mirror=config.mirror))
+        self.grid = cnn_of(config.cnns, GridConfig(config.architecture, config.layer, mirror=config.mirror))
         self.register_buffer("mean", torch.zeros(config.feature_size))
         self.register_buffer("components", torch.eye(config.components, config.feature_size))
         if state_dict is not None:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from captionbot.encoders.base import Encoder, EncoderKind
-from captionbot.encoders.grid import GridConfig, GridEncoder
+from captionbot.encoders.concat import cnn_of
+from captionbot.encoders.grid import GridConfig
 from captionbot.errors import CaptionBotError
 from captionbot.extras import require
 from captionbot.types import Features
@@ -54,6 +55,7 @@ class RegionsConfig:
     geometry: x0, y0, x1, y1 and area of the box, as fractions, behind its features (arXiv 1908.02265,
         section 2.2).
     mean, std: the captioner's preprocessing, undone for the detector, which has its own.
+    cnns: several CNNs side by side (`ConcatConfig`) in the place of the one; {} for that.
     """
 
     detector: str = "tf_efficientdet_d1"
@@ -68,6 +70,7 @@ class RegionsConfig:
     geometry: bool = False
     mean: tuple[float, float, float] = _MEAN
     std: tuple[float, float, float] = _STD
+    cnns: dict[str, Any] = field(default_factory=dict)
 
 
 class Detections(NamedTuple):
@@ -181,9 +184,8 @@ class RegionEncoder(Encoder):
         super().__init__(config)
         tensors = dict(state_dict or {})
         ours = {k: tensors.pop(k) for k in list(tensors) if k.startswith(("detector.", "grid."))}
-        self.grid = GridEncoder(
-            GridConfig(config.architecture, config.layer, mirror=config.mirror), tensors or None
-        )
+        cnn = GridConfig(config.architecture, config.layer, mirror=config.mirror)
+        self.grid = cnn_of(config.cnns, cnn, tensors or None)
         self.detector = Detector(config.detector, config.detector_options, config.classes)
         for part, module in (("detector.", self.detector), ("grid.", self.grid)):
             own = {k.removeprefix(part): t.float() for k, t in ours.items() if k.startswith(part)}

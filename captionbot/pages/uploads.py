@@ -46,6 +46,7 @@ _MOST_OF = {
 }
 _MOST_OUTPUT = 2**22  # numbers that a layer may give of one photo; a batch has as many for each of its photos
 _MOST_ANCHORS = 500_000
+_MOST_CNNS = 4
 _DETECTOR_OPTIONS = {  # of effdet's; the others name files and downloads, or say how to train
     "backbone_name", "backbone_args", "backbone_indices", "image_size", "num_classes", "min_level",
     "max_level", "num_levels", "num_scales", "aspect_ratios", "anchor_scale", "pad_type", "act_type",
@@ -271,12 +272,19 @@ def _check_cost(card: Card, path: Path) -> None:
     """Counts parameters, and what layers give of a photo, before anything of their size is made."""
     from torchvision import models
 
-    architecture = card.encoder.get("architecture", "")
-    if architecture not in models.list_models(module=models):
-        raise CaptionBotError(
-            f"The card's encoder has no CNN of torchvision, but '{shortened(architecture, 40)}'."
-        )
-    _check_parameters(max(w.meta["num_params"] for w in models.get_model_weights(architecture)))
+    from captionbot.encoders.efficientnet_lite import SCALES
+
+    architectures = [name for key, name in _leaves(card.encoder, "") if key.startswith("architecture")]
+    known = models.list_models(module=models)
+    for architecture in architectures[:_MOST_CNNS] or [""]:
+        if architecture in known:
+            _check_parameters(max(w.meta["num_params"] for w in models.get_model_weights(architecture)))
+        elif architecture not in SCALES:
+            raise CaptionBotError(
+                f"The card's encoder has no CNN of torchvision, but '{shortened(architecture, 40)}'."
+            )
+    if len(architectures) > _MOST_CNNS:
+        raise CaptionBotError(f"The card's encoder has more than {_MOST_CNNS} CNNs: give it fewer.")
     files = [path.with_suffix(_WEIGHTS), *([path.with_name(card.shared["file"])] if card.shared else [])]
     _check_parameters(sum(math.prod(shape) for file in files for shape in shapes_in(file).values()))
     _, encoder, decoder = cards.skeleton(path)

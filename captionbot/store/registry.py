@@ -20,7 +20,13 @@ from captionbot.store.weights import importable, listed
 
 DEFAULT = "CAPTIONBOT_MODEL"
 """Names the captioner that is used where none is asked for."""
-RENAMED = {"show-attend-tell-flickr8k": "show-attend-tell"}
+RENAMED = {
+    "show-attend-tell-flickr8k": "show-attend-tell",
+    "top-down-flickr8k": "top-down",
+    "from-scratch-transformer-flickr8k": "from-scratch-transformer",
+    "gpt2-prefix-flickr8k": "gpt2-prefix",
+    "show-and-tell-gru-flickr8k": "show-and-tell",
+}
 _LOG = logging.getLogger(__name__)
 
 

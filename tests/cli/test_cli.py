@@ -428,7 +428,7 @@ def test_explain_draws_a_figure(run, photos, tmp_path):
 
 
 def test_explain_says_what_it_shows_where_nothing_attends(run, photos, tmp_path):
-    out, whole = tmp_path / "figure.json", ROOT / "weights" / "show-and-tell-gru-flickr8k.json"
+    out, whole = tmp_path / "figure.json", ROOT / "weights" / "show-and-tell.json"
     code, _, err = run("explain", photos / "sub/red.png", "--out", out, "--model", whole)
     assert code == 0
     assert "looks at the photo as a whole" in err

@@ -125,7 +125,7 @@ def test_the_sentence_is_finished_again_from_a_word_of_one_s_own(page: Page) -> 
     page.screenshot(path=ARTEFACTS / "streamlit-steer.png", full_page=True)
 
 
-@at("?model=top-down-flickr8k&sample=Musicians")
+@at("?model=top-down&sample=Musicians")
 def test_a_box_that_is_clicked_is_left_out(page: Page) -> None:
     box = page.locator(".cb-box").first
     box.dispatch_event("click")
@@ -187,10 +187,10 @@ def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: P
     expect(page.get_by_role("article")).to_have_count(0)
 
 
-@at("?model=show-and-tell-gru-flickr8k&expert=true&beam_size=2&sample=A+horse&view=Share")
+@at("?model=show-and-tell&expert=true&beam_size=2&sample=A+horse&view=Share")
 def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
     expect(page.get_by_role("button", name="A horse")).to_have_class("cb-on")
-    link = page.get_by_text("?model=show-and-tell-gru-flickr8k").inner_text()
+    link = page.get_by_text("?model=show-and-tell").inner_text()
     assert {"beam_size=2", "sample=A+horse"} <= set(link.split("?")[1].split("&"))
     page.get_by_role("link", name="Alt text").click()  # the captioner goes along
     page.get_by_role("button", name="Settings").click()

@@ -40,14 +40,17 @@ def test_another_kind_of_name_is_another_place(tmp_path, monkeypatch):
     assert registry.find_card("hub:someone/fetched") == card
 
 
-def test_the_name_of_a_captioner_that_was_replaced_leads_to_its_successor(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize(("old", "new"), registry.RENAMED.items())
+def test_the_name_of_a_captioner_that_was_replaced_leads_to_its_successor(
+    old, new, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path / "ships"))
     monkeypatch.setenv("CAPTIONBOT_CACHE", str(tmp_path / "cache"))
-    card = add(tmp_path / "ships", "show-attend-tell")
-    assert registry.find_card("show-attend-tell-flickr8k") == card
-    assert caplog.messages == ["show-attend-tell-flickr8k has been replaced; using show-attend-tell."]
-    own = add(tmp_path / "cache" / "show-attend-tell-flickr8k", "show-attend-tell-flickr8k")
-    assert registry.find_card("show-attend-tell-flickr8k") == own  # of someone who has the old one
+    card = add(tmp_path / "ships", new)
+    assert registry.find_card(old) == card
+    assert caplog.messages == [f"{old} has been replaced; using {new}."]
+    own = add(tmp_path / "cache" / old, old)
+    assert registry.find_card(old) == own  # of someone who has the old one
 
 
 def test_names_of_version_0_1_find_them_too():

@@ -137,6 +137,52 @@ def test_a_try_writes_only_what_it_is_asked_to(weights, run, tmp_path, capsys, m
     assert page.read_text() == "no place for a table"
 
 
+def test_data_sets_of_a_mixture_stand_side_by_side(data, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(leaderboard, "DOCS", ())
+    more = tmp_path / "more"
+    more.mkdir()
+    Image.new("RGB", (80, 60), "red").save(more / "e.jpg")
+    (more / "captions.csv").write_text("image,caption,split\ne.jpg,a red ball,val\n")
+    mixture = tmp_path / "both.mixture.yaml"
+    mixture.write_text(f"- {{name: dogs, data: {data}}}\n- {{name: meals, data: {more}}}\n")
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    flags = ["--data", str(mixture), "--no-meteor", "--device", "cpu", "--models", "one", "--cards"]
+    assert leaderboard.main([*flags, "--docs", str(page)]) == 0
+    rows = json.loads((weights / "leaderboard.json").read_text())
+    captioner = Captioner.from_pretrained("one", device="cpu")
+    for row in rows:
+        found = captioner.caption(
+            [load_image(data / n) for n in CAPTIONS] + [load_image(more / "e.jpg")],
+            beam_size=row["beam_size"],
+        )
+        *said, last = [f.captions[0].text for f in found]
+        first = score(dict(zip(CAPTIONS, said, strict=True)), CAPTIONS, meteor=False, spice=False)
+        assert {name: row[name] for name in first} == pytest.approx(first)
+        second = score({"e.jpg": last}, {"e.jpg": ["a red ball"]}, meteor=False, spice=False)
+        meals = row["others"]["meals"]
+        assert {name: meals[name] for name in second} == pytest.approx(second)
+        assert (row["data"], row["images"], meals["images"]) == ("dogs", 4, 1)
+    text = page.read_text()
+    assert "4 photos of dogs and 1 of meals of the split `val`" in text
+    head = next(line for line in text.splitlines() if line.startswith("| captioner"))
+    scores = "dogs BLEU-4 | dogs CIDEr | meals BLEU-4 | meals CIDEr"
+    assert head == f"| captioner | search | {scores} | million parameters | MiB | images a second |"
+    (beam,) = [row for row in rows if row["beam_size"] == 5]
+    scores = json.loads((weights / "one.json").read_text())["scores"]
+    assert scores["CIDEr"] == beam["CIDEr"]
+    assert scores["meals"] == {"split": "val", "images": 1, "beam_size": 5} | {
+        name: beam["others"]["meals"][name] for name in second
+    }
+    before = json.loads((weights / "leaderboard.json").read_text())
+    assert (
+        leaderboard.main(["--data", str(mixture), "--no-meteor", "--device", "cpu", "--models", "two"]) == 0
+    )
+    after = json.loads((weights / "leaderboard.json").read_text())
+    assert [row for row in after if row["name"] == "one"] == before
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

@@ -2,7 +2,8 @@
 
 Of a run that kept several epochs (`keep: 3`) all of them count, of another one its best. The mean of
 weights along one run, or of runs that began from the same captioner, is often better than each
-(arXiv 1803.05407, arXiv 2203.05482); its scores on val say whether it is here.
+(arXiv 1803.05407, arXiv 2203.05482); its scores on val say whether it is here. Words that the vocabulary was
+extended by since are unknown words in the captioners that lack them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from captionbot.store import card as cards
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import load_vocabulary
-from training.run.captioners import load_to_train
+from training.run.captioners import load_to_train, with_words
 from training.run.checkpoints import prepare_folder, written
 from training.run.config import TrainingConfig, load_config
 from training.run.distributed import World, device_of
@@ -31,6 +32,8 @@ from training.run.splits import read_splits
 from training.run.tasks import features_of
 from training.run.train import KEPT
 from training.run.validation import Captions, Foreseen
+
+Loaded = tuple[Card, nn.Module, Decoder]
 
 
 @command
@@ -51,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def average(members: Sequence[Path], out: Path, config: TrainingConfig, device: torch.device) -> Path:
     """Write the mean of captioners, given by their cards, with its scores on val; returns its card."""
-    loaded = [load_to_train(member) for member in members]
+    loaded = _in_one_vocabulary([load_to_train(member) for member in members])
     card, encoder, decoder = loaded[0]
     for other, *_ in loaded[1:]:
         if _shape(other) != _shape(card):
@@ -86,8 +89,27 @@ def _shape(card: Card) -> tuple[object, ...]:
     return card.encoder, decoder, card.preprocessing, load_vocabulary(card.vocabulary).tokens
 
 
+def _in_one_vocabulary(loaded: list[Loaded]) -> list[Loaded]:
+    """Captioners whose words are the first of another's (`extend_vocabulary`) get the others too."""
+    longest = max((load_vocabulary(card.vocabulary).tokens for card, *_ in loaded), key=len)
+    extended = []
+    for card, encoder, decoder in loaded:
+        known = load_vocabulary(card.vocabulary).tokens
+        if known == longest[: len(known)]:
+            card, decoder = with_words(card, decoder, longest[len(known) :])
+        extended.append((card, encoder, decoder))
+    return extended
+
+
 def _mean(state_dicts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([s[name].float() for s in state_dicts]).mean(0) for name in state_dicts[0]}
+    """What is the same in all stays as it is to the bit, so that a frozen encoder's cached features do."""
+    first, *others = state_dicts
+    return {
+        name: tensor
+        if all(torch.equal(tensor, s[name]) for s in others)
+        else torch.stack([s[name].float() for s in state_dicts]).mean(0)
+        for name, tensor in first.items()
+    }
 
 
 def _validate(

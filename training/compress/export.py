@@ -118,8 +118,9 @@ def export(given: argparse.Namespace) -> Path:
     if given.cnn:
         other, donor, _ = cards.load(find_card(given.cnn))
         try:
-            _cnn(encoder, card).load_state_dict(_cnn(donor, other).state_dict())
-        except RuntimeError:
+            for cnn, given_cnn in zip(_cnns(encoder, card), _cnns(donor, other), strict=True):
+                cnn.load_state_dict(given_cnn.state_dict())
+        except (RuntimeError, ValueError):
             raise CaptionBotError(
                 f"The CNN of {other.name} is {other.encoder}, which does not fit {card.name}'s "
                 f"{card.encoder}; give a captioner with the same architecture and layer."
@@ -162,14 +163,24 @@ def _held(folder: Path, given: argparse.Namespace) -> dict[str, Tensor]:
 
 def _own_grids(encoder: nn.Module, held: Mapping[str, Tensor]) -> list[tuple[GridEncoder, int]]:
     """The CNNs that the shared file does not have, and how large each takes photos; 0 for as they come."""
-    grids = [module for module in encoder.modules() if isinstance(module, GridEncoder)]
-    sizes = encoder.config.sizes if isinstance(encoder, ConcatEncoder) else [0] * len(grids)
-    shapes = {name: tensor.shape for name, tensor in held.items()}
-    return [
-        (grid, size)
-        for grid, size in zip(grids, sizes, strict=True)
-        if not shapes.items() >= {name: tensor.shape for name, tensor in grid.state_dict().items()}.items()
-    ]
+    sizes = {
+        grid: size
+        for module in encoder.modules()
+        if isinstance(module, ConcatEncoder)
+        for grid, size in zip(module.grids, module.config.sizes, strict=True)
+    }
+    return [(grid, sizes.get(grid, 0)) for grid in _grids(encoder) if not _holds(held, grid)]
+
+
+def _holds(held: Mapping[str, Tensor], grid: GridEncoder) -> bool:
+    """Whether a shared file has tensors like a CNN's, whatever stands before its names."""
+    shapes = {name: tensor.shape for name, tensor in grid.state_dict().items()}
+    first = next(iter(shapes))
+    parts = [name.removesuffix(first) for name in held if name.endswith(first)]
+    return any(
+        all(part + name in held and held[part + name].shape == shape for name, shape in shapes.items())
+        for part in parts
+    )
 
 
 def _scores(path: Path) -> dict[str, Any]:
@@ -179,11 +190,14 @@ def _scores(path: Path) -> dict[str, Any]:
     return {key: results[key] for key in SCORES if key in results}
 
 
-def _cnn(encoder: nn.Module, card: cards.Card) -> fx.GraphModule:
-    """The CNN of a captioner's grid."""
-    for module in encoder.modules():
-        if isinstance(module, GridEncoder):
-            return module.cnn
+def _grids(encoder: nn.Module) -> list[GridEncoder]:
+    return [module for module in encoder.modules() if isinstance(module, GridEncoder)]
+
+
+def _cnns(encoder: nn.Module, card: cards.Card) -> list[fx.GraphModule]:
+    """The CNNs of a captioner's grids."""
+    if grids := _grids(encoder):
+        return [grid.cnn for grid in grids]
     raise CaptionBotError(f"{card.name} has no CNN of a grid, which --cnn and --photos are for.")
 
 

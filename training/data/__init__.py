@@ -141,6 +141,11 @@ class ImageStore:
             raise CaptionBotError(f"{name}: {error}") from error
 
 
+def photos_beside(data: str | Path) -> Path:
+    """Where the photos of a data set lie: in its folder, or in that of its file."""
+    return Path(data) if Path(data).is_dir() else Path(data).parent
+
+
 def open_images(path: str | Path) -> ImageStore:
     """The images of a tar file, or of a folder with all its subfolders and tar files, in order of name.
 

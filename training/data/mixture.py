@@ -21,7 +21,7 @@ import yaml
 
 from captionbot.errors import CaptionBotError
 from captionbot.fields import as_type
-from training.data import Example, ImageStore, open_images
+from training.data import Example, ImageStore, open_images, photos_beside
 from training.data.files import read_text
 
 SUFFIX = ".mixture.yaml"
@@ -61,9 +61,7 @@ class Part:
         ]
 
     def store(self) -> ImageStore:
-        data = Path(self.data)
-        beside = data if data.is_dir() else data.parent
-        return ImageStore.joined([open_images(path) for path in self.images or (str(beside),)])
+        return ImageStore.joined([open_images(p) for p in self.images or (photos_beside(self.data),)])
 
 
 def is_mixture(path: str | Path) -> bool:
@@ -78,6 +76,13 @@ def read_mixture(path: Path) -> list[Example]:
 def mixture_images(path: str | Path) -> ImageStore:
     """The photos of all data sets; CaptionBotError where two of them have one name."""
     return ImageStore.joined([part.store() for part in parts(Path(path))])
+
+
+def images_of(data: str | Path, images: str | Path | None) -> ImageStore:
+    """The photos of a data set, or of all of a mixture; images: where they lie, if not beside it."""
+    if is_mixture(data) and not images:
+        return mixture_images(data)
+    return open_images(images or photos_beside(data))
 
 
 def parts(path: Path) -> list[Part]:

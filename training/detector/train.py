@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captionbot.cli.commands import Parser, command
+from captionbot.encoders.concat import ConcatEncoder
 from captionbot.encoders.grid import GridEncoder
 from captionbot.encoders.regions import Detector
 from captionbot.errors import CaptionBotError
@@ -350,7 +351,7 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
         tensors |= read_weights(Path(cnn))
     else:
         _, encoder, _ = cards.load(find_card(cnn))
-        if not isinstance(encoder, GridEncoder):
+        if not isinstance(encoder, GridEncoder | ConcatEncoder):
             raise CaptionBotError(f"{cnn} has no grid encoder; give a captioner with one, or a .safetensors.")
         tensors |= {f"grid.{name}": tensor for name, tensor in encoder.state_dict().items()}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})

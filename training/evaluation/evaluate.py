@@ -25,8 +25,9 @@ from captionbot.errors import CaptionBotError
 from captionbot.search.options import SearchOptions
 from captionbot.text.tokenizer import tokenize
 from captionbot.types import Size
-from training.data import Example, ImageStore, open_images
+from training.data import Example, ImageStore
 from training.data.formats import FORMATS
+from training.data.mixture import images_of, is_mixture
 from training.data.ready import ReadyFeatures, open_ready, stacked
 from training.evaluation.predictions import captions_of, load_split, read_predictions, write_predictions
 from training.metrics import Measured, measure
@@ -48,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="captioner by name, folder or card (default: the one that ships)")
     what.add_argument("--predictions", type=Path, help="file of captions, instead of a captioner")
-    parser.add_argument("--images", type=Path, help="folder or tar of the images")
+    parser.add_argument(
+        "--images", type=Path, help="folder or tar of the images; a mixture says where its are"
+    )
     parser.add_argument("--features", type=Path, help="ready-made features, for a captioner of such")
     add_annotation_flags(parser)
     parser.add_argument("--limit", type=int, default=0, help="only the first so many images")
@@ -107,7 +110,7 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         captions = captions_of(examples, read_predictions(given.predictions), given.subset)
         results = {"model": str(given.predictions), "split": given.split, "images": len(captions)}
     else:
-        if not given.images and not given.features:
+        if not (given.images or given.features or is_mixture(given.annotations)):
             raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
         captioner = Captioner.from_pretrained(given.model, given.device)
         options = captioner.options(**{"beam_size": given.beam_size} | given.search)
@@ -116,7 +119,8 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
             ready = open_ready(given.features)
             captions = caption_ready(captioner, ready, examples, options, given.batch_size)
         else:
-            captions = caption_all(captioner, open_images(given.images), examples, options, given.batch_size)
+            store = images_of(given.annotations, given.images)
+            captions = caption_all(captioner, store, examples, options, given.batch_size)
         seconds = time.perf_counter() - started
         results = {
             "model": captioner.name,

@@ -18,10 +18,10 @@ from typing import Any
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.files import utf8
-from training.data import open_images
+from training.data import open_images, photos_beside
 from training.data.formats import FORMATS
 from training.evaluation.evaluate import caption_all
-from training.evaluation.leaderboard import BATCH, add_common_flags, chosen_cards, photos_beside
+from training.evaluation.leaderboard import BATCH, add_common_flags, chosen_cards
 from training.evaluation.predictions import load_split
 from training.metrics import measure
 from training.run.checkpoints import check_outputs

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captionbot.cli.commands import Parser, command
-from captionbot.encoders import GridConfig, GridEncoder, PCAConfig, PCAEncoder
+from captionbot.encoders import ConcatEncoder, GridConfig, GridEncoder, PCAConfig, PCAEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.store import card as cards
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def fit(
-    grid: GridEncoder,
+    grid: GridEncoder | ConcatEncoder,
     pixels: np.ndarray,
     preprocessing: Preprocessing,
     components: int,
@@ -89,12 +89,9 @@ def fit(
         ]
         width = pooled[0].shape[1]
         if components > width:
-            raise CaptionBotError(
-                f"{grid.config.layer} of {grid.config.architecture} has {width} channels; give at most so "
-                "many --components."
-            )
+            raise CaptionBotError(f"{_named(grid)} has {width} channels; give at most so many --components.")
         pca.partial_fit(torch.cat(pooled).cpu().numpy())
-    config = PCAConfig(grid.config.architecture, grid.config.layer, width, components, grid.config.mirror)
+    config = PCAConfig(feature_size=width, components=components, **_cnn(grid))
     encoder = PCAEncoder(config)
     encoder.grid.load_state_dict(grid.state_dict())
     encoder.mean.copy_(torch.from_numpy(pca.mean_))
@@ -102,18 +99,31 @@ def fit(
     return encoder.eval(), float(pca.explained_variance_ratio_.sum())
 
 
+def _cnn(grid: GridEncoder | ConcatEncoder) -> dict[str, Any]:
+    """What a configuration says of a CNN, or of several."""
+    if isinstance(grid, ConcatEncoder):
+        return {"cnns": dataclasses.asdict(grid.config)}
+    return {name: getattr(grid.config, name) for name in ("architecture", "layer", "mirror")}
+
+
+def _named(grid: GridEncoder | ConcatEncoder) -> str:
+    if isinstance(grid, ConcatEncoder):
+        return " and ".join(grid.config.architectures)
+    return f"{grid.config.layer} of {grid.config.architecture}"
+
+
 @torch.inference_mode()
-def _pooled(grid: GridEncoder, pixel_values: Tensor) -> Tensor:
+def _pooled(grid: GridEncoder | ConcatEncoder, pixel_values: Tensor) -> Tensor:
     with autocast(pixel_values.device, TrainingConfig.amp):  # as training reads them
         return grid(pixel_values).values.float().mean(1)
 
 
-def _grid_encoder(name: str) -> tuple[GridEncoder, Preprocessing]:
+def _grid_encoder(name: str) -> tuple[GridEncoder | ConcatEncoder, Preprocessing]:
     """The encoder of a captioner, or torchvision's CNN with the preprocessing of its weights."""
     architecture, colon, layer = name.partition(":")
     if not colon:
         card, encoder, _ = cards.load(find_card(name))
-        if not isinstance(encoder, GridEncoder):
+        if not isinstance(encoder, GridEncoder | ConcatEncoder):
             raise CaptionBotError(
                 f"The encoder of {name} is of the kind {card.encoder['kind']}, where a PCA needs a grid; "
                 "give another captioner, or ARCHITECTURE:LAYER."

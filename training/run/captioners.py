@@ -132,7 +132,7 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
     decoder.config = dataclasses.replace(decoder.config, **changes)
     card = dataclasses.replace(card, decoder=card.decoder | changes, description="", default=False)
     if config.extend_vocabulary:
-        card, decoder = _extended(card, decoder, new_words(card, captions, config.min_count))
+        card, decoder = with_words(card, decoder, new_words(card, captions, config.min_count))
     return card, Model(encoder, decoder)
 
 
@@ -144,7 +144,7 @@ def new_words(card: Card, captions: Iterable[list[str]], min_count: int) -> list
     return [word for word in Vocabulary.build(captions, min_count).tokens if word not in known]
 
 
-def _extended(card: Card, decoder: Decoder, words: list[str]) -> tuple[Card, Decoder]:
+def with_words(card: Card, decoder: Decoder, words: Sequence[str]) -> tuple[Card, Decoder]:
     """The captioner with more words, each of which begins as the unknown word that it was read as so far."""
     if not words:
         return card, decoder
@@ -157,6 +157,7 @@ def _extended(card: Card, decoder: Decoder, words: list[str]) -> tuple[Card, Dec
             unknown = old[Vocabulary.unk_id].expand(len(words), *old.shape[1:])
             tensors[name] = torch.cat([old, unknown])
     larger.load_state_dict(tensors)
+    larger.train(decoder.training)
     return dataclasses.replace(card, decoder=sizes, vocabulary=vocabulary.tokens), larger
 
 

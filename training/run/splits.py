@@ -17,10 +17,10 @@ from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.text.tokenizer import tokenize
 from captionbot.text.vocabulary import Vocabulary
-from training.data import Example, ImageStore, open_images
+from training.data import Example, ImageStore
 from training.data.flickr import read_text_captions
 from training.data.formats import load_dataset
-from training.data.mixture import is_mixture, mixture_images
+from training.data.mixture import images_of
 from training.evaluation.predictions import captions_of, read_predictions
 from training.run.config import TrainingConfig
 from training.run.distributed import World
@@ -138,10 +138,7 @@ def first_captions(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 def photos_of(config: TrainingConfig) -> ImageStore:
-    if is_mixture(config.data) and not config.images:
-        return mixture_images(config.data)
-    data = Path(config.data)
-    return open_images(config.images or (data if data.is_dir() else data.parent))
+    return images_of(config.data, config.images)
 
 
 def with_pixels(
