@@ -166,9 +166,7 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page, address: str) 
     for ending in ("html", "png", "gif", "json"):
         expect(page.locator(f"#shared a[download='musicians.{ending}']")).to_be_visible()
     link = page.locator("#address textarea, #address input")
-    expect(link).to_have_value(
-        f"{address}/?model=gpt2-prefix&prefix=a+tall&beam_size=2&photo=Musicians"
-    )
+    expect(link).to_have_value(f"{address}/?model=gpt2-prefix&prefix=a+tall&beam_size=2&photo=Musicians")
 
 
 def test_on_a_phone_the_photo_stays_in_sight(page: Page) -> None:
