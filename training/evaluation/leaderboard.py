@@ -298,7 +298,7 @@ def brief_table(rows: Sequence[Row]) -> str:
     lines = [["captioner", *scores, "million parameters", "photos a second"]]
     lines.append(["---"] * len(lines[0]))
     for i, row in enumerate(best.values()):
-        size, speed = f"{row['parameters'] / 1e6:.1f}", _speed(row, 0)
+        size, speed = f"{row['parameters'] / 1e6:.1f}", _speed(row, 1)
         lines.append([f"`{row['name']}`", *(of[i] for of in scores.values()), size, speed])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
