@@ -13,7 +13,11 @@ from captionbot.errors import CaptionBotError
 
 def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "import", run, "Make a captioner of another project's weights.")
-    parser.add_argument("kind", metavar="KIND", help="the project: sankalp1999, sgrvinod, cs231n or hub")
+    parser.add_argument(
+        "kind",
+        metavar="KIND",
+        help="the project: sankalp1999, sgrvinod, cs231n, dragonyong, ruotianluo or hub",
+    )
     parser.add_argument(
         "files",
         nargs="+",

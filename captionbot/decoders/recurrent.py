@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from captionbot.decoders.attention import layer_norm, mean_annotation
@@ -33,6 +34,31 @@ class RecurrentConfig(DecoderConfig):
     normalise: bool = False
     groups: tuple[int, ...] = ()
     tie_embedding: bool = False
+
+
+class MaxoutLSTMCell(nn.Module):
+    """An LSTM whose candidate is the larger of two, without a tanh (arXiv 1612.00563, section 4).
+
+    i, f, o = sigma(a_1), sigma(a_2), sigma(a_3); c_t = f c_{t-1} + i max(a_4, a_5); h_t = o tanh(c_t), where
+    a = W_x x + W_h h + b.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.of_input = nn.Linear(input_size, 5 * hidden_size)
+        self.of_hidden = nn.Linear(hidden_size, 5 * hidden_size, bias=False)
+
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor], beside: Tensor | float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """(N, D), ((N, H), (N, H)) -> the next ((N, H), (N, H)); beside: (N, 2 H) added to a_4 and a_5."""
+        hidden, cell = state
+        sums = self.of_input(x) + self.of_hidden(hidden)
+        gates, candidates = sums.split([3 * hidden.shape[1], 2 * hidden.shape[1]], -1)
+        i, f, o = gates.sigmoid().chunk(3, -1)
+        one, other = (candidates + beside).chunk(2, -1)
+        cell = f * cell + i * torch.maximum(one, other)
+        return o * cell.tanh(), cell
 
 
 class RecurrentDecoder(Decoder):
@@ -67,14 +93,17 @@ class RecurrentDecoder(Decoder):
 
     def start(self, features: Features) -> State:
         image = self.normalise(mean_annotation(features.values, features.mask))  # (B, C)
-        return State({"alphas": _uniform_alphas(features)}, self.begin(image))
+        return State({"alphas": uniform_alphas(features)}, self.begin(image))
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
-        word = self.dropped(self.embedding(token_ids))  # (N, E)
-        rows = self.run_cell(word, state.rows)
+        rows = self.run_cell(self.read(token_ids, state), state.rows)
         shares = state.images["alphas"]
         alphas = shares.repeat_interleave(len(token_ids) // len(shares), 0)
         return self.output_hidden(self.dropped(rows["hidden"])), alphas, State(state.images, rows)
+
+    def read(self, token_ids: Tensor, state: State) -> Tensor:
+        """(N,) ids -> (N, E), what the cell is given of them."""
+        return self.dropped(self.embedding(token_ids))
 
     def logits(self, output: Tensor) -> Tensor:
         logits: Tensor = self.output_word(output)
@@ -90,12 +119,12 @@ class RecurrentDecoder(Decoder):
     def rows_of(self, hidden: Tensor) -> dict[str, Tensor]:
         """(N, H) hidden state -> the cell's state, with an empty memory where it is an LSTM."""
         rows = {"hidden": hidden}
-        if self.config.cell == "lstm":
+        if "lstm" in self.config.cell:
             rows["cell"] = hidden.new_zeros(hidden.shape)
         return rows
 
 
-def _uniform_alphas(features: Features) -> Tensor:
+def uniform_alphas(features: Features) -> Tensor:
     """(B, P) equal weights on an image's real places, 0 on those that only fill up the batch."""
     batch, places, _ = features.values.shape
     if features.mask is None:

@@ -27,6 +27,7 @@ class TopDownConfig(DecoderConfig):
     cell: lstm, as in the paper, or gru; of both layers.
     annotation_size: width that features are projected to before attention, None to attend to the
         features as they come, as in the paper; narrower annotations learn better from few photos.
+    own_mean: the mean of the features has a projection of its own, instead of being that of annotations.
     normalise: layer norm (arXiv 1607.06450) of the features, so that one learning rate suits every CNN.
     groups: channels of each of several CNNs, whose features are normalised apart; () for all together.
     tie_embedding: the output layer is the embedding's transpose (arXiv 1608.05859), behind a linear
@@ -39,6 +40,7 @@ class TopDownConfig(DecoderConfig):
     embedding_size: int = 512
     hidden_size: int = 512
     attention_size: int = 512
+    own_mean: bool = False
     normalise: bool = False
     groups: tuple[int, ...] = ()
     tie_embedding: bool = False
@@ -55,6 +57,7 @@ class TopDownDecoder(Decoder):
         annotation = config.annotation_size or config.feature_size
         self.normalise = layer_norm(config) if config.normalise else nn.Identity()
         self.annotate = nn.Linear(config.feature_size, annotation) if config.annotation_size else None
+        self.annotate_mean = nn.Linear(config.feature_size, annotation) if config.own_mean else None
         self.embedding = nn.Embedding(config.vocabulary_size, embedding)  # W_e
         self.attention_cell = cell(hidden + annotation + embedding, hidden)
         self.attend_annotation = nn.Linear(annotation, config.attention_size)  # W_va
@@ -69,12 +72,15 @@ class TopDownDecoder(Decoder):
 
     def start(self, features: Features) -> State:
         annotations = self.normalise(features.values)  # (B, P, C)
+        mean = None
+        if self.annotate_mean is not None:
+            mean = self.dropped(self.annotate_mean(mean_annotation(annotations, features.mask)).relu())
         if self.annotate is not None:
             annotations = self.dropped(self.annotate(annotations).relu())
         images = {
             "annotations": annotations,
             "keys": prepared(self.attend_annotation(annotations)),
-            "mean": mean_annotation(annotations, features.mask),
+            "mean": mean_annotation(annotations, features.mask) if mean is None else mean,
         }
         if features.mask is not None:
             images["mask"] = features.mask

@@ -8,6 +8,7 @@ The places of the image are the memory that words attend to: one pooled feature 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from captionbot.decoders.packing import Matrix, Packing
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
-_Pair = tuple[Tensor, Tensor]  # keys and values
+Pair = tuple[Tensor, Tensor]  # keys and values
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class ScratchAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.output = (nn.Linear(size, size) for _ in range(4))
 
-    def pair(self, x: Tensor) -> _Pair:
+    def pair(self, x: Tensor) -> Pair:
         """(G, S, D) -> the keys and values by which queries find it, (G, heads, S, d) each, d = D / heads."""
         return self._split(self.key(x)), self._split(self.value(x))
 
@@ -83,7 +84,7 @@ class ScratchAttention(nn.Module):
         """`queries` and `pair` of the same x."""
         return self.queries(x), *self.pair(x)
 
-    def forward(self, q: Tensor, pair: _Pair, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, q: Tensor, pair: Pair, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """softmax(Q K^T / sqrt(d)) V for each head (equation 1).
 
         q: (G, heads, T, d) queries; pair: (G, heads, S, d) keys and values.
@@ -117,11 +118,12 @@ class ScratchTransformerLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = (ScratchLayerNorm(size) for _ in range(3))
 
     def forward(
-        self, x: Tensor, past: Cache, memory: _Pair, sees: Tensor, padding: Tensor | None
+        self, x: Tensor, past: Cache, memories: Sequence[Pair], sees: Tensor, padding: Tensor | None
     ) -> tuple[Tensor, Cache, Tensor]:
         """Q new words of each image, of all of its hypotheses.
 
-        x: (B, Q, D); past: of the S words before; memory: keys and values of the image's P places.
+        x: (B, Q, D); past: of the S words before; memories: keys and values of the image's P places, as each
+            of `TransformerDecoder.levels` sees them.
         sees: (B, Q, S + Q) bool, which words each new one attends to.
         padding: (B, 1, 1, P) bool, True at no real places.
         Returns the next x, the past with the new words, and (B, Q, P) attention to the places.
@@ -130,10 +132,16 @@ class ScratchTransformerLayer(nn.Module):
         past = past.appended(*pair)
         attended, _ = self.self_attention(q, (past.keys, past.values), ~sees.unsqueeze(1))
         x = self.norm1(x + self._dropped(attended))
-        attended, weights = self.cross_attention(self.cross_attention.queries(x), memory, padding)
+        attended, weights = self.look(x, memories, padding)
         x = self.norm2(x + self._dropped(attended))
         wide = self._dropped(self.widen(x).relu())
         return self.norm3(x + self._dropped(self.narrow(wide))), past, weights.mean(1)
+
+    def look(self, x: Tensor, memories: Sequence[Pair], padding: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, Q, D) words -> what they see, (B, Q, D), and how much of each place, (B, heads, Q, P)."""
+        (memory,) = memories
+        seen: tuple[Tensor, Tensor] = self.cross_attention(self.cross_attention.queries(x), memory, padding)
+        return seen
 
     def _dropped(self, values: Tensor) -> Tensor:
         return F.dropout(values, self.dropout, self.training)
@@ -143,6 +151,7 @@ class TransformerDecoder(Decoder):
     """Words attend to the words before them, through one `Cache` a layer, and to the places."""
 
     compiles = False
+    layer: type[ScratchTransformerLayer] = ScratchTransformerLayer
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
@@ -150,7 +159,7 @@ class TransformerDecoder(Decoder):
         self.normalise = ScratchLayerNorm(config.feature_size) if config.normalise else nn.Identity()
         self.image = nn.Linear(config.feature_size, size)
         self.embedding = nn.Embedding(config.vocabulary_size, size)
-        self.layers = nn.ModuleList(ScratchTransformerLayer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(self.layer(config) for _ in range(config.layers))
         self.output_word = nn.Linear(size, config.vocabulary_size)
         for parameter in self.layers.parameters():
             if parameter.ndim == 2:
@@ -159,18 +168,22 @@ class TransformerDecoder(Decoder):
         if config.tie_embedding:
             self.output_word.weight = self.embedding.weight
 
+    def levels(self, features: Features) -> list[Tensor]:
+        """The places as words attend to them, (B, P, D) each: at one level, or at several."""
+        return [self.dropped(self.image(self.normalise(features.values)))]
+
     def start(self, features: Features) -> State:
-        memory = self.dropped(self.image(self.normalise(features.values)))  # (B, P, D)
+        levels = self.levels(features)
         images: dict[str, Any] = {}
         for i, layer in enumerate(self.layers):
             attention = cast(ScratchTransformerLayer, layer).cross_attention
-            images[f"keys.{i}"], images[f"values.{i}"] = attention.pair(memory)
+            for level, places in enumerate(levels):
+                images[f"keys.{i}.{level}"], images[f"values.{i}.{level}"] = attention.pair(places)
+            nothing = images[f"keys.{i}.0"][:, :, :0]
+            images[f"cache.{i}"] = Cache(nothing, nothing)
         if features.mask is not None:
             images["padding"] = ~features.mask[:, None, None]
-        for i in range(len(self.layers)):
-            nothing = images[f"keys.{i}"][:, :, :0]
-            images[f"cache.{i}"] = Cache(nothing, nothing)
-        return State(images, {"sees": memory.new_zeros(len(memory), 0, dtype=torch.bool)})
+        return State(images, {"sees": levels[0].new_zeros(len(features), 0, dtype=torch.bool)})
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         output, alphas, state = self.advance_all(token_ids.unsqueeze(1), state)
@@ -183,13 +196,17 @@ class TransformerDecoder(Decoder):
         """
         rows, words = token_ids.shape
         images, seen = dict(state.images), state.rows["sees"]  # (N, S)
-        batch, size = len(images["keys.0"]), self.config.embedding_size
+        batch, size = len(images["keys.0.0"]), self.config.embedding_size
+        levels = sum(name.startswith("keys.0.") for name in images)
         position = seen.sum(1, keepdim=True) + torch.arange(words, device=seen.device)  # (N, T)
         x = self.dropped(self.embedding(token_ids) * math.sqrt(size) + sinusoids(position, size))
         x, sees = x.view(batch, -1, size), tokens_to_see(seen, batch, words)
         for i, layer in enumerate(self.layers):
-            memory, past = (images[f"keys.{i}"], images[f"values.{i}"]), images[f"cache.{i}"]
-            x, images[f"cache.{i}"], alphas = layer(x, past, memory, sees, images.get("padding"))
+            memories = [
+                (images[f"keys.{i}.{level}"], images[f"values.{i}.{level}"]) for level in range(levels)
+            ]
+            past = images[f"cache.{i}"]
+            x, images[f"cache.{i}"], alphas = layer(x, past, memories, sees, images.get("padding"))
         x, alphas, sees = (values.reshape(rows, words, -1) for values in (x, alphas, sees))
         return x, alphas, State(images, {"sees": sees[:, -1]})
 
@@ -218,7 +235,7 @@ class PackedSelfAttention(ScratchAttention):
         return q, k, v
 
 
-def _pack_layer(layer: ScratchTransformerLayer, packing: Packing) -> ScratchTransformerLayer:
+def pack_layer(layer: ScratchTransformerLayer, packing: Packing) -> ScratchTransformerLayer:
     layer.self_attention = PackedSelfAttention(layer.self_attention, packing)
     return layer
 
@@ -228,7 +245,7 @@ FAMILY = Family(
     title="Transformer from scratch",
     decoder=TransformerDecoder,
     config=TransformerConfig,
-    packers={ScratchTransformerLayer: _pack_layer},
+    packers={ScratchTransformerLayer: pack_layer},
     limits={"layers": 64, "heads": 256},
     small={
         "transformer": {

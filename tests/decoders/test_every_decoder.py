@@ -26,6 +26,17 @@ DECODERS = {
     "show-and-tell rnn": ("show-and-tell", {"cell": "rnn", **RECURRENT}),
     "show-and-tell lstm": ("show-and-tell", {"cell": "lstm", **RECURRENT}),
     "show-and-tell gru": ("show-and-tell", {"cell": "gru", "tie_embedding": True, **RECURRENT}),
+    "show-and-tell maxout": ("show-and-tell", {"cell": "maxout-lstm", "image_starts": True, **RECURRENT}),
+    "att2in": ("att2in", {"attention_size": 5, "annotation_size": 7, **RECURRENT}),
+    "top-down own mean": (
+        "top-down",
+        {"attention_size": 5, "annotation_size": 4, "own_mean": True, **RECURRENT},
+    ),
+    "attention on attention": ("attention-on-attention", {"heads": 2, "refining_layers": 2, **RECURRENT}),
+    "meshed-memory transformer": (
+        "meshed-memory",
+        {**TRANSFORMER, "encoder_layers": 2, "memory_slots": 3, "normalise": True},
+    ),
     "scratch rnn": ("scratch-recurrent", {"cell": "rnn", **RECURRENT}),
     "scratch lstm": ("scratch-recurrent", {"cell": "lstm", "tie_embedding": True, **RECURRENT}),
     "scratch transformer": ("scratch-transformer", TRANSFORMER),

@@ -144,7 +144,7 @@ def test_the_image_is_read_once_and_never_copied_for_a_beam(decoder):
     state = decoder.start(Features(torch.randn(2, 3, CHANNELS), torch.rand(1, 3, 4)))
     many = state.select(torch.arange(2).repeat_interleave(5))
     _, _, after = decoder.advance(torch.full((10,), 1), many)
-    for name in ("keys.0", "values.0", "keys.1", "values.1"):
+    for name in ("keys.0.0", "values.0.0", "keys.1.0", "values.1.0"):
         assert after.images[name] is state.images[name]
     assert set(after.rows) == {"sees"}
 

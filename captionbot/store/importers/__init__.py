@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.archives import is_file
-from captionbot.store.importers import cs231n, sankalp1999, sgrvinod
+from captionbot.store.importers import cs231n, dragonyong, ruotianluo, sankalp1999, sgrvinod
 from captionbot.store.importers.checkpoint import read_checkpoint, read_vocabulary
 from captionbot.store.importers.imported import Imported, listed
 
@@ -26,6 +26,8 @@ IMPORTERS: dict[str, Callable[[Sequence[Path]], Imported]] = {
     "sankalp1999": sankalp1999.read,
     "sgrvinod": sgrvinod.read,
     "cs231n": cs231n.read,
+    "dragonyong": dragonyong.read,
+    "ruotianluo": ruotianluo.read,
 }
 OLD_KINDS = {"seed003": "cs231n", "seed004": "sankalp1999"}
 """What projects were called in version 0.1."""

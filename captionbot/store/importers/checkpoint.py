@@ -158,17 +158,25 @@ def read_checkpoint(path: Path, classes: Sequence[str] = ()) -> Any:
         return _read_of_2018(path, storages, known)
 
 
+def read_pickle(path: Path, classes: Sequence[str]) -> Any:
+    """What `pickle.dump` wrote in binary form, without tensors; classes as of `read_checkpoint`."""
+    with _sentence(path, "is no pickle that can be read safely (damaged, or too old): fetch it again."):
+        return _unpickled(path, classes)
+
+
+def _unpickled(path: Path, classes: Sequence[str]) -> Any:
+    with path.open("rb") as file:
+        return _Unpickler(_Bounded(file), dict.fromkeys(classes, _Stub)).load()
+
+
 def read_vocabulary(path: Path) -> list[str]:
     """sankalp1999's tokens in the order of their ids: a pickled class, or a JSON with "itos"."""
     if path.suffix == ".json":
         from captionbot.store.importers.imported import vocabulary_json
 
         return list(vocabulary_json(path)["itos"])
-    with (
-        _sentence(path, "is no pickled vocabulary with its 'itos': fetch it again from its author."),
-        path.open("rb") as file,
-    ):
-        found = _Unpickler(_Bounded(file), dict.fromkeys(_VOCABULARY_CLASSES, _Stub)).load()
+    with _sentence(path, "is no pickled vocabulary with its 'itos': fetch it again from its author."):
+        found = _unpickled(path, _VOCABULARY_CLASSES)
         itos = vars(found)["itos"]
         return [itos[i] for i in range(len(itos))]
 
