@@ -148,6 +148,18 @@ def test_a_file_of_ones_own_is_split_by_name_and_can_be_scored_whole(data, tmp_p
         assert json.loads((tmp_path / "r.json").read_text())["images"] == images
 
 
+def test_several_captions_of_each_image_are_compared_with_each_other(data, tmp_path, capsys):
+    card = build_tiny_captioner(tmp_path / "tiny")
+    flags = ["--images", data, "--annotations", data / "karpathy.json", "--device", "cpu"]
+    flags += ["--out", tmp_path / "r.json", "--model", card]
+    assert run(*flags, "--several", 4) == 0
+    found = json.loads((tmp_path / "r.json").read_text())["diversity"]
+    assert found["captions"] == 4 and found["distinct_captions"] == 1  # a beam's captions all differ
+    assert 0 < found["self_cider"] <= 1 and 0 < found["div_1"] <= 1
+    assert run(*flags, "--several", 1) == 2
+    assert "give 2 or more" in capsys.readouterr().err
+
+
 def test_results_say_how_sure_they_are_and_how_captions_read(data, tmp_path):
     images = json.loads((data / "karpathy.json").read_text())["images"]
     train = [{"filename": "t.jpg", "split": "train", "sentences": [{"raw": "A man in a in a"}]}]

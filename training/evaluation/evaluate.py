@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
 from captionbot.search.options import SearchOptions
 from captionbot.text.tokenizer import tokenize
-from captionbot.types import Size
+from captionbot.types import Captioned, Size
 from training.data import Example, ImageStore
 from training.data.formats import FORMATS
 from training.data.mixture import images_of, is_mixture
 from training.data.ready import ReadyFeatures, open_ready, stacked
 from training.evaluation.predictions import captions_of, load_split, read_predictions, write_predictions
 from training.metrics import Measured, measure
+from training.metrics.diversity import diversity
 from training.metrics.prose import describe, faults
 from training.metrics.significance import intervals
 from training.run.checkpoints import check_outputs
@@ -66,6 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--samples", type=int, default=1000, help="of the bootstrap (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    parser.add_argument(
+        "--several",
+        type=int,
+        default=0,
+        help="captions to ask for of each image as well, of which the diversity is measured",
+    )
     parser.add_argument("--per-image", action="store_true", help="leave per_image.jsonl too")
     parser.add_argument("--out", type=Path, default=Path("results.json"))
     given = parser.parse_args(arguments)
@@ -99,13 +106,19 @@ def search_options(text: str) -> dict[str, Any]:
 
 def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     """Caption (or read captions), score, and write all files."""
-    check_least(given, {"limit": 0, "batch_size": 1, "samples": 1, "seed": 0})
+    check_least(given, {"limit": 0, "batch_size": 1, "samples": 1, "seed": 0, "several": 0})
+    if given.several == 1 or (given.several and given.predictions):
+        raise CaptionBotError(
+            f"--several {given.several} asks a captioner for captions to compare with each other; give "
+            "2 or more, and no --predictions."
+        )
     predictions, rows = given.out.parent / PREDICTIONS, given.out.parent / PER_IMAGE
     outputs = [given.out, predictions, *[rows] * given.per_image]
     check_outputs(outputs, [given.predictions, given.annotations])
     examples, training = load_split(given.annotations, given.format, given.split)
     examples = examples[: given.limit or None]
     results: dict[str, Any]
+    several: dict[str, list[str]] = {}
     if given.predictions:
         captions = captions_of(examples, read_predictions(given.predictions), given.subset)
         results = {"model": str(given.predictions), "split": given.split, "images": len(captions)}
@@ -113,14 +126,15 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         if not (given.images or given.features or is_mixture(given.annotations)):
             raise CaptionBotError("A captioner needs --images, the folder or tar of the images to caption.")
         captioner = Captioner.from_pretrained(given.model, given.device)
-        options = captioner.options(**{"beam_size": given.beam_size} | given.search)
+        wanted = {"beam_size": max(given.beam_size, given.several), "num_return": max(1, given.several)}
+        options = captioner.options(**wanted | given.search)
         started = time.perf_counter()
         if given.features:
-            ready = open_ready(given.features)
-            captions = caption_ready(captioner, ready, examples, options, given.batch_size)
+            ask = _of_features(captioner, open_ready(given.features), options)
         else:
-            store = images_of(given.annotations, given.images)
-            captions = caption_all(captioner, store, examples, options, given.batch_size)
+            ask = _of_photos(captioner, images_of(given.annotations, given.images), options)
+        several = _captions(ask, examples, given.batch_size)
+        captions = _best(several)
         seconds = time.perf_counter() - started
         results = {
             "model": captioner.name,
@@ -140,6 +154,9 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         "captions": describe(measured.captions, known),
         "people": describe([humans[0] for humans in measured.references], known),
     }
+    if given.several:
+        words = [[tokenize(text) for text in several[name]] for name in measured.images]
+        results["diversity"] = {"captions": given.several, **diversity(words, measured.references)}
     write_predictions(predictions, examples, captions)
     results["predictions_sha256"] = hashlib.sha256(predictions.read_bytes()).hexdigest()
     given.out.write_text(json.dumps(results, indent=1) + "\n")
@@ -165,12 +182,7 @@ def caption_all(
     batch_size: int,
 ) -> dict[str, str]:
     """The best caption of every example by name; the images are decoded from the store batch by batch."""
-    captions: dict[str, str] = {}
-    names = iter(tqdm([example.name for example in examples], desc="captions", unit="image"))
-    while batch := list(islice(names, batch_size)):
-        found = captioner.caption([store.load(name) for name in batch], options)
-        captions |= {name: f.captions[0].text for name, f in zip(batch, found, strict=True)}
-    return captions
+    return _best(_captions(_of_photos(captioner, store, options), examples, batch_size))
 
 
 def caption_ready(
@@ -181,16 +193,43 @@ def caption_ready(
     batch_size: int,
 ) -> dict[str, str]:
     """`caption_all` from ready-made features, which are read batch by batch."""
-    taken = int(captioner.card.decoder["feature_size"])
-    captions: dict[str, str] = {}
+    return _best(_captions(_of_features(captioner, ready, options), examples, batch_size))
+
+
+def _best(captions: dict[str, list[str]]) -> dict[str, str]:
+    return {name: texts[0] for name, texts in captions.items()}
+
+
+def _captions(
+    ask: Callable[[list[Example]], list[Captioned]], examples: Iterable[Example], batch_size: int
+) -> dict[str, list[str]]:
+    """The captions of every example by name, best first."""
+    captions: dict[str, list[str]] = {}
     waiting = iter(tqdm(list(examples), desc="captions", unit="image"))
     while batch := list(islice(waiting, batch_size)):
+        found = zip(batch, ask(batch), strict=True)
+        captions |= {example.name: [c.text for c in captioned.captions] for example, captioned in found}
+    return captions
+
+
+def _of_photos(
+    captioner: Captioner, store: ImageStore, options: SearchOptions
+) -> Callable[[list[Example]], list[Captioned]]:
+    return lambda batch: captioner.caption([store.load(example.name) for example in batch], options)
+
+
+def _of_features(
+    captioner: Captioner, ready: ReadyFeatures, options: SearchOptions
+) -> Callable[[list[Example]], list[Captioned]]:
+    taken = int(captioner.card.decoder["feature_size"])
+
+    def ask(batch: list[Example]) -> list[Captioned]:
         features = stacked([ready.load(example.name, example.image_id) for example in batch])
         if features.values.shape[2] != taken:
             raise CaptionBotError(
                 f"The features in {ready.path} have {features.values.shape[2]:,} numbers a place and "
                 f"{captioner.name} takes {taken:,}; give features of the extractor that it learned from."
             )
-        found = captioner.caption_features(features, [Size(1, 1)] * len(batch), options)
-        captions |= {e.name: f.captions[0].text for e, f in zip(batch, found, strict=True)}
-    return captions
+        return captioner.caption_features(features, [Size(1, 1)] * len(batch), options)
+
+    return ask

@@ -30,10 +30,10 @@ def describe(captions: Sequence[Words], training: Iterable[Words] | None = None)
         "distinct_captions": len(set(whole)) / len(whole),
     }
     for n in range(1, 5):
-        ngrams = [ngram for words in whole for ngram in _ngrams(words, n)]
-        report[f"distinct_{n}"] = len(set(ngrams)) / max(1, len(ngrams))
-    found = [faults(words) for words in whole]
-    report |= {name: sum(name in names for names in found) / len(found) for name in FAULTS}
+        found = [ngram for words in whole for ngram in ngrams(words, n)]
+        report[f"distinct_{n}"] = len(set(found)) / max(1, len(found))
+    faulty = [faults(words) for words in whole]
+    report |= {name: sum(name in names for names in faulty) / len(faulty) for name in FAULTS}
     if training is not None:
         known = {tuple(words) for words in training}
         report["novel"] = sum(words not in known for words in whole) / len(whole)
@@ -51,7 +51,7 @@ def faults(words: Words) -> list[str]:
 
 
 def _repeats(words: Words) -> bool:
-    bigrams = _ngrams(words, 2)
+    bigrams = ngrams(words, 2)
     return len(set(bigrams)) < len(bigrams)
 
 
@@ -71,5 +71,6 @@ def _breaks_off(words: Words) -> bool:
 FAULTS = {"repeats": _repeats, "stutters": _stutters, "breaks_off": _breaks_off}
 
 
-def _ngrams(words: Words, n: int) -> list[tuple[str, ...]]:
+def ngrams(words: Words, n: int) -> list[tuple[str, ...]]:
+    """The runs of n words, in order."""
     return list(zip(*(words[i:] for i in range(n)), strict=False))
