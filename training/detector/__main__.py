@@ -4,5 +4,10 @@ import sys
 
 from captionbot import host
 
+
+def main(arguments: list[str] | None = None) -> int:
+    return host.run("training.detector.train", arguments)
+
+
 if __name__ == "__main__":
-    sys.exit(host.run("training.detector.train"))
+    sys.exit(main())
