@@ -62,7 +62,8 @@ class MemoryEncoderLayer(nn.Module):
             padding = nn.functional.pad(padding, (0, self.keys.shape[1]), value=False)
         attended, _ = self.attention(self.attention.queries(x), (pair[0], pair[1]), padding)
         x = self.norm1(x + self._dropped(attended))
-        return self.norm2(x + self._dropped(self.narrow(self._dropped(self.widen(x).relu()))))
+        found: Tensor = self.norm2(x + self._dropped(self.narrow(self._dropped(self.widen(x).relu()))))
+        return found
 
     def _dropped(self, values: Tensor) -> Tensor:
         return nn.functional.dropout(values, self.dropout, self.training)

@@ -520,6 +520,36 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(data, tmp_path):
     assert main(flags) == 0
 
 
+def test_a_step_in_parts_learns_what_it_learns_at_once(data, tmp_path):
+    """Words, which differ in number from part to part, count alike; so do places."""
+    flags = ["--epochs", "2", "--amp", "off", "--batch-size", "3", "--decoder-config"]
+    flags += ["{embedding_size: 16, hidden_size: 16, attention_size: 8, dropout: 0.0}"]
+    for out, parts in (("one", "1"), ("two", "2")):
+        assert main(train(data, tmp_path / out, *flags, "--accumulate", parts)) == 0
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=1e-5)
+    flags = ["--stage", "self-critical", "--init", str(tmp_path / "one"), "--epochs", "1"]
+    flags += ["--accumulate", "2", "--decoder-config", "{dropout: 0.0}"]
+    assert main(train(data, tmp_path / "three", *flags, "--objective", "best", "--samples", "3")) == 0
+    assert not same(one, weights(tmp_path / "three"))
+
+
+def test_a_run_ends_after_so_many_steps(data, tmp_path, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    flags = ["--epochs", "9", "--max-steps", "3", "--schedule", "linear", "--final-learning-rate", "0"]
+    assert main(train(data, tmp_path / "run", *flags, "--learning-rate", "0.003")) == 0  # 2 steps an epoch
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    rates = [(e.step, e.value) for e in events.Scalars("learning_rate")]
+    assert [step for step, _ in rates] == [1, 2, 3]
+    assert [rate for _, rate in rates] == pytest.approx([0.003, 0.002, 0.001])
+    assert "epoch 2: loss" in (said := capsys.readouterr().out) and "epoch 3" not in said
+    assert main(train(data, tmp_path / "run", *flags, "--max-steps", "5", "--resume")) == 0
+    assert "epoch 3: loss" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_two_processes_learn_what_one_learns(data, tmp_path):
     """Under torchrun, at the same batch of all together; without what each draws for itself."""

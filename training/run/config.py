@@ -51,6 +51,10 @@ class TrainingConfig:
     cache: str = about(
         "folder for decoded photos and frozen features; they are made again when anything changes", "cache"
     )
+    cache_gib: float = about(
+        "GiB of them beyond which what was not used for longest is removed, but nothing of the run's own",
+        50.0, low=0,
+    )  # fmt: skip
     limit: int = about(
         "use only the first so many training photos, and validate on them too; 0 uses all", 0, low=0
     )
@@ -119,14 +123,23 @@ class TrainingConfig:
         "of cached features: the most that is left out of a photo's places, as a share", 0.0, low=0, high=1
     )
     epochs: int = about("passes over the training photos", 10, low=1)
+    max_steps: int = about("steps after which the run ends, whatever --epochs says; 0 for no limit", 0, low=0)
     batch_size: int = about("photos a step, of all processes together", 64, low=1)
+    accumulate: int = about(
+        "parts that a step's photos are seen in one after the other, to need less memory", 1, low=1
+    )
     learning_rate: float = about(
         "peak of the decoder's rate, after --warmup-steps", 5e-4, low=0, high=MOST_RATE
     )
     encoder_learning_rate: float = about(
         "peak of the encoder's rate, with --train-encoder", 5e-5, low=0, high=MOST_RATE
     )
-    final_learning_rate: float = about("share of the peaks that a half cosine ends at", 0.05, low=0)
+    schedule: str = about(
+        "how rates go on after --warmup-steps: down by half a cosine or a line, by the inverse root of the "
+        "steps (arXiv 1706.03762), or not at all", "cosine",
+        choices=("cosine", "linear", "inverse-root", "constant"),
+    )  # fmt: skip
+    final_learning_rate: float = about("share of the peaks that a cosine or a line ends at", 0.05, low=0)
     warmup_steps: int = about("steps in which rates rise from 0", 100, low=0)
     weight_decay: float = about("of AdamW", 0.01, low=0)
     clip: float = about("norm that gradients are cut to; 0 for none", 1.0, low=0)
@@ -161,6 +174,11 @@ class TrainingConfig:
     temperature: float = about(
         "how boldly they are drawn", 1.0, low=SEARCH["temperature"].low, high=SEARCH["temperature"].high
     )
+    objective: str = about(
+        "how the drawn captions are learnt from: policy-gradient; risk, the mean cost under their own "
+        "probabilities (arXiv 1711.04956, section 3); or best, of each photo's captions the best alone",
+        "policy-gradient", choices=("policy-gradient", "risk", "best"),
+    )  # fmt: skip
     baseline: str = about(
         "what a drawn caption is to beat: the mean reward of the photo's others (arXiv 2003.09971), or that "
         "of the greedy caption (arXiv 1612.00563)", "mean", choices=("mean", "greedy"),
@@ -223,7 +241,8 @@ class TrainingConfig:
                 "Ready-made features come of no encoder that could be trained, and teachers see photos; "
                 "leave out --train-encoder and --teachers, or --features."
             )
-        if self.stage == "self-critical" and self.baseline == "mean" and self.samples < 2:
+        compared = self.baseline == "mean" or self.objective == "risk"
+        if self.stage == "self-critical" and compared and self.samples < 2:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
 
 

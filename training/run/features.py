@@ -11,7 +11,9 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +31,9 @@ from training.data import ImageStore
 from training.data.ready import ReadyFeatures
 
 BATCH = 32
+
+_ENTRY = re.compile(r"(pixels|features|ready)-[0-9a-f]{16}(\.\d+\.part)?")
+_DAY = 24 * 60 * 60
 
 
 class FeatureSource(Protocol):
@@ -384,6 +389,7 @@ def _cached(key: Any, needed: int, folder: Path, fill: Callable[[Path], None]) -
     """
     path = folder / f"{key[0]}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]}"
     if path.exists():
+        os.utime(path)  # when it was last used, for `tidy`
         return path
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{path.name}.{os.getpid()}.part"
@@ -404,3 +410,22 @@ def _cached(key: Any, needed: int, folder: Path, fill: Callable[[Path], None]) -
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return path
+
+
+def tidy(folder: Path, gib: float, since: float) -> list[str]:
+    """Remove what no run needs any more from a cache; the names of what is gone.
+
+    That is what is left of fills that were killed more than a day ago, and, once there is more than so many
+    GiB, what has not been used for longest; nothing that was used at the time `since`, in seconds, or later.
+    What another run has open stays open for it.
+    """
+    entries = {path: path.stat().st_mtime for path in folder.glob("*-*") if _ENTRY.fullmatch(path.name)}
+    sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in entries}
+    total, gone = sum(sizes.values()), []
+    for path in sorted(entries, key=entries.__getitem__):
+        left_over = path.suffix == ".part" and entries[path] < time.time() - _DAY
+        if left_over or (total > gib * 2**30 and entries[path] < since and path.suffix != ".part"):
+            shutil.rmtree(path, ignore_errors=True)
+            total -= sizes[path]
+            gone.append(path.name)
+    return gone

@@ -49,10 +49,20 @@ class Learner:
             return cast(Model, learnt).encoder, cast(Model, learnt).decoder
         return self.model.encoder, cast(Decoder, learnt)
 
-    def backward(self, loss: Tensor) -> bool:
-        """The gradient of all processes' losses together, clipped; whether it can be learnt from."""
+    def forget(self) -> None:
+        """Begin a new step, without gradients."""
         self.optimizer.zero_grad()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of a part of a step's loss."""
         self.scaler.scale(loss).backward()
+
+    def gather(self, share: float) -> bool:
+        """The gradient of all processes' losses together, times a share and clipped; whether it is finite."""
+        if share != 1:
+            for parameter in self.learnt.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= share
         self.world.add_gradients(self.learnt.parameters())
         if self.config.stage == "language-model":
             self._leave_untouched()
@@ -76,11 +86,9 @@ class Learner:
                 parameter.grad = None
 
     def _set_learning_rates(self, done: int, steps: int) -> float:
-        """Warm-up, then half a cosine down to `final_learning_rate` of the peak. Returns the decoder's."""
+        """Warm-up, and what follows it by the schedule. Returns the decoder's."""
         config = self.config
-        cosine = 0.5 * (1 + math.cos(math.pi * done / max(steps, 1)))
-        factor = config.final_learning_rate + (1 - config.final_learning_rate) * cosine
-        factor *= min(1.0, (done + 1) / max(config.warmup_steps, 1))
+        factor = scheduled(config, done, steps) * min(1.0, (done + 1) / max(config.warmup_steps, 1))
         peaks = (config.learning_rate, config.encoder_learning_rate)
         for group, peak in zip(self.optimizer.param_groups, peaks, strict=False):
             group["lr"] = peak * factor
@@ -101,3 +109,14 @@ class Learner:
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
+
+
+def scheduled(config: TrainingConfig, done: int, steps: int) -> float:
+    """The share of its peak that a rate has after `done` of so many steps, but for the warm-up."""
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "inverse-root":
+        return math.sqrt(max(config.warmup_steps, 1) / max(config.warmup_steps, done + 1))
+    gone = done / max(steps, 1)
+    left = 1 - gone if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * gone))
+    return config.final_learning_rate + (1 - config.final_learning_rate) * left

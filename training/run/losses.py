@@ -138,12 +138,33 @@ def caption_loss(
     return terms
 
 
+def risk_loss(forced: Forced, rewards: Tensor, temperature: float, never_drawn: Sequence[int]) -> Term:
+    """What an image's samples cost on the average, each as likely as it is among them (arXiv 1711.04956).
+
+    The expected risk of section 3: probabilities of whole samples, normalised over the image's.
+    """
+    costs = _costs(forced, temperature, never_drawn)
+    samples = costs.new_zeros(rewards.numel()).index_add(0, forced.rows, costs).view_as(rewards)
+    likely = (-samples).softmax(1)
+    return Term(-(likely * rewards).sum(1).mean(), len(rewards))
+
+
+def _costs(forced: Forced, temperature: float, never_drawn: Sequence[int]) -> Tensor:
+    """(M,) how unlikely each word of samples was among those that could be drawn, in nats."""
+    # The policy is what drew the samples. If special tokens, which are never drawn, had a share of it, all
+    # probability would flow to them: it costs bad samples theirs, and never loses a reward.
+    never = torch.tensor(list(never_drawn), device=forced.logits.device)
+    logits = forced.logits.index_fill(1, never, float("-inf"))
+    return F.cross_entropy(logits / temperature, forced.targets, reduction="none")
+
+
 def self_critical_loss(
     forced: Forced,
     rewards: Tensor,
     temperature: float = 1.0,
     baseline: Tensor | None = None,
     never_drawn: Sequence[int] = Vocabulary.special_ids,
+    best_alone: bool = False,
 ) -> Term:
     """Policy gradient of sampled captions (arXiv 1612.00563, equation 7).
 
@@ -152,18 +173,18 @@ def self_critical_loss(
     baseline: (B,) rewards that samples are to beat, as those of greedy captions; None for the mean
         reward of the image's other samples (arXiv 2003.09971).
     never_drawn: ids that the samples could not have.
+    best_alone: of each image's samples only the best rewarded has a say.
     """
-    # The policy is what drew the samples. If special tokens, which are never drawn, had a share of it, all
-    # probability would flow to them: it costs bad samples theirs, and never loses a reward.
-    never = torch.tensor(list(never_drawn), device=forced.logits.device)
-    logits = forced.logits.index_fill(1, never, float("-inf"))
     samples = rewards.shape[1]
     if baseline is None:
         others = (rewards.sum(1, keepdim=True) - rewards) / (samples - 1)
     else:
         others = baseline.unsqueeze(1)
-    advantage = (rewards - others).flatten()  # (B * K,)
-    costs = F.cross_entropy(logits / temperature, forced.targets, reduction="none")  # (M,)
+    advantage = rewards - others
+    if best_alone:
+        advantage = torch.where(rewards == rewards.amax(1, keepdim=True), advantage, 0)
+    advantage = advantage.flatten()  # (B * K,)
+    costs = _costs(forced, temperature, never_drawn)
     return Term((costs * advantage[forced.rows]).mean(), len(costs))
 
 

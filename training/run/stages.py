@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from training.run.losses import (
     Term,
     caption_loss,
     drop_words,
+    risk_loss,
     self_critical_loss,
     soft_targets,
     teacher_force,
@@ -61,7 +62,13 @@ class Loss:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-Stage = Callable[[Decoder, Features, Batch], Loss]
+class Stage(Protocol):
+    """What a step asks of a decoder, and what its answer costs."""
+
+    def __call__(self, decoder: Decoder, features: Features, batch: Batch) -> Loss: ...
+
+    def counts(self, images: np.ndarray) -> list[int] | None:
+        """How many numbers each term of the loss is the mean of, where the images tell; else None."""
 
 
 class CrossEntropy:
@@ -77,6 +84,12 @@ class CrossEntropy:
         self.config, self.vocabulary, self.token_ids, self.teachers = config, vocabulary, token_ids, teachers
         # there is nowhere else to look than at the one blank place
         self.doubly_stochastic = 0.0 if config.stage == "language-model" else config.doubly_stochastic
+
+    def counts(self, images: np.ndarray) -> list[int]:
+        token_ids = self.token_ids[images]
+        words = token_ids[..., 1:] != Vocabulary.pad_id
+        captions = token_ids.shape[0] * token_ids.shape[1]
+        return [int(words.sum()), *[captions] * bool(self.doubly_stochastic)]
 
     def __call__(self, decoder: Decoder, features: Features, batch: Batch) -> Loss:
         config = self.config
@@ -104,6 +117,9 @@ class SelfCritical:
         self.config, self.vocabulary = config, vocabulary
         self.reward = Reward(captions, config.reward)
 
+    def counts(self, images: np.ndarray) -> None:
+        """Nobody knows how long samples will be."""
+
     def __call__(self, decoder: Decoder, features: Features, batch: Batch) -> Loss:
         config = self.config
         drawing = SearchOptions(
@@ -122,7 +138,12 @@ class SelfCritical:
             baseline = self._rewards(greedy, batch.images, features).squeeze(1)
         token_ids = self._token_ids(samples).to(features.values.device)
         forced = teacher_force(decoder, features, token_ids)
-        term = self_critical_loss(forced, rewards, config.temperature, baseline, self.vocabulary.special_ids)
+        special = self.vocabulary.special_ids
+        if config.objective == "risk":
+            term = risk_loss(forced, rewards, config.temperature, special)
+        else:
+            best = config.objective == "best"
+            term = self_critical_loss(forced, rewards, config.temperature, baseline, special, best)
         return Loss([term], {"reward": rewards.mean().item()})
 
     def _captions(

@@ -38,12 +38,12 @@ from training.run.checkpoints import (
 )
 from training.run.config import TrainingConfig, add_flags, given_flags, load_config, save_config
 from training.run.distributed import World, join_world
-from training.run.features import autocast
+from training.run.features import autocast, tidy
 from training.run.learner import Learner
 from training.run.losses import Term
 from training.run.monitor import Monitor
 from training.run.splits import Split, photos_of, read_splits
-from training.run.stages import Batch
+from training.run.stages import Batch, Loss
 from training.run.tasks import photo_task, text_task
 from training.run.validation import Scores
 
@@ -90,6 +90,7 @@ class Run:
 
     def __init__(self, config: TrainingConfig, out: Path, world: World) -> None:
         self.config, self.out, self.world = config, out, world
+        begun = time.time()
         _seed(config.seed)
         train, val = read_splits(config)
         text = Split.of_text(config.text, config.limit) if config.text else None
@@ -106,9 +107,12 @@ class Run:
             self.task = text_task(config, self.card, cast(Split, text), val, world)
         else:
             self.task = photo_task(config, self.card, model.encoder, train, val, world)
+        if world.main and (gone := tidy(Path(config.cache), config.cache_gib, begun)):
+            self._say(f"{len(gone)} caches that no run needed any more were removed from {config.cache}.")
         if world.size > 1:  # each process draws its own dropout
             _seed(config.seed + 1000 * (world.rank + 1))
         self.steps_an_epoch = -(-len(self.task.order) // config.batch_size)
+        self.steps = min(config.epochs * self.steps_an_epoch, config.max_steps or sys.maxsize)
         self.epoch = self.step = self.bad_epochs = 0
         self.best: Scores = {}
         self.curve: list[Scores] = []
@@ -125,7 +129,7 @@ class Run:
         choice = self.task.choice
         self._say(f"The epoch that is kept will be {choice.which}, {choice.why}.")
         with Monitor(self.out, self.world) as self.monitor:
-            while self.epoch < self.config.epochs and self.bad_epochs < self.config.patience:
+            while self._is_to_go_on():
                 self._train_epoch()
                 self._save()  # before the validation, so that a kill there costs no training
                 self._finish_epoch()
@@ -137,13 +141,16 @@ class Run:
             for name, reason in bad.items():
                 self._say(f"  {name}: {reason}")
 
+    def _is_to_go_on(self) -> bool:
+        return self.epoch * self.steps_an_epoch < self.steps and self.bad_epochs < self.config.patience
+
     def _train_epoch(self) -> None:
         config = self.config
         self.learner.model.train()
         saved = time.monotonic()
         progress = self.monitor.progress(
             self._batches(), f"epoch {self.epoch + 1}/{config.epochs}", self.steps_an_epoch, self.step,
-            later=(config.epochs - self.epoch - 1) * self.steps_an_epoch,
+            later=max(0, self.steps - (self.epoch + 1) * self.steps_an_epoch),
         )  # fmt: skip
         for images, mirrored, crops in progress:
             due = self.world.main and time.monotonic() - saved > 60 * config.checkpoint_minutes
@@ -162,43 +169,56 @@ class Run:
         order = rng.permutation(self.task.order)
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
         crops = torch.from_numpy(rng.random((len(order), 6), dtype=np.float32))
-        for step in range(self.step, self.steps_an_epoch):
+        last = min(self.steps_an_epoch, self.steps - self.epoch * self.steps_an_epoch)
+        for step in range(self.step, last):
             where = slice(step * self.config.batch_size, (step + 1) * self.config.batch_size)
             yield order[where], mirrored[where], crops[where]
 
     def _learn(self, images: np.ndarray, mirrored: np.ndarray, crops: Tensor, due: bool) -> bool:
         """One step on a batch, shared among the processes. Returns whether a checkpoint is due for any."""
-        config, world, model = self.config, self.world, self.learner.model
-        steps = config.epochs * self.steps_an_epoch
+        world = self.world
         done = self.epoch * self.steps_an_epoch + self.step
         mine = world.share(np.arange(len(images)))
         idle = not len(mine)  # fewer photos than processes: this one does work that does not count
         mine = mine if len(mine) else np.arange(1)
-        seed = hash((config.seed, self.epoch, self.step, *[world.rank] * bool(world.rank))) % 2**31
-        batch = Batch(images[mine], mirrored[mine], done / steps, seed)
-        with autocast(world.device, config.amp):
-            features = self.task.features(model.encoder, batch.images, batch.mirrored, crops[mine])
-            loss = self.task.stage(model.decoder, features, batch)
-        terms = [Term(t.mean, 0 if idle else t.count) for t in loss.terms]
-        total, value, due = self._total(terms, due)
+        in_parts = self.config.accumulate > 1  # which all processes agree on, whatever each has
+        parts = [part for part in np.array_split(mine, self.config.accumulate) if len(part)]
+        # What each term is the mean of, in all parts and processes; where that is not known before, a part
+        # counts by what it has, and the gradient is divided in the end.
+        known = self.task.stage.counts(images[mine]) if in_parts else None
+        counts = world.sum([0 if idle else count for count in known]) if known else []
+        self.learner.forget()
+        summed: list[list[float]] = []
+        for number, part in enumerate(parts):
+            loss = self._ask(images[part], mirrored[part], crops[part], done, number)
+            terms = [Term(t.mean, 0 if idle else t.count) for t in loss.terms]
+            if not in_parts:
+                counts = world.sum([t.count for t in terms])
+            weights = counts or [1.0] * len(terms)
+            total = sum(t.mean * (t.count / n) for t, n in zip(terms, weights, strict=True))
+            self.learner.backward(cast(Tensor, total))
+            summed.append([*(t.mean.item() * t.count for t in terms), *(t.count for t in terms)])
+        *sums, late = world.sum([*np.sum(summed, 0).tolist(), due])
+        everyones = sums[len(sums) // 2 :]
+        value = sum(s / n for s, n in zip(sums, everyones, strict=False))
         if not math.isfinite(value):
             self._diverged(f"The loss became {value}")
-        if not self.learner.backward(total):
+        if not self.learner.gather(1.0 if counts else 1 / everyones[0]):
             self._diverged("The gradient was not finite")
-        rate = self.learner.step(done, steps)
+        rate = self.learner.step(done, self.steps)
         self.step += 1
         self.epoch_loss += value
         self.monitor.scalars({"loss": value, "learning_rate": rate, **loss.figures}, done + 1)
-        return due
+        return late > 0
 
-    def _total(self, terms: list[Term], due: bool) -> tuple[Tensor, float, bool]:
-        """This process's part of the loss of the whole batch, that loss, and whether anyone is due."""
-        means, counts = [t.mean.item() for t in terms], [t.count for t in terms]
-        sums = self.world.sum([*(m * c for m, c in zip(means, counts, strict=True)), *counts, due])
-        everyones = sums[len(terms) : -1]
-        total = sum(t.mean * (t.count / n) for t, n in zip(terms, everyones, strict=True))
-        value = sum(s / n for s, n in zip(sums, everyones, strict=False))
-        return cast(Tensor, total), value, sums[-1] > 0
+    def _ask(self, images: np.ndarray, mirrored: np.ndarray, crops: Tensor, done: int, number: int) -> Loss:
+        """What a part of a step costs. number: of the part."""
+        config, model, rank = self.config, self.learner.model, self.world.rank
+        drawn = (config.seed, self.epoch, self.step, *[rank] * bool(rank), *[-number] * bool(number))
+        batch = Batch(images, mirrored, done / self.steps, hash(drawn) % 2**31)
+        with autocast(self.world.device, config.amp):
+            features = self.task.features(model.encoder, images, mirrored, crops)
+            return self.task.stage(model.decoder, features, batch)
 
     def _diverged(self, what: str) -> None:
         raise CaptionBotError(
