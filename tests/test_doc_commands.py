@@ -46,7 +46,8 @@ def commands(page: Path) -> dict[str, bool]:
         line = re.sub(r"^(time |torchrun (--\S+( \d+)? )*|([A-Z_]+=\S+ )+)", "", line)
         line = re.sub(r"^-m ", "python -m ", line)
         ours = re.match(r"python -m (captionbot|training|tests|benchmarks)\b|captionbot |make ", line)
-        if ours and " [-" not in line and "..." not in line.split()[2]:  # else a summary of what is allowed
+        summary = " [-" in line or re.match(r"python -m \S*\.\.\.", line)  # of what is allowed
+        if ours and not summary:
             found[line.removeprefix("python -m ")] = whole
     return found
 
