@@ -37,6 +37,7 @@ DECODERS = {
         "meshed-memory",
         {**TRANSFORMER, "encoder_layers": 2, "memory_slots": 3, "normalise": True},
     ),
+    "annotated transformer": ("annotated-transformer", {**TRANSFORMER, "encoder_layers": 2}),
     "scratch rnn": ("scratch-recurrent", {"cell": "rnn", **RECURRENT}),
     "scratch lstm": ("scratch-recurrent", {"cell": "lstm", "tie_embedding": True, **RECURRENT}),
     "scratch transformer": ("scratch-transformer", TRANSFORMER),

@@ -117,6 +117,63 @@ def plain_updown(w: Weights, features: Tensor, ids: list[int]) -> list[Tensor]:
     return said
 
 
+def plain_transformer(w: Weights, features: Tensor, ids: list[int]) -> list[Tensor]:
+    """The Annotated Transformer, all words at once."""
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return w[f"{name}.a_2"] * centred / (x.std(-1, keepdim=True) + 1e-6) + w[f"{name}.b_2"]
+
+    def attended(name: str, x: Tensor, places: Tensor, hidden: Tensor | None = None) -> Tensor:
+        q, k, v = (lin(w, f"{name}.linears.{i}", of) for i, of in enumerate((x, places, places)))
+        found = []
+        for part in (slice(0, HIDDEN // 2), slice(HIDDEN // 2, HIDDEN)):  # two heads
+            scores = q[:, part] @ k[:, part].T / (HIDDEN // 2) ** 0.5
+            scores = scores if hidden is None else scores.masked_fill(hidden, -1e9)
+            found.append(scores.softmax(-1) @ v[:, part])
+        return lin(w, f"{name}.linears.3", torch.cat(found, -1))
+
+    def feed_forward(name: str, x: Tensor) -> Tensor:
+        return lin(w, f"{name}.feed_forward.w_2", lin(w, f"{name}.feed_forward.w_1", x).relu())
+
+    memory = lin(w, "att_embed.0", features).relu()
+    for i in range(2):
+        name = f"model.encoder.layers.{i}"
+        x = norm(f"{name}.sublayer.0.norm", memory)
+        memory = memory + attended(f"{name}.self_attn", x, x)
+        memory = memory + feed_forward(name, norm(f"{name}.sublayer.1.norm", memory))
+    memory = norm("model.encoder.norm", memory)
+    y = w["model.tgt_embed.0.lut.weight"][ids] * HIDDEN**0.5 + w["model.tgt_embed.1.pe"][0, : len(ids)]
+    later = torch.ones(len(ids), len(ids)).triu(1).bool()
+    name = "model.decoder.layers.0"
+    x = norm(f"{name}.sublayer.0.norm", y)
+    y = y + attended(f"{name}.self_attn", x, x, later)
+    y = y + attended(f"{name}.src_attn", norm(f"{name}.sublayer.1.norm", y), memory)
+    y = y + feed_forward(name, norm(f"{name}.sublayer.2.norm", y))
+    return [*lin(w, "model.generator.proj", norm("model.decoder.norm", y)).log_softmax(-1)]
+
+
+def transformer_shapes() -> dict[str, tuple[int, ...]]:
+    shapes = {**linear("att_embed.0", FEATURES, HIDDEN), **linear("model.generator.proj", HIDDEN, WORDS)}
+    shapes |= {"model.tgt_embed.0.lut.weight": (WORDS, HIDDEN), "model.tgt_embed.1.pe": (1, 50, HIDDEN)}
+    for stack, layers, attentions in (
+        ("encoder", 2, ["self_attn"]),
+        ("decoder", 1, ["self_attn", "src_attn"]),
+    ):
+        norms = [f"model.{stack}.norm"]
+        for i in range(layers):
+            name = f"model.{stack}.layers.{i}"
+            for attention in attentions:
+                for number in range(4):
+                    shapes |= linear(f"{name}.{attention}.linears.{number}", HIDDEN, HIDDEN)
+            shapes |= linear(f"{name}.feed_forward.w_1", HIDDEN, 7) | linear(
+                f"{name}.feed_forward.w_2", 7, HIDDEN
+            )
+            norms += [f"{name}.sublayer.{number}.norm" for number in range(len(attentions) + 1)]
+        shapes |= {f"{norm}.{part}": (HIDDEN,) for norm in norms for part in ("a_2", "b_2")}
+    return shapes
+
+
 LOGIT = linear("logit", HIDDEN, WORDS)
 LOOKING = {
     **linear("core.attention.h2att", HIDDEN, ATTENTION),
@@ -151,6 +208,7 @@ ORIGINALS = {
         plain_att2in,
     ),
     "updown": ({**UPDOWN, **linear("att_embed.0", FEATURES, HIDDEN)}, plain_updown),
+    "transformer": (transformer_shapes(), plain_transformer),
     "updown with batch norm": ({**UPDOWN, **NORM, **linear("att_embed.1", FEATURES, HIDDEN)}, plain_updown),
 }  # fmt: skip
 
@@ -197,8 +255,14 @@ def test_a_model_of_ruotianluo_says_what_the_original_says(tmp_path: Path, name:
     weights = random_weights(shapes)
     if "att_embed.0.running_var" in weights:
         weights["att_embed.0.running_var"] = weights["att_embed.0.running_var"].abs() + 0.5
+    if "model.tgt_embed.1.pe" in weights:
+        angles = torch.arange(50)[:, None] * 10000.0 ** (-torch.arange(0, HIDDEN, 2) / HIDDEN)
+        weights["model.tgt_embed.1.pe"] = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[None]
     torch.save(weights, tmp_path / "model-best.pth")
-    files = [str(tmp_path / "model-best.pth"), str(write_infos(tmp_path / "infos_x-best.pkl"))]
+    files = [
+        str(tmp_path / "model-best.pth"),
+        str(write_infos(tmp_path / "infos_x-best.pkl", num_att_heads=2)),
+    ]
     assert main(["import", "ruotianluo", *files, "--out", f"{tmp_path}/mine"]) == 0
     captioner = Captioner.from_pretrained(tmp_path / "mine", "cpu", "float32")
     torch.manual_seed(1)
@@ -227,7 +291,7 @@ def test_it_captions_features_and_no_photo(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shapes", "options", "said"),
     [
-        ({**LOGIT, "core.lstm.weight": (2, 2)}, {}, "none of fc, att2in, att2in2 and updown"),
+        ({**LOGIT, "core.lstm.weight": (2, 2)}, {}, "none of fc, att2in, att2in2, updown and transformer"),
         (
             {**UPDOWN, **NORM, **linear("att_embed.1", FEATURES, HIDDEN), "att_embed.4.weight": (3,)},
             {},

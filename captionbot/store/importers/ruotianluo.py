@@ -1,11 +1,12 @@
 """github.com/ruotianluo/ImageCaptioning.pytorch: model*.pth, and infos*.pkl with options and vocabulary.
 
-Its fc, att2in, att2in2 and updown, on the features that its scripts make.
+Its fc, att2in, att2in2, updown and transformer, on the features that its scripts make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ _ATTENTION = {
     "attend_score": "core.attention.alpha_net",
     "output_word": "logit",
 }
+_MOST_LAYERS = 64
 _MADE_BY = "ImageCaptioning.pytorch's scripts"
 
 
@@ -50,8 +52,11 @@ def read(files: Sequence[Path]) -> Imported:
     model = the_one("ruotianluo", "model (.pth)", [path for path in files if not is_vocabulary(path)])
     tensors = read_checkpoint(model)
     words, silent = _words(infos["vocab"])
-    check_size(words, len(tensors["logit.weight"]) + len(silent))  # which have no row of their own
+    output = next(name for name in ("logit.weight", "model.generator.proj.weight") if name in tensors)
+    check_size(words, len(tensors[output]) + len(silent))  # which have no row of their own
     build, size = _kind(tensors)
+    if build is _transformer:
+        build = partial(_transformer, heads=int(options.get("num_att_heads", 8)))
     decoder = build(tensors, words, silent)
     return Imported(
         ready(size, _MADE_BY, pooled=build is _fc),
@@ -101,10 +106,12 @@ def _kind(tensors: Tensors) -> tuple[Any, int]:
         return _att2in, (
             _annotate(tensors)["annotate.weight"] if embeds else tensors["ctx2att.weight"]
         ).shape[1]
+    if "model.generator.proj.weight" in tensors:
+        return _transformer, _annotate(tensors)["annotate.weight"].shape[1]
     for image in ("img_embed", "fc_embed"):
         if f"{image}.weight" in tensors:
             return _fc, tensors[f"{image}.weight"].shape[1]
-    raise ValueError("they are of a model that is none of fc, att2in, att2in2 and updown")
+    raise ValueError("they are of a model that is none of fc, att2in, att2in2, updown and transformer")
 
 
 def _embedding(tensors: Tensors) -> Tensor:
@@ -179,6 +186,47 @@ def _fc(tensors: Tensors, words: Words, silent: list[int]) -> Decoder:
     }
     names = {"image": image, "embedding": "embed", "output_word": "logit"}
     return built("show-and-tell", config, words, tensors, names, _maxout(tensors, core), silent)
+
+
+def _transformer(tensors: Tensors, words: Words, silent: list[int], heads: int) -> Decoder:
+    embedding = tensors["model.tgt_embed.0.lut.weight"]
+    image = _annotate(tensors)
+    made = {"image.weight": image["annotate.weight"], "image.bias": image["annotate.bias"]}
+    counts = {}
+    for stack, ours in (("encoder", "encoder"), ("decoder", "layers")):
+        layers = {name.split(".")[3] for name in tensors if name.startswith(f"model.{stack}.layers.")}
+        counts[stack] = len(layers)
+        if counts[stack] > _MOST_LAYERS:
+            raise ValueError(f"there are {counts[stack]} layers in its {stack}")
+        for i in range(counts[stack]):
+            theirs, mine = f"model.{stack}.layers.{i}", f"{ours}.{i}"
+            for attention, name in (("self_attention", "self_attn"), ("cross_attention", "src_attn")):
+                for number, part in enumerate(("query", "key", "value", "output")):
+                    if (source := f"{theirs}.{name}.linears.{number}") + ".weight" in tensors:
+                        made |= _layer(tensors, source, f"{mine}.{attention}.{part}")
+            for part, name in (("widen", "w_1"), ("narrow", "w_2")):
+                made |= _layer(tensors, f"{theirs}.feed_forward.{name}", f"{mine}.{part}")
+            for number in range(2 if stack == "encoder" else 3):
+                made |= _norm(tensors, f"{theirs}.sublayer.{number}.norm", f"{mine}.norm{number + 1}")
+        made |= _norm(tensors, f"model.{stack}.norm", f"{stack}_norm")
+    config = {
+        "feature_size": made["image.weight"].shape[1],
+        "embedding_size": embedding.shape[1],
+        "heads": heads,
+        "layers": counts["decoder"],
+        "encoder_layers": counts["encoder"],
+        "feedforward_size": len(tensors["model.encoder.layers.0.feed_forward.w_1.weight"]),
+    }
+    names = {"embedding": "model.tgt_embed.0.lut", "output_word": "model.generator.proj"}
+    return built("annotated-transformer", config, words, tensors, names, made, silent)
+
+
+def _layer(tensors: Tensors, theirs: str, ours: str) -> dict[str, Tensor]:
+    return {f"{ours}.{part}": tensors[f"{theirs}.{part}"] for part in ("weight", "bias")}
+
+
+def _norm(tensors: Tensors, theirs: str, ours: str) -> dict[str, Tensor]:
+    return {f"{ours}.weight": tensors[f"{theirs}.a_2"], f"{ours}.bias": tensors[f"{theirs}.b_2"]}
 
 
 def _maxout(tensors: Tensors, core: str) -> dict[str, Tensor]:
