@@ -117,8 +117,8 @@ def _from_card(config: TrainingConfig, captions: Iterable[list[str]]) -> tuple[C
     """The captioner of `init`; what its card says of it as it was is left out."""
     card, encoder, decoder = load_to_train(config.init)
     if bool(config.features) != (card.encoder["kind"] == "ready"):
-        wanted = "photos" if config.features else "ready-made features (--features)"
-        raise CaptionBotError(f"The captioner {config.init} learned from {wanted}; train it on such again.")
+        learned = "photos" if config.features else "ready-made features (--features)"
+        raise CaptionBotError(f"The captioner {config.init} learned from {learned}; train it on such again.")
     if config.encoder_weights:
         kind, options = card.encoder["kind"], {k: v for k, v in card.encoder.items() if k != "kind"}
         encoder = _new_encoder(dataclasses.replace(config, encoder=kind, encoder_config=options))
