@@ -1,7 +1,7 @@
 """The pictures of the docs, of the real page with a sample photo: `python -m benchmarks.screenshots`.
 
 Needs `pip install playwright` and chromium on the PATH. Pictures are PNGs of a palette, so that all of them
-together stay small.
+together stay small; the README's animation is the one that the page's Share makes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from urllib.parse import urlencode
 from PIL import Image
 
 from benchmarks.servers import CHROMIUM, ROOT, served
-from captionbot import CaptionBotError
+from captionbot import CaptionBotError, Captioner, load_image
+from captionbot.draw.files import gif
+from captionbot.draw.overlays import fit
+from captionbot.draw.sheets import animation
 from captionbot.pages.samples import sample_photos
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 DOCS = ROOT / "docs"
 MOST = 105_000  # bytes of a picture
+ANIMATION, ANIMATED = "words", 360  # the README's, and its pixels each way at most
 MARGIN = 16  # pixels around a part
 COLOURS = (256, 192, 128, 96, 64, 48, 32)  # the most with which it is no larger
 PATIENCE = 120_000  # milliseconds
@@ -41,10 +45,8 @@ class Shot(NamedTuple):
 
 
 SHOTS = (
-    Shot("page", "Words", 1440, False),
-    Shot("explorer-words", "Words", 1200),
+    Shot("page", "Captions", 1440, False),
     Shot("explorer-beam", "Beam", 1400),
-    Shot("explorer-ask", "Ask the picture", 1100),
     Shot("explorer-truth", "Faithfulness", 1100),
 )
 
@@ -52,7 +54,7 @@ SHOTS = (
 def main(argv: list[str] | None = None) -> int:
     """Write the pictures; 0, or 2 where something is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots", description=__doc__)
-    names = [shot.name for shot in SHOTS]
+    names = [ANIMATION, *(shot.name for shot in SHOTS)]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(names)} (default: all)")
     parser.add_argument("--sample", default=next(iter(sample_photos()), None), choices=list(sample_photos()))
     parser.add_argument(
@@ -67,11 +69,16 @@ def main(argv: list[str] | None = None) -> int:
         if unknown:
             raise CaptionBotError(f"There is no picture {unknown.pop()}; choose of {', '.join(names)}.")
         if CHROMIUM is None or args.sample is None:
-            raise CaptionBotError("Pictures need chromium on the PATH, and the samples.")
+            raise CaptionBotError("Pictures need chromium on the PATH.")
+        if not args.names or ANIMATION in args.names:
+            data = animated(args.sample)
+            (args.out / f"{ANIMATION}.gif").write_bytes(data)
+            print(f"{ANIMATION}.gif {len(data) / 1000:.0f} kB", flush=True)
         with served("streamlit") as (address, _), sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.set_default_timeout(PATIENCE)
+            page.add_init_script("localStorage.setItem('captionbot.toured', 'yes')")
             for shot in SHOTS:
                 if not args.names or shot.name in args.names:
                     data = small(take(page, address, shot, args.sample, args.word))
@@ -82,6 +89,13 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     return 0
+
+
+def animated(sample: str) -> bytes:
+    """The default captioner's sentence about a sample, as it is written."""
+    photo = fit(load_image(sample_photos()[sample]), ANIMATED)
+    (captioned,) = Captioner.from_pretrained().caption([photo])
+    return gif(animation(photo, captioned.captions[0]))
 
 
 def take(page: Page, address: str, shot: Shot, sample: str, word: int) -> bytes:

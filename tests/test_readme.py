@@ -1,4 +1,4 @@
-"""What the README tells people to type works, on the captioner that ships."""
+"""What README.md and docs/use.md tell people to type works, on the captioner that ships."""
 
 import os
 import re
@@ -13,8 +13,9 @@ import pytest
 from captionbot.pages.samples import sample_photos
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m captionbot (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
+PAGES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "docs" / "use.md")}
+README = "\n".join(PAGES.values())
+COMMANDS = dict.fromkeys(re.findall(r"^python -m captionbot (.*?)(?:\s+#.*)?$", README, re.MULTILINE))
 CODE = [
     block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "gradio_client" not in block
 ]
@@ -64,6 +65,13 @@ def test_there_is_something_to_run():
     assert CODE
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http)([^)#]+)\)", README))
-def test_links_lead_somewhere(target):
-    assert (ROOT / target).is_file()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    targets = re.findall(r"\]\((?!http)([^)#]+)", PAGES[page])
+    assert targets
+    assert [target for target in targets if not (page.parent / target).is_file()] == []
+
+
+def test_the_readme_is_one_screen():
+    lines = PAGES[ROOT / "README.md"].split("---\n", 2)[2].strip().splitlines()
+    assert len(lines) < 25

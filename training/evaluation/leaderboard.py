@@ -5,7 +5,7 @@
     python -m training.leaderboard --limit 50
 
 It writes weights/leaderboard.json and, between the lines `<!-- leaderboard -->` and `<!-- /leaderboard -->`,
-the table in docs/families.md and a shorter one in README.md. Rows of other captioners are kept as long as
+the table in docs/families.md and a shorter one in docs/use.md. Rows of other captioners are kept as long as
 those have not changed. A try with --limit prints the table, and writes --out alone.
 
 Everything is as users get it, from a photo's bytes to its caption: the precision that a card asks for too.
@@ -51,8 +51,8 @@ BATCH = 32
 WARM_UP = 4
 START, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 _ROOT = Path(__file__).resolve().parents[2]
-README = _ROOT / "README.md"
-DOCS = (README, _ROOT / "docs" / "families.md")
+BRIEF = _ROOT / "docs" / "use.md"
+DOCS = (BRIEF, _ROOT / "docs" / "families.md")
 _METRICS = [name for name in SCORES if name not in ("split", "images", "beam_size")]
 _SIDE_BY_SIDE = ("Bleu_4", "METEOR", "CIDEr")  # of several data sets
 
@@ -116,7 +116,7 @@ def leaderboard(given: argparse.Namespace) -> list[Row]:
         if out:
             out.write_bytes(utf8(json.dumps(rows, indent=1, ensure_ascii=False) + "\n"))
         for path in docs:
-            write_table(path, brief_table(rows) if path == README else table(rows))
+            write_table(path, brief_table(rows) if path == BRIEF else table(rows))
         if given.cards:
             _score_card(card, measured[-1])
     return rows
@@ -288,7 +288,7 @@ def _machine(row: Row) -> str:
 
 
 def brief_table(rows: Sequence[Row]) -> str:
-    """Markdown for the README: of each captioner its best row by CIDEr, with few columns."""
+    """Markdown for people who look around: of each captioner its best row by CIDEr, with few columns."""
     best: dict[str, Row] = {}
     for row in rows:
         best[row["name"]] = max(best.get(row["name"], row), row, key=lambda row: row["CIDEr"])
