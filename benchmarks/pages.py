@@ -5,7 +5,8 @@ takes the cores and a time is what the server needs. Of each page:
 
 - many sessions at once, each with photos of its own: every one must get the caption that the captioner gives
   when it is called directly;
-- the time from a click on a word to its new heatmap, and of a steered and of a hidden caption;
+- the time of a steered and of a hidden caption (all maps of a caption are in the browser: no server is
+  asked for them);
 - the memory of the server after a warm-up and after many captions more, and after each captioner in turn.
 """
 
@@ -25,7 +26,6 @@ from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any, Protocol
-from urllib.parse import urlencode
 
 import numpy as np
 import requests
@@ -37,6 +37,7 @@ from captionbot.pages.samples import sample_photos
 from captionbot.store.registry import list_cards
 from captionbot.text.display import sentence
 
+_TRIGGER = "$$STREAMLIT_INTERNAL_KEY_"  # before the id of a component whose browser tells of an event
 STEERED = "two dogs"  # what sentences are made to go on with
 CAPTIONS = 3  # that both pages show unless they are told otherwise
 
@@ -46,9 +47,6 @@ class Visitor(Protocol):
 
     def upload(self, photo: bytes, name: str) -> str:
         """Give the page a photo; the headline that it shows then."""
-
-    def click(self, t: int) -> float:
-        """Choose word t and wait for its heatmap; the seconds that took."""
 
     def steer(self) -> float:
         """Have the sentence begin with other words, and wait for it; the seconds that took."""
@@ -130,16 +128,13 @@ def measure(
         if said != expected[0]:
             print(f"{page}: “{said}” and not “{expected[0]}”", file=sys.stderr)
 
-        steers, hides = visit(address, "Steer"), visit(address, "Ask the picture")
-        times: dict[str, list[float]] = {"word": [], "steer": [], "hide": []}
+        times: dict[str, list[float]] = {"steer": [], "hide": []}
         worked: dict[str, list[float]] = {name: [] for name in times}
         for turn in range(args.clicks):
-            for one in (visitor, steers, hides):
-                one.upload(photos[turn % len(photos)], f"{turn}.jpg")
+            visitor.upload(photos[turn % len(photos)], f"{turn}.jpg")
             for name, act in (
-                ("word", partial(visitor.click, 1 + turn % 2)),
-                ("steer", steers.steer),
-                ("hide", partial(hides.hide, 0.2 + 0.01 * (turn % 20))),
+                ("steer", visitor.steer),
+                ("hide", partial(visitor.hide, 0.2 + 0.01 * (turn % 20))),
             ):
                 before = processor(pid)
                 times[name].append(act())
@@ -201,7 +196,7 @@ def processor(pid: int) -> float:
 class StreamlitVisitor:
     """A session of the Streamlit page, in the messages that its own JavaScript sends."""
 
-    def __init__(self, address: str, view: str = "Words") -> None:
+    def __init__(self, address: str) -> None:
         from websockets.sync.client import connect
 
         self.address = address
@@ -211,22 +206,17 @@ class StreamlitVisitor:
         ).__enter__()  # open until the process ends
         self.session = ""
         self.states: dict[str, Any] = {}
-        self.query = urlencode({"view": view})
         self.elements: dict[tuple[int, ...], Any] = {}
-        self.fragment = ""
         self.run()
 
-    def run(self, fragment: str = "", **once: Any) -> None:
-        """Have the script, or a fragment of it, run with the widgets as they are, and wait for its end."""
+    def run(self) -> None:
+        """Have the script run with the widgets as they are, and wait for its end."""
         from streamlit.proto.BackMsg_pb2 import BackMsg
 
         message = BackMsg()
-        message.rerun_script.query_string = self.query
-        message.rerun_script.fragment_id = fragment
         message.rerun_script.widget_states.widgets.extend(self.states.values())
         self.socket.send(message.SerializeToString())
-        if not fragment:
-            self.elements.clear()
+        self.elements.clear()
         while True:
             answer = self.receive()
             kind = answer.WhichOneof("type")
@@ -235,8 +225,6 @@ class StreamlitVisitor:
             elif kind == "delta" and answer.delta.WhichOneof("type") == "new_element":
                 element = answer.delta.new_element
                 self.elements[tuple(answer.metadata.delta_path)] = element
-                if answer.delta.fragment_id:
-                    self.fragment = answer.delta.fragment_id
                 if element.WhichOneof("type") == "exception":
                     raise CaptionBotError(f"The page failed: {element.exception.message}")
             elif kind == "script_finished" and answer.script_finished in (0, 3):
@@ -258,9 +246,14 @@ class StreamlitVisitor:
 
         return self.states.setdefault(widget.id, WidgetState(id=widget.id))
 
+    def part(self, name: str) -> tuple[str, dict[str, Any]]:
+        """A part of the canvas: its id, and what it is given."""
+        parts = [e.bidi_component for e in self.elements.values() if e.WhichOneof("type") == "bidi_component"]
+        given = ((part.id, json.loads(part.json)) for part in parts)
+        return next(pair for pair in given if pair[1]["part"] == name)
+
     def headline(self) -> str:
-        kinds = [e.bidi_component for e in self.elements.values() if e.WhichOneof("type") == "bidi_component"]
-        return str(next(part["said"] for part in map(_given, kinds) if part["part"] == "sentence"))
+        return str(self.part("sentence")[1]["said"])
 
     def upload(self, photo: bytes, name: str) -> str:
         from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -284,25 +277,25 @@ class StreamlitVisitor:
         self.run()
         return self.headline()
 
-    def click(self, t: int) -> float:
-        return 0.0  # all maps of a caption are in the browser
-
     def steer(self) -> float:
-        self.set(self.widget("text_input", "Or type words")).string_value = STEERED
-        return self.act("Steered")
+        return self.did("sentence", "edit", {"t": 0, "text": STEERED})
 
     def hide(self, share: float) -> float:
-        across = self.widget("slider", "From left to right")
-        self.set(across).double_array_value.data[:] = [10, round(100 * (0.1 + share))]
-        return self.act("of the photo is hidden")
+        return self.did("photo", "hide", {"boxes": [[0.1, 0, 0.1 + share, 1]], "only": False})
 
-    def act(self, sign: str) -> float:
-        """Run the fragment, after which the page must say something; the seconds that took."""
+    def did(self, part: str, event: str, value: Any) -> float:
+        """Tell what was done to a part of the canvas; the seconds until the sentence is another."""
+        from streamlit.proto.WidgetStates_pb2 import WidgetState
+
+        told = [{"event": "did", "value": {"event": event, "value": value}}]
+        trigger = f"{_TRIGGER}{self.part(part)[0]}__events"
+        self.states[trigger] = WidgetState(id=trigger, json_trigger_value=json.dumps(told))
         started = time.perf_counter()
-        self.run(self.fragment)
+        self.run()
         seconds = time.perf_counter() - started
-        if not any(sign in element.markdown.body for element in self.elements.values()):
-            raise CaptionBotError(f"The page does not say “{sign}”.")
+        del self.states[trigger]
+        if "before" not in self.part("sentence")[1]:
+            raise CaptionBotError(f"The page did not take {event}.")
         return seconds
 
     def choose(self, model: str) -> str:
@@ -312,16 +305,10 @@ class StreamlitVisitor:
         return self.headline()
 
 
-def _given(part: Any) -> dict[str, Any]:
-    """What a part of the canvas is given."""
-    given: dict[str, Any] = json.loads(part.json)
-    return given
-
-
 class GradioVisitor:
     """A session of the Gradio page, in the requests that its own JavaScript makes."""
 
-    def __init__(self, address: str, view: str = "") -> None:
+    def __init__(self, address: str) -> None:
         self.url = f"http://{address}/gradio_api"
         self.session = secrets.token_hex(6)
         config = requests.get(f"http://{address}/config", timeout=60).json()
@@ -376,18 +363,15 @@ class GradioVisitor:
         self.fire(image, "change")
         return self.headline()
 
-    def click(self, t: int) -> float:
-        return 0.0  # all maps of a caption are in the browser
-
     def steer(self) -> float:
-        self.values[self.part("textbox", label="Instead say")] = STEERED
-        return self.fire(self.part("button", value="Finish the sentence"), "click")
+        return self.did({"event": "edit", "value": {"t": 0, "text": STEERED}})
 
     def hide(self, share: float) -> float:
-        self.values[self.part("radio", label="Hide")] = "A rectangle"
-        self.values[self.part("slider", label="Left, %")] = 10
-        self.values[self.part("slider", label="Right, %")] = round(100 * (0.1 + share))
-        return self.fire(self.part("button", value="Caption it again"), "click")
+        boxes = [[0.1, 0, 0.1 + share, 1]]
+        return self.did({"event": "hide", "value": {"boxes": boxes, "only": False}})
+
+    def did(self, told: dict[str, Any]) -> float:
+        return self.fire(self.part("html", elem_id="sentence"), "did", told)
 
     def choose(self, model: str) -> str:
         box = self.part("dropdown", elem_id="model")

@@ -11,6 +11,7 @@ const CaptionBot = (() => {
   const BEAT = 480; // milliseconds of a word as the sentence plays
   const PATIENCE = 20000; // milliseconds until a question counts as refused
   const BRUSH = 32; // cells of the brush, each way
+  const LINES = [0.3, 0.5, 0.7, 0.9]; // of equal attention, as captionbot.draw.overlays.contours
   const INFERNO = ["000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d",
     "fcffa4"].map((hex) => [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16)));
   const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
@@ -66,11 +67,12 @@ const CaptionBot = (() => {
 
   // ---- maps -------------------------------------------------------------------------------------------
 
-  /* P weights on a grid or in boxes (fractions of the photo) -> SIDE x SIDE numbers in 0..1. */
-  function field(weights, places) {
+  /* P weights on a grid or in boxes (fractions of the photo) -> SIDE x SIDE numbers in 0..1. smooth: whether a
+     grid's cells run into one another. */
+  function field(weights, places, smooth = true) {
     const out = new Float32Array(SIDE * SIDE);
     if (places.grid) {
-      const [rows, columns] = places.grid, across = shares(columns), down = shares(rows);
+      const [rows, columns] = places.grid, across = shares(columns, smooth), down = shares(rows, smooth);
       const middle = new Float32Array(rows * SIDE);
       for (let r = 0; r < rows; r++)
         for (let x = 0; x < SIDE; x++)
@@ -89,9 +91,13 @@ const CaptionBot = (() => {
     const peak = out.reduce((most, value) => Math.max(most, value), 0);
     return peak > 0 ? out.map((value) => value / peak) : out;
   }
-  function shares(cells) {
+  function shares(cells, smooth) {
     const out = new Float32Array(SIDE * cells);
     for (let x = 0; x < SIDE; x++) {
+      if (!smooth) {
+        out[x * cells + Math.floor(((x + 0.5) / SIDE) * cells)] = 1;
+        continue;
+      }
       let sum = 0;
       for (let c = 0; c < cells; c++) {
         const apart = ((x + 0.5) / SIDE) * cells - (c + 0.5);
@@ -101,13 +107,24 @@ const CaptionBot = (() => {
     }
     return out;
   }
-  function paint(context, values, strength) {
-    const image = context.createImageData(SIDE, SIDE);
+  /* look: strength, shape and colours, as `captionbot.draw.canvas.look` says them. */
+  function paint(context, values, { strength = 0.6, shape = "smooth", colours = null } = {}) {
+    const image = context.createImageData(SIDE, SIDE), scale = colours ?? INFERNO;
+    const above = (value) => LINES.filter((level) => value >= level).length;
     values.forEach((value, at) => {
-      const place = value * (INFERNO.length - 1), low = Math.min(Math.floor(place), INFERNO.length - 2);
-      for (let c = 0; c < 3; c++)
-        image.data[4 * at + c] = INFERNO[low][c] + (place - low) * (INFERNO[low + 1][c] - INFERNO[low][c]);
-      image.data[4 * at + 3] = 255 * strength * (0.15 + 0.85 * value) * Math.min(1, 4 * value + 0.25);
+      let alpha = (0.15 + 0.85 * value) * Math.min(1, 4 * value + 0.25), hot = value;
+      if (shape === "contour") {
+        const beside = [(at + 1) % SIDE ? values[at + 1] : value, values[at + SIDE] ?? value];
+        const lines = Math.max(above(value), ...beside.map(above));
+        alpha = beside.some((other) => above(other) !== above(value)) ? 1 : 0;
+        hot = 0.35 + 0.65 * (LINES[lines - 1] ?? 0);
+      } else if (!scale.length) alpha = 1 - value;
+      if (scale.length) {
+        const place = hot * (scale.length - 1), low = Math.min(Math.floor(place), scale.length - 2);
+        for (let c = 0; c < 3; c++)
+          image.data[4 * at + c] = scale[low][c] + (place - low) * (scale[low + 1][c] - scale[low][c]);
+      } else if (shape === "contour") image.data.fill(255, 4 * at, 4 * at + 3);
+      image.data[4 * at + 3] = 255 * strength * alpha;
     });
     context.putImageData(image, 0, 0);
   }
@@ -140,13 +157,13 @@ const CaptionBot = (() => {
       heat.style.opacity = map ? 1 : 0;
       if (!map) return void (badge.textContent = "");
       const target = field(map, shared.branch ? shared.sentence.places
-        : (shared.kind === "needs" && shared.sentence.needs) || shared.sentence.places);
-      const strength = shared.sentence.strength ?? 0.62;
+        : (shared.kind === "needs" && shared.sentence.needs) || shared.sentence.places,
+      shared.sentence.look?.shape !== "cells");
       const from = values, began = performance.now(), last = still() ? 0 : 160;
       const draw = (now) => {
         const share = last ? Math.min(1, Math.max(0, (now - began) / last)) : 1;
         values = target.map((value, at) => from[at] + share * (value - from[at]));
-        paint(context, values, strength);
+        paint(context, values, shared.sentence.look);
         if (share < 1) frameId = requestAnimationFrame(draw);
       };
       draw(began + 40); // at once, then smoothly
@@ -552,6 +569,11 @@ const CaptionBot = (() => {
         button(says.copy, (event) => copy(data.text, event.currentTarget)),
         button(says.alt, (event) => copy(`alt="${data.text.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}"`,
           event.currentTarget)),
+        ...(send && data.length ? [element("span", { class: "cb-kinds", role: "group", "aria-label": says.length },
+          ...["shorter", "longer"].map((length) => button(says[length], () => {
+            busy();
+            send("length", data.length === length ? "as it is" : length);
+          }, { "aria-pressed": String(data.length === length) })))] : []),
         ...(data.number ? [element("span", { class: "cb-number", title: data.help ?? "" }, data.number)] : []),
       );
     }

@@ -16,10 +16,12 @@ from PIL import Image
 
 from captionbot.draw.boxes import box_name
 from captionbot.draw.files import data_url, text_beside
+from captionbot.draw.overlays import LOOK, Look, colour_of
 from captionbot.text.display import sentence
 from captionbot.types import Caption, Search, Word
 
 LEVELS = 255  # of a map, whose highest number is drawn as the hottest
+STOPS = 10  # colours of a scale, between which the browser mixes
 
 
 def script() -> str:
@@ -116,6 +118,18 @@ def words(
         record["needs"] = _places(needs)
     record["id"] = hashlib.sha256(f"{text}{of}{of_needs}".encode()).hexdigest()[:16]
     return record
+
+
+def look(look: Look) -> dict[str, Any]:
+    """How the browser draws maps. colours: of the scale, from cold to hot; None for the browser's own, and
+    none at all where the photo is darkened instead."""
+    colours: list[tuple[int, int, int]] | None = None
+    if look.colormap == "spotlight":
+        colours = []
+    elif look.colormap != LOOK.colormap:
+        colours = [colour_of(look.colormap, step / (STOPS - 1)) for step in range(STOPS)]
+    shape = "contour" if look.contour else "smooth" if look.smooth else "cells"
+    return {"strength": look.strength, "shape": shape, "colours": colours}
 
 
 def beam(svg: str, search: Search, says: Mapping[str, str]) -> dict[str, Any]:

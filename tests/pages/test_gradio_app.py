@@ -252,7 +252,7 @@ def test_the_queues_have_limits_and_neither_batches_nor_programs_stand_in_the_wa
         if fn.fn:
             names.setdefault(fn.concurrency_id, set()).add(fn.fn.__name__)
     assert names["captioner"] == {
-        *("on_photo", "on_caption", "on_did", "on_steer", "on_ask", "on_regions"),
+        *("on_photo", "on_caption", "on_did", "on_expert", "on_regions"),
         *("on_test", "on_compare", "on_own"),
     }
     assert names["programs"] == {"caption", "explain", "beam", "steer", "ask", "compare"}
@@ -269,21 +269,15 @@ def test_a_caption_is_shown_word_by_word(page, view):
     assert [word["text"] for word in record["words"]] == [word.text for word in caption.words]
     assert {len(word["looked"]) for word in record["words"]} == {16}
     assert shown[app.canvas]["photo"]["width"] == view.shown.width
-    assert len(shown[app.views["words"].gallery]) == len(caption.words)
-
-
-def test_what_is_painted_becomes_a_mask_of_the_photo(page):
-    from captionbot.pages.gradio.ask import painted
-
-    layer = Image.new("RGBA", (40, 30))
-    layer.paste((1, 2, 3, 255), (0, 0, 20, 30))
-    mask = np.asarray(painted({"layers": [layer]}, (80, 60), others=False))
-    assert (mask[:, :38] == 255).all()
-    assert (mask[:, 42:] == 0).all()
-    inverse = np.asarray(painted({"layers": [layer]}, (80, 60), others=True))
-    assert (inverse == 255 - mask).all()
-    with pytest.raises(CaptionBotError, match="Nothing is painted"):
-        painted({"layers": []}, (80, 60), others=False)
+    assert "log-probability" not in shown[heroes.headline] + str(record)
+    words = app.views["words"].table
+    assert shown[words]["headers"] == ["Caption"]
+    expert = app.on_expert(view, True)
+    assert "log-probability" in expert[heroes.headline]
+    assert "log-probability" in expert[heroes.sentence]["number"]
+    assert expert[words]["headers"][:3] == ["Caption", "Likelihood", "Log-probability"]
+    assert expert[app.settings.more]["visible"]
+    assert app.on_expert(None, False) == {app.settings.more: gr.update(visible=False)}
 
 
 def test_files_to_take_along(page, view):
@@ -506,12 +500,9 @@ def test_what_words_need_streams_in_and_is_kept(page, view, monkeypatch):
 
 
 def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
-    app, steer = page.app, page.app.views["steer"]
-    steered = steer.on_steer(view, "dog", False, "as it is")
-    assert steered[steer.said.row]["visible"] is True
+    app = page.app
     shown = app.show("caption", view)
     answers = [
-        *(steer.said.row, steer.said.note, app.views["ask"].said.row, app.views["ask"].said.note),
         *(app.views["truth"].verdict, app.views["truth"].row, app.views["truth"].verdicts),
         *(app.views["regions"].said.row, app.views["regions"].said.note),
     ]
@@ -588,8 +579,8 @@ def test_a_photo_that_cannot_be_read_is_named_on_an_empty_page(page, broken):
     assert "diary.jpg is empty or not an image" in shown[app.heroes.headline]
     assert shown[app.heroes.sentence] is None
     assert shown[app.canvas]["photo"]["alt"] == ""
-    words, beam, ask = (app.views[name] for name in ("words", "beam", "ask"))
-    assert shown[words.table] is shown[beam.tree] is shown[ask.painting] is None
+    words, beam = (app.views[name] for name in ("words", "beam"))
+    assert shown[words.table] is shown[beam.tree] is None
     assert shown[app.seen] is None
 
 
@@ -623,6 +614,7 @@ def test_a_sentence_is_edited_in_place_and_a_part_of_the_photo_hidden(page, view
         ("edit", {"t": 99, "text": "dog"}),
         ("drop", [10**9]),
         ("never", None),
+        ("length", "endless"),
         ("sudo", {}),
     ],
 )
@@ -643,7 +635,7 @@ def test_other_photos_come_from_samples_uploads_and_public_addresses_alone(page,
 
 def test_an_abandoned_page_says_so(page):
     with pytest.raises(gr.Error, match="left alone"):
-        page.app.heroes.on_word(None, None)
+        page.app.heroes.on_chosen(None, 0)
 
 
 def test_photos_leave_the_disk_when_the_server_stops(page, photo):

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import walks
 from browsers import ARTEFACTS, on_a_laptop
 from playwright.sync_api import Browser, Locator, Page, expect
 from tiny import build_tiny_captioner
+from walks import words
 
 from benchmarks.servers import CHROMIUM, served
 from captionbot.pages.samples import sample_photos
@@ -29,12 +31,8 @@ def address() -> Iterator[str]:
 def page(browser: Browser, address: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page with its sample, or at the address that a test asks for."""
     with on_a_laptop(browser, address, getattr(request, "param", "")) as page:
-        expect(tokens(page).first).to_be_visible()
+        expect(words(page).first).to_be_visible()
         yield page
-
-
-def tokens(page: Page) -> Locator:
-    return page.locator(".cb-word")
 
 
 def headline(page: Page) -> Locator:
@@ -54,44 +52,15 @@ def view(page: Page, name: str) -> None:
     ).first.click()
 
 
-def upload(page: Page, path: Path) -> None:
-    page.locator("#canvas input[type=file]").set_input_files(path)
-
-
 def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Path) -> None:
-    before = headline(page).inner_text()
-    upload(page, CAT)
-    expect(headline(page)).not_to_have_text(before)
-    expect(page.locator(".cb-hear")).to_contain_text(tokens(page).last.inner_text())
-    tokens(page).nth(1).hover()
-    heat = page.locator(".cb-heat")
-    expect(heat).to_have_attribute("data-word", tokens(page).nth(1).inner_text())
-    expect(heat).to_have_css("opacity", "1")
+    walks.upload_one(page, CAT)
+    walks.point_at_words(page)
     page.screenshot(path=ARTEFACTS / "gradio.png")
-    tokens(page).nth(1).click()
-    rival = page.locator(".cb-rival").first
-    said = rival.inner_text()
-    rival.click()
-    expect(page.locator(".cb-edits")).to_be_visible()
-    expect(tokens(page).nth(1)).to_have_text(said)
-    page.get_by_role("button", name="Hide a rectangle").click()
-    for key in ("ArrowRight", "Enter"):
-        page.keyboard.press(key)
-    expect(page.locator(".cb-edits")).to_contain_text("hidden")
-    page.get_by_role("button", name="Whole photo again").click()
-    expect(page.locator(".cb-edits")).to_be_hidden()
-
+    walks.say_something_else(page)
+    walks.hide_by_the_keyboard(page)
     (tmp_path / "notes.jpg").write_text("Dear diary")
-    upload(page, tmp_path / "notes.jpg")
+    walks.upload(page, tmp_path / "notes.jpg")
     expect(page.get_by_text("not an image that can be read").first).to_be_visible()
-
-
-def test_hide_a_rectangle(page: Page) -> None:
-    view(page, "Ask the picture")
-    page.get_by_label("A rectangle").click()
-    page.get_by_role("button", name="Caption it again").click()
-    expect(page.locator("#asked img")).to_be_visible()
-    page.screenshot(path=ARTEFACTS / "gradio-ask.png", full_page=True)
 
 
 @at("?model=top-down&photo=Musicians")
@@ -156,26 +125,24 @@ def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: P
     expect(headline(page)).not_to_have_text(before)
 
 
-@at("?model=gpt2-prefix&beam_size=2&photo=Musicians&prefix=a+tall")
+@at("?model=gpt2-prefix&beam_size=2&photo=Musicians&prefix=a+tall&expert=True")
 def test_a_link_restores_captioner_settings_and_photo(page: Page, address: str) -> None:
     expect(headline(page)).to_contain_text("A tall")
     page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="More options").click()
     expect(page.get_by_label("number input for Beam size")).to_have_value("2")
     view(page, "Share")
     page.get_by_role("button", name="Make the files").click()
     for ending in ("html", "png", "gif", "json"):
         expect(page.locator(f"#shared a[download='musicians.{ending}']")).to_be_visible()
     link = page.locator("#address textarea, #address input")
-    expect(link).to_have_value(f"{address}/?model=gpt2-prefix&prefix=a+tall&beam_size=2&photo=Musicians")
+    expect(link).to_have_value(
+        f"{address}/?model=gpt2-prefix&prefix=a+tall&expert=True&beam_size=2&photo=Musicians"
+    )
 
 
 def test_on_a_phone_the_photo_stays_in_sight(page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    photo = page.locator(".cb-frame > img")
-    expect(photo).to_be_in_viewport(ratio=1)
-    expect(tokens(page).first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.screenshot(path=ARTEFACTS / "gradio-phone.png", full_page=True)
+    walks.stand_on_a_phone(page, "gradio")
     before = headline(page).inner_text()
     page.get_by_role("button", name="A dog").click()
     expect(headline(page)).not_to_have_text(before)

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from tiny import build_observant_captioner, build_region_captioner, build_tiny_captioner
 
+from captionbot.draw import canvas as drawn_canvas
+from captionbot.draw.overlays import Look
 from captionbot.errors import CaptionBotError
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain.needs import Needs
 from captionbot.pages import presenters
 from captionbot.pages.presenters import (
-    ask,
     beam,
     canvas,
     compare,
@@ -27,7 +28,6 @@ from captionbot.pages.presenters import (
     results,
     settings,
     share,
-    steer,
     truth,
     words,
 )
@@ -91,28 +91,32 @@ def test_a_drawn_sentence_has_no_tree(work: Work) -> None:
 
 
 def test_a_sentence_is_edited_from_a_word_on(seen: Seen) -> None:
-    rival, label = steer.rivals(seen, 1)[0]
-    assert label.startswith(f"{rival} · ")
-    edited = steer.present(seen, 1, rival=rival)
-    assert [word for word, _ in edited.before.words] == seen.words
-    assert [word for word, _ in edited.after.words[:2]] == [seen.words[0], rival]
-    assert edited.changed
-    assert (edited.before.title, edited.after.title) == ("Original", "Edited")
-    typed = steer.present(seen, 0, typed="red ball", rival=rival)
-    assert [word for word, _ in typed.after.words[:2]] == ["red", "ball"]
-    banned = steer.present(seen, 0, banned=True)
-    assert seen.words[0] not in [word for word, _ in banned.after.words]
-    shorter = steer.present(seen, 0, length="shorter")
-    assert len(shorter.after.words) < len(seen.words)
-    with pytest.raises(CaptionBotError, match="zebra"):
-        steer.present(seen, 0, typed="zebra")
+    untouched = canvas.UNTOUCHED
+    rival = canvas.words(seen)["words"][1]["rivals"][0][0]
+    edited = canvas.after(seen, untouched.after("edit", {"t": 1, "text": rival}, seen))
+    assert edited.words[:2] == [seen.words[0], rival]
+    typed = canvas.after(seen, untouched.after("edit", {"t": 0, "text": "Red ball"}, seen))
+    assert typed.words[:2] == ["red", "ball"]
+    banned = canvas.after(seen, untouched.after("never", 0, seen))
+    assert seen.words[0] not in banned.words
+    shorter, longer = (untouched.after("length", length, seen) for length in ("shorter", "longer"))
+    assert len(canvas.after(seen, shorter).words) < len(seen.words) < len(canvas.after(seen, longer).words)
+    assert canvas.words(seen, seen.caption, shorter)["edits"] == canvas.EDITED
+    assert shorter.after("length", "as it is", seen) == shorter.after("undo", True, seen) == untouched
+    for event, value, sentence in (
+        ("edit", {"t": 0, "text": "zebra"}, "zebra"),
+        ("length", "endless", "never sends"),
+        ("length", [], "never sends"),
+    ):
+        with pytest.raises(CaptionBotError, match=sentence):
+            canvas.after(seen, untouched.after(event, value, seen))
 
 
 def test_no_sentence_ends_before_its_first_word(seen: Seen) -> None:
     with_end = replace(seen)
     object.__setattr__(with_end, "work", _EndsEverywhere())
-    assert steer.rivals(with_end, 0) == []
-    assert steer.rivals(with_end, 1) == [(explore.END, "stop here · 50%")]
+    rivals = [word["rivals"] for word in canvas.words(with_end)["words"]]
+    assert rivals == [[], *[[[explore.END, 0.5]]] * (len(seen.words) - 1)]
 
 
 class _EndsEverywhere(Work):
@@ -120,26 +124,38 @@ class _EndsEverywhere(Work):
         return ((Word(explore.END, np.log(0.5)),),) * (len(token_ids) + 1)
 
 
-def test_what_is_hidden_is_told_and_asked_again(work: Work, seen: Seen) -> None:
-    hidden = ask.present(seen, ((0, 0, 0.5, 1),), only=False)
-    assert hidden.share == "50% of the photo is hidden."
+def test_what_is_hidden_is_asked_again(work: Work, seen: Seen) -> None:
+    half = {"boxes": [[0, 0, 0.5, 1]], "only": False}
+    hidden = canvas.after(seen, canvas.UNTOUCHED.after("hide", half, seen))
     photo = seen.photo.decode()
     covered = explore.hide(photo, explore.cover(photo.size, [(0, 0, 60, 90)]))
     (expected,) = work.captioner("tiny").caption([covered], seen.options)
-    assert [word for word, _ in hidden.sides.after.words] == [
-        word.text for word in expected.captions[0].words
-    ]
-    assert ask.present(seen, ((0, 0, 0.25, 1),), only=True).share == "75% of the photo is hidden."
-    masked = ask.present_masked(seen, explore.cover(photo.size, [(0, 0, 60, 90)]), only=False)
-    assert masked.sides == hidden.sides
-    assert masked.share == hidden.share
+    assert hidden.words == [word.text for word in expected.captions[0].words]
+    other = {"boxes": [[0.5, 0, 1, 1]], "only": True}
+    assert canvas.after(seen, canvas.UNTOUCHED.after("hide", other, seen)).words == hidden.words
 
 
-def test_what_a_word_rests_on_is_half_of_its_attention(seen: Seen) -> None:
-    boxes, note = ask.rests_on(seen, 0)
-    assert note.startswith(f"{len(boxes)} of 16 places hold half of what “{seen.words[0]}” rests on")
+def test_what_a_word_looked_at_is_half_of_its_attention(seen: Seen) -> None:
+    places = canvas.words(seen)["words"][0]["places"]
     order = np.sort(seen.caption.alphas[0])[::-1]
-    assert order[: len(boxes)].sum() >= 0.5 > order[: len(boxes) - 1].sum()
+    assert order[: len(places)].sum() >= 0.5 > order[: len(places) - 1].sum()
+
+
+@pytest.mark.parametrize(
+    ("look", "shape", "colours"),
+    [
+        (Look(), "smooth", None),
+        (Look(smooth=False, colormap="spotlight"), "cells", []),
+        (Look(contour=True, colormap="viridis"), "contour", [(68, 1, 84), (253, 231, 37)]),
+    ],
+)
+def test_the_browser_is_told_how_maps_are_drawn(
+    look: Look, shape: str, colours: list[tuple[int, int, int]] | None
+) -> None:
+    told = drawn_canvas.look(look)
+    assert (told["shape"], told["strength"]) == (shape, 0.6)
+    given = told["colours"]
+    assert (given and [given[0], given[-1]]) == colours
 
 
 def test_a_word_is_tested_and_so_are_all(seen: Seen) -> None:

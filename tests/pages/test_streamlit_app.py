@@ -122,7 +122,6 @@ def test_the_first_page_shows_a_sample_with_its_caption(page: AppTest) -> None:
     assert " ".join(said(page)) == headline(page).strip(".").lower()
     assert set(said(page)) <= set(WORDS)
     assert part(page, "photo")["photo"]["alt"] == headline(page)
-    assert len(alts(page)) == len(said(page))
     assert not page.error
 
 
@@ -192,11 +191,10 @@ def test_every_word_has_a_map_its_alternatives_and_what_is_said_of_it(page: AppT
     ids=["strength", "colours", "cells", "contour"],
 )
 def test_the_look_of_heatmaps_changes_all_of_them(page: AppTest, change: Any) -> None:
-    before = urls(expert(page))
+    before = part(expert(page), "sentence")["look"]
     change(page)
-    after = urls(run(page))
-    assert len(after) == len(before)
-    assert not set(after) & set(before)
+    after = part(run(page), "sentence")["look"]
+    assert sum(after[name] != before[name] for name in before) == 1
 
 
 def did(page: AppTest, event: str, value: Any) -> AppTest:
@@ -410,61 +408,6 @@ def test_the_beam_lists_its_sentences_best_first(page: AppTest) -> None:
     before = len(table.value)
     page.slider(key="beam_size").set_value(8)
     assert len(run(page).table[0].value) > before
-
-
-def sides(page: AppTest) -> list[list[str]]:
-    """Words of the two captions side by side, and those that are marked."""
-    shown = [block.value.removeprefix("##### ") for block in page.markdown if block.value.startswith("#####")]
-    return [re.sub(r":violet-background\[\*\*(\w+)\*\*\]", r"*\1", text).lower().split() for text in shown]
-
-
-def test_steering_to_a_rival_keeps_both_versions(page: AppTest) -> None:
-    open_view(page, "Steer")
-    assert sides(page) == []
-    rivals = choice(page, "Instead of")
-    rivals.set_value(0)
-    before, after = sides(run(page))
-    assert [word.strip("*") for word in before] == said(page)
-    assert f"*{rivals.options[0].split()[0]}" in after
-
-
-def test_steering_with_words_of_ones_own(page: AppTest) -> None:
-    open_view(page, "Steer")
-    typed = next(field for field in page.text_input if field.label.startswith("Or type"))
-    typed.input("red ball")
-    assert "red ball" in " ".join(word.strip("*") for word in sides(run(page))[1])
-    next(field for field in page.text_input if field.label.startswith("Or type")).input("dogg")
-    [warning] = run(page).warning
-    assert "'dog'" in warning.value
-
-
-def test_a_word_can_be_banned_and_a_longer_caption_asked_for(page: AppTest) -> None:
-    open_view(page, "Steer")
-    first = said(page)[0]
-    next(toggle for toggle in page.toggle if toggle.label.startswith("Never say")).set_value(True)
-    choice(page, "Length").set_value("longer")
-    before, after = sides(run(page))
-    assert len(after) > len(before)
-    assert first not in [word.strip("*") for word in after]
-
-
-def test_hiding_a_part_of_the_photo_asks_again(page: AppTest) -> None:
-    open_view(page, "Ask the picture")
-    assert any(note.value == "16% of the photo is hidden." for note in page.caption)
-    first = urls(page)[-1]
-    page.slider(key="across").set_value((0, 100))
-    assert any(note.value == "40% of the photo is hidden." for note in run(page).caption)
-    assert urls(page)[-1] != first
-    assert len(sides(page)) == 2
-    choice(page, "Do what").set_value("Show only it")
-    assert any(note.value == "60% of the photo is hidden." for note in run(page).caption)
-
-
-def test_what_a_word_looked_at_can_be_hidden(page: AppTest) -> None:
-    open_view(page, "Ask the picture")
-    choice(page, "What").set_value("What a word rests on")
-    assert any("places hold half of what" in note.value for note in run(page).caption)
-    assert len(sides(page)) == 2
 
 
 def test_a_verdict_on_the_heatmap(page: AppTest) -> None:

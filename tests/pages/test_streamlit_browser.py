@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import walks
 from browsers import ARTEFACTS, on_a_laptop
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
+from walks import photo, words
 
 from benchmarks.servers import CHROMIUM, served
 from captionbot.pages.samples import sample_photos
@@ -39,64 +41,25 @@ def settled(page: Page) -> None:
     expect(page.locator("[data-testid=stSpinner], [data-testid=stSkeleton]")).to_have_count(0)
 
 
-def words(page: Page) -> Locator:
-    return page.locator(".cb-word")
-
-
-def headline(page: Page) -> str:
-    return " ".join(words(page).all_inner_texts())
-
-
-def photo(page: Page) -> Locator:
-    return page.locator(".cb-frame > img")
-
-
 def at(view: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("page", [view], indirect=True)
 
 
 def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Path) -> None:
-    before = str(photo(page).get_attribute("src"))
-    page.locator(".cb-sources input[type=file]").set_input_files(CAT)
-    expect(photo(page)).not_to_have_attribute("src", before)
-    settled(page)
-    said = re.compile(re.escape(f"{headline(page)}."), re.IGNORECASE)  # "Perhaps" may stand before it
-    expect(photo(page)).to_have_attribute("alt", said)
-    expect(page.locator(".cb-hear")).to_contain_text(said)  # a new caption is announced
-    words(page).nth(1).hover()
-    heat = page.locator(".cb-heat")
-    expect(heat).to_have_attribute("data-word", words(page).nth(1).inner_text())
-    expect(heat).to_have_css("opacity", "1")
-    # All maps are here: pointing at another word draws its own before the next frame.
-    waited = page.evaluate(
-        """async () => {
-            const [, , third] = document.querySelectorAll(".cb-word");
-            const heat = document.querySelector(".cb-heat"), began = performance.now();
-            third.dispatchEvent(new PointerEvent("pointerenter", { pointerType: "mouse" }));
-            return heat.dataset.word === third.textContent ? performance.now() - began : -1;
-        }"""
-    )
-    assert waited >= 0
+    first = str(photo(page).get_attribute("src"))
+    walks.upload_one(page, CAT)
+    walks.point_at_words(page)
     page.screenshot(path=ARTEFACTS / "streamlit.png")
-
-    words(page).nth(1).click()
-    rival = page.locator(".cb-rival").first
-    said = rival.inner_text()
-    rival.click()
-    expect(page.locator(".cb-edits")).to_be_visible()
-    expect(words(page).nth(1)).to_have_text(said)
-    page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".cb-edits")).to_be_hidden()
-
+    walks.say_something_else(page)
     (tmp_path / "notes.jpg").write_text("Dear diary")
-    page.locator(".cb-sources input[type=file]").set_input_files(tmp_path / "notes.jpg")
+    walks.upload(page, tmp_path / "notes.jpg")
     expect(page.get_by_role("alert").filter(has_text="notes.jpg")).to_be_visible()
     expect(words(page).first).to_be_visible()  # the last result stays
     page.get_by_role("link", name="Results").click()
     expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
     page.get_by_role("link", name="Explore").click()
     settled(page)
-    assert str(photo(page).get_attribute("src")) != before  # and so does the photo
+    assert str(photo(page).get_attribute("src")) != first  # and so does the photo
 
 
 def test_the_keyboard_reaches_the_photo_first_and_all_is_on_one_screen(page: Page) -> None:
@@ -109,20 +72,7 @@ def test_the_keyboard_reaches_the_photo_first_and_all_is_on_one_screen(page: Pag
     page.keyboard.press("ArrowRight")
     expect(words(page).nth(1)).to_be_focused()
     expect(page.locator(".cb-heat")).to_have_attribute("data-word", words(page).nth(1).inner_text())
-    page.get_by_role("button", name="Hide a rectangle").click()
-    for key in ("ArrowRight", "Shift+ArrowDown", "Enter"):
-        page.keyboard.press(key)
-    expect(page.get_by_role("button", name="Whole photo again")).to_be_visible()
-
-
-@at("?view=Steer")
-def test_the_sentence_is_finished_again_from_a_word_of_one_s_own(page: Page) -> None:
-    page.get_by_label("Or type words of your own").fill("two dogs")
-    page.get_by_label("Or type words of your own").press("Enter")
-    expect(page.get_by_text("Original", exact=True)).to_be_visible()
-    steered = page.get_by_role("heading", level=5).nth(1)
-    expect(steered).to_contain_text("dogs")
-    page.screenshot(path=ARTEFACTS / "streamlit-steer.png", full_page=True)
+    walks.hide_by_the_keyboard(page)
 
 
 @at("?model=top-down&sample=Musicians")
@@ -241,7 +191,7 @@ def test_results_of_all_that_ship(page: Page) -> None:
     page.screenshot(path=ARTEFACTS / "streamlit-results.png", full_page=True)
 
 
-@at("?view=Words")
+@at("?view=Captions")
 def test_a_lesson_with_this_photo_s_own_numbers(page: Page) -> None:
     page.get_by_text("How it decides where to look").click()
     expect(page.locator(".katex").first).to_be_visible()
@@ -300,14 +250,6 @@ def test_drag_a_rectangle_over_the_photo(page: Page) -> None:
 
 
 def test_the_page_fits_a_phone(page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.reload()
-    settled(page)
-    box = photo(page).bounding_box()
-    assert box is not None
-    assert box["x"] >= 0
-    assert box["x"] + box["width"] <= 390
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.screenshot(path=ARTEFACTS / "streamlit-phone.png")
+    walks.stand_on_a_phone(page, "streamlit")
     page.get_by_role("tab", name="Share").scroll_into_view_if_needed()
     expect(photo(page)).to_be_in_viewport()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from captionbot.pages import presenters
 from captionbot.pages.gradio import canvas
 from captionbot.pages.gradio.door import Page, Upload, aside, told, warn
 from captionbot.pages.gradio.requests import Requests
-from captionbot.pages.gradio.settings import Settings, adopt
+from captionbot.pages.gradio.settings import Settings, adopt, fitting
 from captionbot.pages.gradio.view import (
     BUSY,
     CACHE_SECONDS,
@@ -71,6 +72,7 @@ main.contain, .main { padding-top: 0.5rem !important; }
 #left { position: sticky; top: 0; align-self: flex-start; z-index: 20;
   background: var(--body-background-fill); }
 #title p { margin: 0; }
+#expert { flex: 0 0 auto; width: auto; min-width: 6.5rem !important; background: none; }
 .caption-label { white-space: pre-line !important; max-width: 100% !important; }
 .block label > span, .block .label-wrap > span, [data-testid=block-info] {
   color: var(--body-text-color) !important; background: none !important; }
@@ -89,11 +91,10 @@ main.contain, .main { padding-top: 0.5rem !important; }
   #views .row:has(> .act) { flex-direction: column; }
   #views .act { width: 100%; }
   .grid-container { grid-template-columns: 1fr !important; }
-  #tiles .grid-container { grid-template-columns: repeat(3, 1fr) !important; }
   #views table * { font-size: 0.75rem; }
   #views table th > *, #views table td > * { padding-left: 0.25rem; padding-right: 0.25rem; }
 }
-#boxes img, #asked img { width: 100%; height: 100%; object-fit: contain; }
+#boxes img { width: 100%; height: 100%; object-fit: contain; }
 #boxes label.float { max-width: calc(100% - 5.5rem); }
 #asked-for input[type=range] { min-width: 0; }
 #views .grid-wrap { max-height: none !important; }
@@ -151,15 +152,18 @@ class Explorer(Frame):
             with gr.Column(scale=1, min_width=320, elem_id="left"):
                 self.canvas = canvas.part("canvas", says_canvas.empty(**says_canvas.sources("")))
             with gr.Column(scale=1, min_width=320, elem_id="said"):
-                gr.Markdown(f"**{about.TITLE}** {about.INTRODUCTION}", elem_id="title")
+                with gr.Row(equal_height=True):
+                    gr.Markdown(f"**{about.TITLE}** {about.INTRODUCTION}", elem_id="title")
+                    self.expert = gr.Checkbox(
+                        False, label=settings_say.EXPERT, container=False, min_width=90, elem_id="expert"
+                    )
                 self.heroes = Heroes(self, self.canvas)
                 with gr.Accordion(settings_say.TITLE, open=False), gr.Column(elem_id="asked-for"):
-                    self.settings = Settings(self.own_captioner)
+                    self.settings = Settings(self.own_captioner, self.expert)
                 self.build_views()
         gr.Markdown(f"{about.MISTAKES} {about.kept(CACHE_SECONDS // 60)}")
 
     def build_views(self) -> None:
-        self.heroes.choose()
         self.views: dict[str, Any] = {}
         with gr.Tabs(elem_id="views") as self.tabs:
             for name in (*presenters.VIEWS, *presenters.PAGES):
@@ -197,6 +201,9 @@ class Explorer(Frame):
             **PRIVATE,
             **BUSY,
         ).success(**caption_photo)
+        self.expert.change(
+            self.on_expert, [self.seen, self.expert], [settings.more, *self.outputs(PHOTO)], **QUIET, **BUSY
+        )
         self.canvas.did(self.on_source, None, [photo, link], **QUIET, **FETCHING)
         for part in (self.heroes, *self.views.values()):
             part.wire()
@@ -244,6 +251,13 @@ class Explorer(Frame):
             warn(str(error))
             return gr.skip()
 
+    def on_expert(self, seen: Seen | None, expert: bool) -> Shown:
+        """The same with all its numbers, or without any."""
+        with told():
+            expert = fitting(self.expert, expert)
+        shown = {self.settings.more: gr.update(visible=expert)}
+        return shown | self.show(PHOTO, replace(seen, expert=expert)) if seen else shown
+
     def on_own(self, uploaded: list[dict[str, Any]] | None, before: str) -> Shown:
         """A captioner that a visitor uploads, chosen at once and among those to compare."""
         own = adopt(uploaded, before)
@@ -257,6 +271,7 @@ class Explorer(Frame):
         with told(), turn():
             photo = Uploaded(file.get("orig_name") or "photo", file["path"])
             asked = Asked(photo, self.settings.chosen(values))
+            expert = fitting(self.expert, values[self.expert])
             if before and before.base.asked == asked:
                 return {self.seen: before}  # a link's photo comes twice: with the page, and as it changes
             try:
@@ -264,7 +279,7 @@ class Explorer(Frame):
             except CaptionBotError as error:
                 return self.nothing(plain(str(error)))
             captioned, evidence = WORK.look(Asked(Decoded(photo.name, image, photo.key), asked.settings))
-        return self.show(PHOTO, Seen(WORK, asked, fit(image), captioned, evidence=evidence))
+        return self.show(PHOTO, Seen(WORK, asked, fit(image), captioned, evidence=evidence, expert=expert))
 
     def nothing(self, why: str) -> Shown:
         return {

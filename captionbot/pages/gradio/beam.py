@@ -23,10 +23,10 @@ class View(view.View):
             interactive=False,
             wrap=True,
         )
-        gr.Markdown(says.NOTE)
+        self.note = gr.Markdown(says.NOTE)
         with gr.Accordion(learn.BEAM, open=False):
             self.lesson = gr.Markdown()
-        self.frame.follow(PHOTO, self.show_photo, self.tree, self.finished, self.lesson)
+        self.frame.follow(PHOTO, self.show_photo, self.tree, self.finished, self.note, self.lesson)
         cut.input(self.on_tree, [self.frame.seen, cut], self.tree, **PRIVATE)
 
     def on_tree(self, seen: Seen | None, cut: bool) -> dict[str, Any]:
@@ -36,6 +36,7 @@ class View(view.View):
         about = learn.beam(seen)
         return {
             self.tree: self.on_tree(seen, False),
-            self.finished: filled(says.finished(seen)),
+            self.finished: filled(says.finished(seen) if seen.expert else None),
+            self.note: gr.update(visible=seen.expert),
             self.lesson: lesson(about) if about else says.SAMPLING,
         }

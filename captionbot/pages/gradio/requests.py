@@ -25,7 +25,6 @@ UPLOADS_KEPT = 600  # seconds, after which Gradio deletes them
 API = "/gradio_api"
 POSTS = {  # what may be posted where, in bytes
     f"{API}/upload": 1_000 * MEGABYTE,  # many photos at once
-    f"{API}/component_server": 16 * MEGABYTE,  # what is painted over a photo
     f"{API}/mcp": 40 * MEGABYTE,  # photos as text
     f"{API}/call/": 2 * MEGABYTE,
     f"{API}/run/": 2 * MEGABYTE,

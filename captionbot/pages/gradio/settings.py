@@ -25,11 +25,12 @@ from captionbot.text.display import plain
 class Settings:
     """controls: by their names in the address of the page; options: those of the search.
 
-    searching: those that follow the captioner.
+    searching: those that follow the captioner; more: what experts see alone.
+    expert: the switch for that, which the page has made.
     """
 
-    def __init__(self, own: gr.State) -> None:
-        self.own = own
+    def __init__(self, own: gr.State, expert: gr.Checkbox) -> None:
+        self.own, self.expert = own, expert
         usual = WORK.usual(work.default())
         self.model = gr.Dropdown(
             work.choices(""), value=work.default(), label=says.CAPTIONER.label, elem_id="model"
@@ -43,15 +44,16 @@ class Settings:
                 elem_id="own",
             )
             self.own_note = gr.Markdown(says.OWN_HELP)
+        self.prefix, self.banned = (
+            gr.Textbox("", label=text.label, placeholder=text.example, info=text.help)
+            for text in (says.PREFIX, says.BANNED)
+        )
         with gr.Row():
-            few = {name: option(name, usual, min_width=120, info=None) for name in says.FEW}
+            few = {says.FEW: option(says.FEW, usual, min_width=120, info=None)}
+            self.different = gr.Checkbox(False, label=says.DIFFERENT.label, info=says.DIFFERENT.help)
         self.button = gr.Button(says.GENERATE, variant="primary")
-        with gr.Accordion(says.MORE, open=False):
-            self.prefix, self.banned = (
-                gr.Textbox("", label=text.label, placeholder=text.example, info=text.help)
-                for text in (says.PREFIX, says.BANNED)
-            )
-            more = {name: option(name, usual) for name in SETTINGS if name not in says.FEW}
+        with gr.Accordion(says.MORE, open=False, visible=False) as self.more:
+            more = {name: option(name, usual) for name in SETTINGS if name != says.FEW}
         with gr.Accordion(says.TIPS_TITLE, open=False):
             gr.Markdown(says.TIPS)
         self.options = few | more
@@ -59,6 +61,8 @@ class Settings:
             "model": self.model,
             "prefix": self.prefix,
             "banned": self.banned,
+            "different": self.different,
+            "expert": expert,
             **self.options,
         }
         self.searching = [self.options[name] for name in SEARCHING]
@@ -70,7 +74,8 @@ class Settings:
             fitting(control, values[control]) for control in (self.model, self.prefix, self.banned)
         )
         given = {name: fitting(control, values[control]) for name, control in self.options.items()}
-        return core.Settings(model, says.search(given), prefix, (banned,))
+        different = fitting(self.different, values[self.different])
+        return core.Settings(model, says.search(given, different), prefix, (banned,))
 
     def on_model(self, model: str) -> Shown:
         """The captioner's own search settings."""

@@ -33,6 +33,7 @@ class View(view.View):
     def build(self) -> None:
         gr.Markdown(says.INTRODUCTION)
         with gr.Row():
+            self.frame.heroes.choose()
             self.button = gr.Button(says.RUN, variant="primary")
             self.sentence = gr.Textbox(label=says.SENTENCE, info=says.SENTENCE_HELP, max_length=1000)
         self.marked = gr.HTML(visible=False)

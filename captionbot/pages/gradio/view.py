@@ -49,7 +49,7 @@ CAPTIONER = "captioner"  # that a visitor uploads
 _LEVELS = (PHOTO, CAPTION, WORD)
 # What is empty without a photo; the others are what visitors ask with.
 _SHOWING = (
-    *(gr.AnnotatedImage, gr.Dataframe, gr.Gallery, gr.HTML, gr.HighlightedText, gr.Image, gr.ImageEditor),
+    *(gr.AnnotatedImage, gr.Dataframe, gr.Gallery, gr.HTML, gr.HighlightedText, gr.Image),
     *(gr.JSON, gr.Label, gr.Markdown),
 )
 
@@ -60,11 +60,13 @@ class Seen(seen_by.Seen):
 
     evidence: of the caption that is chosen.
     touched: what the visitor did to the photo and the sentence; whole: the same before that, if anything.
+    expert: whether numbers are shown.
     """
 
     evidence: Evidence | None = None
     touched: Touched = UNTOUCHED
     whole: Seen | None = None
+    expert: bool = False
 
     @property
     def base(self) -> Seen:

@@ -1,4 +1,4 @@
-"""The caption as chips, where the model looked for each word, and what it nearly said."""
+"""The caption beside the photo, and the others that can be chosen."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from captionbot.draw.overlays import LOOK
 from captionbot.pages.gradio import canvas, view
 from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.view import (
     BUSY,
     CAPTION,
-    PHOTO,
-    PICTURES,
     QUIET,
     WORD,
     Frame,
@@ -69,9 +66,6 @@ class Heroes:
         whole = seen.base if touched != Touched() else None
         return self.frame.show(CAPTION, replace(after, evidence=evidence, touched=touched, whole=whole))
 
-    def on_word(self, seen: Seen | None, event: gr.SelectData) -> Shown:
-        return self.on_chosen(present(seen), event.index)
-
     def on_chosen(self, seen: Seen | None, t: Any) -> Shown:
         seen = present(seen)
         return self.frame.show(WORD, replace(seen, t=chosen(t, seen.words)))
@@ -79,12 +73,13 @@ class Heroes:
     def show_sentence(self, seen: Seen | None) -> Any:
         seen = present(seen)
         before = seen.base.captioned.captions[0] if seen.whole else None
-        note = says_canvas.HIDDEN if seen.touched.hides else says_canvas.EDITED
-        return says_canvas.words(seen, before, note)
+        return says_canvas.words(seen, before, seen.touched, seen.expert)
 
     def show_caption(self, seen: Seen) -> Shown:
         judged = band(seen.caption, WORK.captioners())
-        title = f"## {plain(judged.sentence)}\n{measures(seen.caption)}"
+        title = f"## {plain(judged.sentence)}"
+        if seen.expert:
+            title += f"\n{measures(seen.caption)}"
         return {
             self.headline: title,
             self.sentence: self.show_sentence(seen),
@@ -96,21 +91,7 @@ class Heroes:
 
 
 class View(view.View):
-    """All words of the caption, and the other captions that can be chosen."""
-
     def build(self) -> None:
-        gr.Markdown(says.EVERY)
-        self.gallery = gr.Gallery(
-            format=PICTURES,
-            show_label=False,
-            columns=6,
-            fit_columns=False,
-            height="auto",
-            elem_id="tiles",
-            object_fit="contain",
-            allow_preview=False,
-            buttons=["download_all"],
-        )
         self.table = gr.Dataframe(
             headers=[column.title for column in says.COLUMNS],
             label=says.CAPTIONS,
@@ -120,12 +101,10 @@ class View(view.View):
         )
         with gr.Accordion(learn.ATTENTION, open=False):
             self.lesson = gr.Markdown()
-        self.frame.follow(PHOTO, self.show_photo, self.table)
-        self.frame.follow(CAPTION, self.show_caption, self.gallery, self.lesson)
+        self.frame.follow(CAPTION, self.show_caption, self.table, self.lesson)
 
     def wire(self) -> None:
         state = self.frame.seen
-        self.gallery.select(self.frame.heroes.on_word, state, self.frame.outputs(WORD), **QUIET)
         self.table.select(self.on_caption, state, self.frame.outputs(CAPTION), **QUIET, **BUSY)
 
     def on_caption(self, seen: Seen | None, event: gr.SelectData) -> Shown:
@@ -135,10 +114,8 @@ class View(view.View):
             evidence = WORK.evidence(seen.asked, seen.captioned.captions[rank])
         return self.frame.show(CAPTION, replace(seen, rank=rank, edited=None, evidence=evidence))
 
-    def show_photo(self, seen: Seen) -> Shown:
-        return {self.table: filled(says.captions(seen.captioned))}
-
     def show_caption(self, seen: Seen) -> Shown:
-        tiles = says.tiles(seen.shown, seen.looked, LOOK)
-        labelled = list(zip(tiles, says.tile_texts(seen.caption), strict=True))
-        return {self.gallery: labelled, self.lesson: lesson(learn.attention(seen))}
+        return {
+            self.table: filled(says.captions(seen.captioned, seen.expert)),
+            self.lesson: lesson(learn.attention(seen)),
+        }

@@ -11,7 +11,7 @@ from importlib import import_module
 
 from captionbot.types import Caption
 
-VIEWS = ("words", "beam", "steer", "ask", "truth", "regions", "compare", "share")
+VIEWS = ("words", "beam", "truth", "regions", "compare", "share")
 """Of the photo that is captioned."""
 PAGES = ("batch", "results")
 """Apart from it."""

@@ -18,7 +18,7 @@ from captionbot.draw.files import data_url
 from captionbot.draw.overlays import fit
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.explain import counterfactuals as explore
-from captionbot.explain.counterfactuals import END
+from captionbot.explain.counterfactuals import END, LENGTHS, of_length
 from captionbot.images.load import load_image
 from captionbot.pages.limits import checked_text
 from captionbot.pages.presenters import truth
@@ -26,6 +26,7 @@ from captionbot.pages.presenters.judgement import band
 from captionbot.pages.presenters.seen import Seen, probability
 from captionbot.pages.samples import FAILS, sample_photos
 from captionbot.pages.work import Asked, Box, PartlyHidden, boxes_looked_at
+from captionbot.search.options import SearchOptions
 from captionbot.text.display import percent, sentence
 from captionbot.text.tokenizer import tokenize
 from captionbot.types import Caption
@@ -70,6 +71,9 @@ SENTENCE = {
     "copy": "Copy",
     "alt": "Copy as alt text",
     "copied": "Copied",
+    "length": "Length of the sentence",
+    "shorter": "Shorter",
+    "longer": "Longer",
     "undo": "Undo",
     "caption": "Caption:",
     "hint": "Point at a word to see where the model looked. Click it to say something else.",
@@ -85,6 +89,7 @@ BEAM = {
     "fit": "Show all",
 }
 EDITED, HIDDEN = "Edited. Before:", "Part of the photo is hidden. Before:"
+USUAL = LENGTHS[1]
 STRANGE = "The page sent something that it never sends: reload it and try again."
 
 
@@ -93,7 +98,7 @@ class Touched:
     """What a visitor did to a photo and its caption.
 
     boxes, only: what of the photo is hidden, as of `PartlyHidden`. gone: detected boxes that are left out.
-    begun: words that the sentence begins with; never: words that it avoids.
+    begun: words that the sentence begins with; never: words that it avoids; length: one of LENGTHS.
     """
 
     boxes: tuple[Box, ...] = ()
@@ -101,10 +106,11 @@ class Touched:
     gone: tuple[int, ...] = ()
     begun: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
+    length: str = USUAL
 
     @property
     def edited(self) -> bool:
-        return bool(self.begun or self.never)
+        return bool(self.begun or self.never or self.length != USUAL)
 
     @property
     def hides(self) -> bool:
@@ -133,8 +139,10 @@ class Touched:
             if event == "never":
                 t = _place(value, len(seen.words))
                 return replace(self, begun=tuple(seen.words[:t]), never=(*self.never, seen.words[t])[-8:])
+            if event == "length" and value in LENGTHS:
+                return replace(self, length=value)
             if event == "undo":
-                return replace(self, begun=(), never=()) if self.edited else Touched()
+                return replace(self, begun=(), never=(), length=USUAL) if self.edited else Touched()
         except (KeyError, IndexError, TypeError, ValueError):
             pass
         raise CaptionBotError(STRANGE)
@@ -162,8 +170,16 @@ def after(seen: Looked, touched: Touched) -> Looked:
     if touched.hides:
         seen = replace(seen, asked=asked, captioned=seen.work.caption(asked), rank=0, edited=None)
     if touched.edited:
+        asked = replace(asked, settings=replace(asked.settings, options=_options(seen, touched)))
         seen = replace(seen, edited=seen.work.steer(asked, touched.begun, touched.never))
     return seen
+
+
+def _options(seen: Seen, touched: Touched) -> SearchOptions:
+    """The search for a sentence of the length that is asked for."""
+    vocabulary = seen.work.vocabulary(seen.model)
+    begun = vocabulary.ids_of(vocabulary.join(word for word in touched.begun if word != END))
+    return of_length(seen.options, touched.length, len(seen.caption.token_ids), len(begun))
 
 
 def empty(**sources: Any) -> dict[str, Any]:
@@ -196,10 +212,12 @@ def _boxes(caption: Caption, gone: tuple[int, ...]) -> list[dict[str, Any]]:
     return [box | {"place": place} for place, box in enumerate(found) if shown[place]]
 
 
-def words(seen: Seen, before: Caption | None = None, note: str = "", expert: bool = False) -> dict[str, Any]:
+def words(
+    seen: Seen, before: Caption | None = None, touched: Touched = UNTOUCHED, expert: bool = False
+) -> dict[str, Any]:
     """The sentence with a map for each word, and what stands beside it.
 
-    before: the caption without the visitor's edits; note: what they were, `EDITED` or `HIDDEN`.
+    before: the caption without what the visitor did, which is `touched`.
     """
     caption, looked = seen.caption, seen.looked
     judged = band(caption, seen.work.captioners())
@@ -234,12 +252,13 @@ def words(seen: Seen, before: Caption | None = None, note: str = "", expert: boo
         "number": number,
         "help": judged.help,
         "expert": expert,
-        "strength": seen.look.strength,
+        "length": touched.length,
+        "look": canvas.look(seen.look),
     }
     if found is not None:
         record["spots"] = truth.spots(found, caption)
     if before is not None:
-        record |= {"edits": note, "before": sentence(before.text)}
+        record |= {"edits": HIDDEN if touched.hides else EDITED, "before": sentence(before.text)}
     return record
 
 

@@ -61,8 +61,8 @@ SETTINGS = {
     "seed": _of("seed", 0),
 }
 DIVERSITY = 1.0  # nats that a group pays for a word that another just took
-FEW = ("beam_size", "captions")
-"""What is in sight at once; the others are under `MORE`."""
+FEW = "captions"
+"""What everybody is offered; the others are for experts, under `MORE`."""
 MORE = "More options"
 GENERATE, DRAW_AGAIN = "Generate captions", "Draw again"
 OWN = "A captioner of your own"

@@ -1,19 +1,16 @@
-"""The photo, its caption as chips, where the model looked for each word, and what it nearly said."""
+"""The captions of the photo, of which one is chosen, and how the captioner decides where to look."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from PIL import Image
-
-from captionbot.draw.overlays import Look, fit, word_overlay
+from captionbot.draw.overlays import word_overlay
 from captionbot.pages.presenters.judgement import cells, columns
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table, probability
 from captionbot.text.display import percent, sentence
 from captionbot.types import Caption, Captioned
 
-TITLE = "Words"
+TITLE = "Captions"
 CAPTIONS = "Captions, best first: click one"
 LOG_PROB_HELP = (
     "The natural logarithm of the probability of the whole sentence: closer to 0 is likelier. The best "
@@ -21,7 +18,7 @@ LOG_PROB_HELP = (
 )
 COLUMNS = (Column("Caption"), Column("Likelihood", share=True), Column("Log-probability", 2))
 CHOSEN = "The chosen word"
-EVERY = "Every word and its probability."
+ONE = "One caption was asked for: the settings have more."
 SHAPE, SHAPES = "Shape", ("Smooth", "Cells", "Contour")
 STRENGTH, COLOURS = "Strength", "Colours"
 COLOURS_OF = {
@@ -30,7 +27,6 @@ COLOURS_OF = {
     "cividis": "Blue to yellow",
     "spotlight": "Spotlight",
 }
-TILE = 360  # pixels
 
 
 def numbered(caption: Caption) -> list[tuple[str, int]]:
@@ -38,7 +34,10 @@ def numbered(caption: Caption) -> list[tuple[str, int]]:
     return [(f"{t + 1} {word.text}", t) for t, word in enumerate(caption.words)]
 
 
-def captions(captioned: Captioned) -> Table:
+def captions(captioned: Captioned, expert: bool) -> Table:
+    """All captions; expert: with what is known of them."""
+    if not expert:
+        return Table(COLUMNS[:1], [[sentence(c.text)] for c in captioned.captions], CAPTIONS)
     judged = columns(captioned.captions)
     rows: list[list[Any]] = [
         [sentence(c.text), c.confidence, c.log_prob, *cells(c, judged)] for c in captioned.captions
@@ -50,13 +49,3 @@ def heatmap(seen: Seen, t: int) -> Picture:
     """What word t rests on, and how likely it was."""
     sure = percent(probability(seen.caption.words[t]))
     return Picture(word_overlay(seen.shown, seen.looked, t, seen.look), f"{seen.where(t)[:-1]} · {sure}")
-
-
-def tiles(shown: Image.Image, looked: Caption, look: Look) -> list[Image.Image]:
-    """A small heatmap for every word."""
-    small = fit(shown, TILE)
-    return [word_overlay(small, looked, t, look) for t in range(len(looked.words))]
-
-
-def tile_texts(caption: Caption) -> Sequence[str]:
-    return [f"{word.text} · {percent(probability(word))}" for word in caption.words]

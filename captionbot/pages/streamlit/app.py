@@ -157,9 +157,8 @@ def explore(
     with tabs[names.index("words")]:
         if not touched.edited:
             seen = replace(seen, rank=words.choose_caption(seen.captioned, expert))
-    note = says_canvas.HIDDEN if touched.hides else says_canvas.EDITED
     with above:
-        canvas.part("sentence", says_canvas.words(seen, before, note, expert), hands.teller(asked, seen))
+        canvas.part("sentence", says_canvas.words(seen, before, touched, expert), hands.teller(asked, seen))
     with left, st.container(key="canvas"):
         sources = says_canvas.sources(
             UPLOADER, st.session_state.get("sample", ""), st.query_params.get("url", "")

@@ -1,4 +1,4 @@
-"""The photo, its caption as chips, and where the model looked for each word."""
+"""The captions of the photo, of which one is chosen, and how the captioner decides where to look."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import streamlit as st
 from captionbot.draw.overlays import LOOK, Look
 from captionbot.pages.presenters import learn
 from captionbot.pages.presenters import words as says
-from captionbot.pages.presenters.seen import WHOLE, Seen, measures, probability
-from captionbot.pages.streamlit import work
+from captionbot.pages.presenters.seen import WHOLE, Seen, measures
 from captionbot.pages.streamlit.view import labels, lesson
-from captionbot.pages.streamlit.view import show as picture
-from captionbot.text.display import percent, plain, sentence
+from captionbot.text.display import sentence
 from captionbot.types import Captioned
 
 
 def choose_caption(captioned: Captioned, expert: bool) -> int:
     captions = captioned.captions
     if len(captions) == 1:
+        st.caption(says.ONE)
         return 0
     chosen: int = st.radio(
         says.CAPTIONS,
@@ -56,15 +55,7 @@ def look() -> Look:
 
 
 def show(seen: Seen) -> None:
-    """A small heatmap for every word."""
-    if not seen.attends and seen.t is None:
+    if seen.attends:
+        lesson(learn.attention(seen))
+    else:
         st.caption(WHOLE)
-        return
-    st.caption(says.EVERY)
-    tiles = work.tiles(seen.photo, seen.looked, seen.look)
-    with st.container(horizontal=True, gap="small"):
-        for t, (word, tile) in enumerate(zip(seen.caption.words, tiles, strict=True)):
-            with st.container(width=164, gap=None):
-                picture(tile, seen.where(t), 164)
-                st.caption(f"**{plain(word.text)}** · {percent(probability(word))}")
-    lesson(learn.attention(seen))

@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import streamlit as st
 from PIL import Image
 
-from captionbot.draw import files
-from captionbot.draw.overlays import Look
 from captionbot.pages import fetching, work
 from captionbot.pages import resident as pages
-from captionbot.pages.presenters import words
 from captionbot.pages.resident import cards_here, resident, resident_upload, upload_key
 from captionbot.pages.turns import turn
 from captionbot.pages.work import PartlyHidden, Photo, PhotoFile, Settings, Work
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
-from captionbot.types import Caption
 
 if TYPE_CHECKING:  # torch takes seconds to import: the page is there before that
     from captionbot import Captioner
@@ -124,9 +120,3 @@ def fetch_photo(url: str) -> bytes:
 @kept(16)
 def display(photo: Photo) -> Image.Image:
     return work.display(photo)
-
-
-@kept(16)
-def tiles(photo: Photo, looked: Caption, look: Look) -> list[str]:
-    """A small heatmap for every word, as data URLs: Streamlit would encode pictures anew at every click."""
-    return [files.data_url(picture) for picture in words.tiles(display(photo), looked, look)]
