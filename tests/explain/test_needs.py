@@ -268,18 +268,27 @@ def test_figures_over_many_photos() -> None:
 
 
 def test_what_ships_has_true_maps_of_nouns() -> None:
-    rows = json.loads((ROOT / "weights" / "faithfulness.json").read_text())
-    if not rows:
-        pytest.skip("training.faithfulness has not been run for the captioners that ship")
+    """Every captioner that ships, measured with the weights that it has; the default over 40 photos."""
+    cards = [json.loads(path.read_text()) for path in (ROOT / "weights").glob("*.json")]
+    shipped = {card["name"]: card for card in cards if isinstance(card, dict) and "vocabulary" in card}
+    rows = {row["name"]: row for row in json.loads((ROOT / "weights" / "faithfulness.json").read_text())}
+    assert {name: row["sha256"] for name, row in rows.items()} == {
+        name: card["sha256"] for name, card in shipped.items()
+    }
     passed = tried = 0
-    for row in rows:
+    for name, row in rows.items():
         found = Faithfulness.from_json(row)
         nouns = found.of("noun")
         assert nouns is not None
         assert nouns.true.share >= 0.8
         assert found.patches.interval[0] <= 0.05
+        assert found.shuffled.interval[0] <= 0.05
         assert found.own.share > found.own_by_chance
         passed, tried = passed + nouns.true.passed, tried + nouns.words
+        if shipped[name].get("default"):
+            assert found.photos == 40
+            assert nouns.true.share >= 0.9
+            assert nouns.halved.share >= 0.8
     assert Rate(passed, tried).interval[0] >= 0.8
 
 
