@@ -74,8 +74,9 @@ def cnn_of(
     """
     if not cnns:
         return GridEncoder(cnn, state_dict)
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in cnns.items()}
     try:
-        config = ConcatConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in cnns.items()})
+        config = ConcatConfig(**values)
     except TypeError:
         raise CaptionBotError(
             f"cnns has {', '.join(map(shortened, cnns))}; give architectures, layers and sizes."

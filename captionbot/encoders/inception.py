@@ -44,9 +44,8 @@ def _fine(pooled: int) -> tuple[_Branch, ...]:
 
 def _middle(narrow: int) -> tuple[_Branch, ...]:
     """Figure 6: n x n as n x 1 and 1 x n."""
-    double = [
-        _Step(f"branch7x7dbl_{n}", narrow, kernel) for n, kernel in enumerate((1, _HIGH, _WIDE, _HIGH), 1)
-    ]
+    kernels: tuple[int | tuple[int, int], ...] = (1, _HIGH, _WIDE, _HIGH)
+    double = [_Step(f"branch7x7dbl_{n}", narrow, kernel) for n, kernel in enumerate(kernels, 1)]
     return (
         (_Step("branch1x1", 192, 1),),
         (

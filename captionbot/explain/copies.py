@@ -278,7 +278,8 @@ def _part(
         return None
     first = _between(cnn, nodes[start], nodes[start + 1 : end + 1], nodes[end])
     rest = _between(cnn, nodes[end], nodes[end + 1 : -1], nodes[-1].args[0])
-    return _Parted(first, rest, *sides, cells)
+    rows, columns = sides
+    return _Parted(first, rest, rows, columns, cells)
 
 
 def _between(cnn: fx.GraphModule, start: fx.Node, nodes: list[fx.Node], end: Any) -> fx.GraphModule:
@@ -336,9 +337,9 @@ def _windows(layer: Any) -> list[tuple[int, int, int, int]] | None:
     if isinstance(layer, nn.Conv2d | PackedConv2d):
         if isinstance(layer.padding, str) or getattr(layer, "padding_mode", "zeros") != "zeros":
             return None
-        sides = layer.kernel_size, layer.stride, layer.padding, layer.dilation
+        sides: list[Any] = [layer.kernel_size, layer.stride, layer.padding, layer.dilation]
     elif isinstance(layer, nn.MaxPool2d | nn.AvgPool2d) and not layer.ceil_mode:
-        sides = layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1)
+        sides = [layer.kernel_size, layer.stride, layer.padding, getattr(layer, "dilation", 1)]
     else:
         return None
     both: list[Any] = [side if isinstance(side, tuple) else (side, side) for side in sides]

@@ -382,8 +382,8 @@ def area_seen(caption: Caption) -> tuple[float, float, float, float]:
     if caption.grid is None or caption.boxes[:, :2].min(0).max() < 1:
         return 0.0, 0.0, 1.0, 1.0
     boxes = _fractions(caption)
-    left, top, right, bottom = (*boxes[:, :2].min(0).tolist(), *boxes[:, 2:].max(0).tolist())
-    return left, top, right, bottom
+    (left, top), (right, bottom) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
+    return float(left), float(top), float(right), float(bottom)
 
 
 def _cells_seen(caption: Caption) -> np.ndarray:
@@ -391,7 +391,8 @@ def _cells_seen(caption: Caption) -> np.ndarray:
     left, top, right, bottom = area_seen(caption)
     whole = np.array([*caption.image_size] * 2)
     seen: np.ndarray = cell_boxes((1, 1)) * np.tile([right - left, bottom - top], 2) + np.tile([left, top], 2)
-    return (seen * whole).astype(np.float32)
+    pixels: np.ndarray = (seen * whole).astype(np.float32)
+    return pixels
 
 
 def _tested(of: Design, foretold: Tensor, lost: Tensor) -> tuple[np.ndarray, np.ndarray]:

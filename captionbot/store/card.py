@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from captionbot.decoders import Decoder
+    from captionbot.encoders.base import Encoder
 
 STORAGES = ("float32", "float16", "int8", "int8-all")
 _ROOM = 5.5  # bytes for each parameter: of float32, of what is packed, and of a photo's activations
@@ -224,7 +225,7 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
     return card, encoder, decoder
 
 
-def _check_features(card: Card, encoder: nn.Module, decoder: Decoder) -> None:
+def _check_features(card: Card, encoder: Encoder, decoder: Decoder) -> None:
     features = encoder.on_meta(card.preprocessing["size"])
     given, taken = features.values.shape[-1], decoder.config.feature_size
     if given != taken:

@@ -115,9 +115,9 @@ def _test(
     of = f"{captioner.card.sha256} {copies} {seed} ".encode() + image.tobytes()
     path = keep / f"{captioner.name}-{hashlib.sha256(of).hexdigest()[:24]}.npz"
     if path.is_file():
-        with np.load(path) as kept:
-            found = Needs(tuple(map(str, kept["words"])), kept["before"], kept["drops"], kept["after"], seed)
-            return Measured(found, kept.get("attention"))
+        with np.load(path) as held:
+            found = Needs(tuple(map(str, held["words"])), held["before"], held["drops"], held["after"], seed)
+            return Measured(found, held.get("attention"))
     found, attention = _measured(captioner, image, copies, seed, kept)
     arrays: dict[str, Any] = {} if attention is None else {"attention": attention}
     path.parent.mkdir(parents=True, exist_ok=True)
