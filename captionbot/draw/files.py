@@ -24,14 +24,29 @@ def png(picture: Figure | Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def svg(picture: Figure) -> str:
+    """The SVG of a drawing of `plots`, without a ground, its ink dark or light as the page around it."""
+    from captionbot.draw.plots import INK
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    picture.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    text = buffer.getvalue()
+    head, body = text[text.index("<svg") :].split(">", 1)
+    ink = f"<style>svg{{color:{INK}}}@media (prefers-color-scheme:dark){{svg{{color:#eceef5}}}}</style>"
+    return f"{head}>{ink}{body.replace(INK, 'currentColor')}"
+
+
 @cache
 def text_beside(module: str, suffix: str) -> str:
     """What the file with a module's name and another suffix says: its part that runs in a browser."""
     return Path(module).with_suffix(suffix).read_text(encoding="utf-8")
 
 
-def data_url(image: Image.Image) -> str:
-    """The image as a JPEG inside an address, for pages that ask no server for it."""
+def data_url(image: Image.Image | str) -> str:
+    """The image as a JPEG, or the text of an SVG, inside an address, for pages that ask no server for it."""
+    if isinstance(image, str):
+        return f"data:image/svg+xml;base64,{base64.b64encode(image.encode()).decode()}"
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)
     return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError
 from captionbot.explain.faithfulness import Faithfulness
+from captionbot.pages.resident import cards_here
 from captionbot.store.card import Card
 from captionbot.store.folders import weights_folder
 from captionbot.store.registry import find_card, list_cards
@@ -44,6 +45,12 @@ def leaderboard() -> list[dict[str, Any]]:
         if card.scores and card.name not in known
     ]
     return rows + sorted(others, key=lambda row: -row.get("CIDEr", 0.0))
+
+
+def stamp() -> tuple[tuple[str, int], ...]:
+    """What changes as soon as a card or the leaderboard does."""
+    files = [*cards_here(), weights_folder() / "leaderboard.json"]
+    return tuple((str(path), path.stat().st_mtime_ns) for path in files if path.is_file())
 
 
 def heatmaps_true(captioner: str) -> Faithfulness | None:

@@ -31,12 +31,12 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
         *("CHOSEN", "COLUMNS", "numbered", "captions", "ONE"),
     },
     "beam": {"COLUMNS", "SAMPLING"},
-    "truth": {"WORD", "MAP", "MAPS", "RUN", "parts_plot", "PART", "SHARE", "LOW", "HIGH"},
+    "truth": {"WORD", "MAP", "MAPS", "RUN"},
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies"},
     "compare": {"MOST", "ALONE", "WHOLE", "asking", "FIRST", "table", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},
     "batch": {"READING", "TITLE", "share", "AGAIN", "GO_ON", "EXPORT", "MAKE", "WRITTEN", "LET_GO"},
-    "results": {"PEOPLE", "TITLE", "chosen", "markdown", "written"},
+    "results": {"DRAWING", "PEOPLE", "TITLE", "chosen", "markdown", "written"},
 }
 
 

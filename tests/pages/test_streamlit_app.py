@@ -435,9 +435,10 @@ def test_verdicts_over_many_photos_stand_beside_the_one(
     (tmp_path / "faithfulness.json").write_text(json.dumps(found))
     [expander] = [e for e in open_view(page, "Faithfulness").expander if "part of speech" in e.label]
     assert expander.label == "Over 3 photos, by part of speech"
-    [table] = expander.dataframe
-    assert list(table.value["Map is true"]) == [25, 40]
-    assert table.value["95 % interval"][0] == "7% to 59%"
+    [chart] = expander.get("html")
+    rows = re.findall(r"<tr><td>(\w+)</td><td>\d+</td><td>(\d+%)</td><td>([^<]*)", chart.proto.body)
+    assert rows == [("noun", "25%", "7% to 59%"), ("all", "40%", "17% to 69%")]
+    assert 'alt="Words whose map is true: noun 25%, all 40%."' in chart.proto.body
 
 
 def test_one_captioner_has_nothing_to_be_compared_with(page: AppTest) -> None:

@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from captionbot.captioner import Captioner
 from captionbot.cli.commands import Parser, command
+from captionbot.draw import plots
 from captionbot.errors import CaptionBotError
 from captionbot.explain.copies import Copies
 from captionbot.explain.faithfulness import Faithfulness, Measured, measured, over
 from captionbot.explain.needs import COPIES, SEED, Needs, kept_of, needs
 from captionbot.store.registry import list_cards
-from captionbot.text.parts_of_speech import PARTS
 from training.data import ImageStore, open_images
 from training.data.files import read_json
 from training.run.checkpoints import check_outputs
@@ -168,26 +168,7 @@ def table(names: Sequence[str], figures: Sequence[Faithfulness]) -> str:
 
 def plot(path: Path, names: Sequence[str], figures: Sequence[Faithfulness]) -> None:
     """Draw the share of words whose map is true by part of speech, a colour for each captioner."""
-    from matplotlib.figure import Figure
-
-    parts = [part for part in (*PARTS, "all") if any(found.of(part) for found in figures)]
-    height = 1 + 0.3 * len(names) + 0.2 * len(parts) * (1 + len(names))
-    figure = Figure(figsize=(7, height), layout="constrained")
-    axes = figure.subplots()
-    for number, (name, found) in enumerate(zip(names, figures, strict=True)):
-        for row in found.shares:
-            low, high = row.true.interval
-            at = parts.index(row.part) + 0.8 * (number + 0.5) / len(names) - 0.4
-            colour = f"C{number % 10}"
-            axes.plot([100 * low, 100 * high], [at, at], color=colour)
-            label = name if row is found.shares[-1] else None
-            axes.plot([100 * row.true.share], [at], "o", color=colour, label=label)
-    axes.axvline(5, color="0.6", linestyle=":")  # what luck manages
-    axes.set(xlim=(0, 100), xlabel="Words whose map is true, % (95 % intervals; dotted: by luck)")
-    axes.set_yticks(range(len(parts)), parts)
-    axes.invert_yaxis()
-    figure.legend(loc="outside lower center")
-    figure.savefig(path, dpi=120)
+    plots.parts_of_speech(dict(zip(names, figures, strict=True))).savefig(path)
 
 
 def _others(path: Path, names: set[str]) -> list[Any]:

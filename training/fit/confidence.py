@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from captionbot.cli.commands import Parser, command
+from captionbot.draw import plots
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.search.confidence import SIGNALS, Confidence, Judge
@@ -75,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", default=defaults.cache, help="folder for decoded photos and features")
     parser.add_argument("--level", type=float, default=0.3, help="CIDEr-D of a right caption (default: 0.3)")
     parser.add_argument("--out", type=Path, help="card to write instead of the captioner's own")
+    parser.add_argument(
+        "--plot", type=Path, metavar="PNG", help="picture of how often captions are right that it is sure of"
+    )
     given = parser.parse_args(arguments)
     path = find_card(given.captioner)
     config = dataclasses.replace(defaults, data=given.data, images=given.images, cache=given.cache)
@@ -104,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     block, measured = fitted(judge, seen, val, given.level)
     measured |= {"data": given.data, "beam_size": options.beam_size}
     dataclasses.replace(card, confidence=block | {"measured": measured}).write(given.out or path)
+    if given.plot:
+        plots.reliability(measured["held out"]).savefig(given.plot)
     print(json.dumps(measured, indent=1))
     return 0
 

@@ -8,9 +8,11 @@ from PIL import Image
 from captionbot.draw.overlays import DISPLAY
 from captionbot.errors import CaptionBotError
 from captionbot.pages.gradio import view
-from captionbot.pages.gradio.view import PICTURES, QUIET
+from captionbot.pages.gradio.view import PICTURES, PRIVATE, QUIET
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.presenters import results as says
+from captionbot.pages.presenters.charts import html
+from captionbot.pages.presenters.measured import pictures
 from captionbot.pages.results import Gallery, gallery_file
 from captionbot.text.display import plain
 
@@ -19,6 +21,14 @@ class View(view.View):
     def build(self) -> None:
         measured = says.leaderboard(WORK)
         gr.Markdown(says.INTRODUCTION if measured.rows else says.NONE)
+        metric = gr.Radio(
+            list(says.METRICS),
+            value=next(iter(says.METRICS)),
+            label=says.METRIC,
+            visible=bool(measured.rows),
+        )
+        charts = gr.HTML(elem_id="charts")
+        gr.on([self.tab.select, metric.input], drawn, metric, charts, **PRIVATE)
         gr.Dataframe(
             measured.written,
             headers=measured.titles,
@@ -47,6 +57,10 @@ class View(view.View):
             )
         pictures = gr.Gallery(format=PICTURES, show_label=False, columns=3, elem_id="shots")
         gr.on([self.tab.select, way.input, captioner.input], shots, [way, captioner], pictures, **QUIET)
+
+
+def drawn(metric: str) -> str:
+    return html(pictures(WORK, metric))
 
 
 def gallery() -> tuple[Gallery | None, str]:

@@ -24,6 +24,7 @@ from captionbot.pages.gradio.view import (
     present,
 )
 from captionbot.pages.presenters import truth as says
+from captionbot.pages.presenters.charts import html
 from captionbot.pages.presenters.learn import HEATMAP_TEST
 from captionbot.text.display import plain
 from captionbot.types import Caption
@@ -60,14 +61,12 @@ class View(view.View):
                 )
                 self.plotted = gr.Markdown()
         self.verdicts = gr.Dataframe(interactive=False, visible=False)
-        with gr.Group(visible=False) as self.measured:
-            self.parts = gr.Dataframe(interactive=False)
-            gr.Markdown(says.PARTS_NOTE)
+        self.measured = gr.HTML(visible=False)
         with gr.Accordion(HEATMAP_TEST.title, open=False):
             gr.Markdown(lesson(HEATMAP_TEST))
         self.frame.answer(CAPTION, self.marked, self.verdict, self.row, self.verdicts)
         self.frame.answer(PHOTO, self.measured)
-        self.frame.follow(PHOTO, self.show_photo, self.measured, self.parts)
+        self.frame.follow(PHOTO, self.show_photo, self.measured)
         self.answers = [self.marked, self.verdict, self.row, self.pictures, self.plot, self.plotted]
         outputs = [*self.answers, self.verdicts]
         state = [self.frame.seen, self.sentence]
@@ -106,4 +105,5 @@ class View(view.View):
 
     def show_photo(self, seen: Seen) -> Shown:
         measured = says.parts_of_speech(seen)
-        return {self.measured: gr.update(visible=measured is not None), self.parts: filled(measured)}
+        value = html([measured]) if measured else ""
+        return {self.measured: gr.update(visible=measured is not None, value=value)}

@@ -28,6 +28,7 @@ WAY, CAPTIONER = "Captions", "Captions of"
 PEOPLE = "What people wrote"
 METRICS = {"CIDEr": "CIDEr", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L"}
 SHOTS = 6
+METRIC, DRAWING = "Score", "Drawing what was measured…"
 
 
 def leaderboard(work: Work) -> Table:
@@ -43,7 +44,7 @@ def leaderboard(work: Work) -> Table:
     rows = [
         [
             work.title(row["name"]),
-            _search(row.get("beam_size")),
+            search_title(row.get("beam_size")),
             *(row.get(name) for name in METRICS.values()),
             " of ".join(str(row[key]) for key in ("images", "split") if key in row),
             row["parameters"] / 1e6,
@@ -54,7 +55,7 @@ def leaderboard(work: Work) -> Table:
     return Table(columns, rows, "The captioners with their scores, sizes and speed, best CIDEr first.")
 
 
-def _search(beam_size: int | None) -> str:
+def search_title(beam_size: int | None) -> str:
     return "" if beam_size is None else "greedy" if beam_size == 1 else f"beam {beam_size}"
 
 

@@ -8,10 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from captionbot.draw import plots
+from captionbot.draw.files import svg
 from captionbot.draw.overlays import word_overlay
 from captionbot.explain.attribution import CELLS
 from captionbot.explain.counterfactuals import cover, hide
 from captionbot.explain.needs import COPIES, HALVED, Needs, Verdict, area_seen
+from captionbot.pages.presenters.charts import Chart
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table
 from captionbot.pages.results import heatmaps_true
 from captionbot.text.display import percent
@@ -42,8 +45,6 @@ RANDOM, OWN = "random maps", "this word's map"
 COLOURS = {RANDOM: "#8a90a0", OWN: "#4f46e5"}
 PLOT = "How well the map foretold what hiding would do"
 SENTENCE, SENTENCE_HELP = "Try a sentence of your own", "In words that the captioner knows, as “a dog runs”."
-SHARE, PART = "Words whose map is true, %", "Part of speech"
-LOW, HIGH = "from", "to"
 PARTS_NOTE = (
     "A map of random patches passes 1 time in 20. Lines are 95 % intervals. Parts of speech are told apart "
     "by lists and rules."
@@ -237,15 +238,15 @@ def spots(found: Needs, caption: Caption) -> dict[str, Any]:
     return {"grid": [rows, columns], "area": list(area_seen(caption)), "words": words, "says": told}
 
 
-def parts_of_speech(seen: Seen) -> Table | None:
+def parts_of_speech(seen: Seen) -> Chart | None:
     """What `training.faithfulness` found over many photos, where it was run."""
     found = heatmaps_true(seen.model)
     if found is None:
         return None
     columns = (
-        Column(PART),
+        Column("Part of speech"),
         Column("Words"),
-        Column("Map is true", share=True, bar=1),
+        Column("Map is true", share=True),
         Column("95 % interval"),
         *(Column(says.capitalize(), share=True) for _, _, says in MARKS.values()),
     )
@@ -256,19 +257,11 @@ def parts_of_speech(seen: Seen) -> Table | None:
         ]
         for row in found.shares
     ]
-    return Table(columns, rows, f"Over {found.photos} photos, by part of speech")
-
-
-def parts_plot(seen: Seen) -> list[dict[str, Any]]:
-    """Points of the plot by part of speech, with the keys PART, SHARE, LOW and HIGH; none where there is
-    nothing measured."""
-    found = heatmaps_true(seen.model)
-    return [
-        {
-            PART: f"{row.part} ({row.words})",
-            SHARE: round(100 * row.true.share, 1),
-            LOW: round(100 * row.true.interval[0], 1),
-            HIGH: round(100 * row.true.interval[1], 1),
-        }
-        for row in (found.shares if found else ())
-    ]
+    shares = ", ".join(f"{row.part} {row.true.share:.0%}" for row in found.shares)
+    return Chart(
+        f"Over {found.photos} photos, by part of speech",
+        svg(plots.parts_of_speech({seen.work.title(seen.model): found})),
+        f"Words whose map is true: {shares}.",
+        PARTS_NOTE,
+        Table(columns, rows),
+    )

@@ -9,6 +9,8 @@ from PIL import Image
 
 from captionbot.errors import CaptionBotError
 from captionbot.pages.presenters import results as says
+from captionbot.pages.presenters.charts import html
+from captionbot.pages.presenters.measured import pictures
 from captionbot.pages.presenters.results import Described
 from captionbot.pages.results import Gallery, Shot, gallery_file
 from captionbot.pages.streamlit.view import show as picture
@@ -39,6 +41,11 @@ def scores() -> None:
         st.info(says.NONE)
         return
     st.markdown(says.INTRODUCTION)
+    metric = st.segmented_control(
+        says.METRIC, list(says.METRICS), default=next(iter(says.METRICS)), required=True, key="metric"
+    )
+    with st.spinner(says.DRAWING, show_time=False):
+        st.html(html(pictures(WORK, metric)))
     table(measured)
     st.caption(says.speed())
     st.subheader(says.ABOUT, anchor=False)

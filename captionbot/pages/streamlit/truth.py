@@ -9,6 +9,7 @@ import streamlit as st
 from captionbot.errors import CaptionBotError
 from captionbot.explain.needs import Needs
 from captionbot.pages.presenters import truth as says
+from captionbot.pages.presenters.charts import html
 from captionbot.pages.presenters.learn import HEATMAP_TEST
 from captionbot.pages.presenters.seen import Seen
 from captionbot.pages.presenters.truth import Told
@@ -97,25 +98,5 @@ def many_photos(seen: Seen) -> None:
     measured = says.parts_of_speech(seen)
     if measured is None:
         return
-    with st.expander(measured.text, icon=":material/photo_library:"):
-        part = {"field": says.PART, "type": "nominal", "title": says.PART, "sort": None}
-        x: dict[str, Any] = {"type": "quantitative", "title": says.SHARE, "scale": {"domain": [0, 100]}}
-        st.vega_lite_chart(
-            {
-                "data": {"values": says.parts_plot(seen)},
-                "encoding": {"y": part},
-                "layer": [
-                    {
-                        "mark": "rule",
-                        "encoding": {"x": {"field": says.LOW, **x}, "x2": {"field": says.HIGH}},
-                    },
-                    {
-                        "mark": {"type": "point", "filled": True},
-                        "encoding": {"x": {"field": says.SHARE, **x}},
-                    },
-                ],
-            },
-            height=240,
-        )
-        table(measured)
-        st.caption(says.PARTS_NOTE)
+    with st.expander(measured.title, icon=":material/photo_library:"):
+        st.html(html([measured]))
