@@ -33,7 +33,7 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
     "beam": {"COLUMNS", "SAMPLING"},
     "truth": {"WORD", "MAP", "MAPS", "RUN"},
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies"},
-    "compare": {"MOST", "ALONE", "WHOLE", "asking", "FIRST", "table", "to_compare"},
+    "compare": {"ALONE", "FIRST", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},
     "batch": {"READING", "TITLE", "share", "AGAIN", "GO_ON", "EXPORT", "MAKE", "WRITTEN", "LET_GO"},
     "results": {"DRAWING", "PEOPLE", "TITLE", "chosen", "markdown", "written"},

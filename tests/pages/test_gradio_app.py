@@ -509,7 +509,7 @@ def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
     assert [shown[answer]["visible"] for answer in answers] == [False] * len(answers)
     word = app.show("word", view)
     assert not set(word) & set(answers)
-    compared = app.views["compare"].table
+    compared = app.views["compare"].cards
     assert app.show("photo", view)[compared]["visible"] is False
     assert compared not in shown
 

@@ -92,10 +92,15 @@ def test_a_captioner_of_one_s_own_is_uploaded_and_chosen(page: Page, tmp_path: P
 def test_compare_and_results(page: Page) -> None:
     view(page, "Compare")
     page.get_by_role("button", name="Compare", exact=True).click()
+    expect(page.get_by_role("progressbar", name="Asking Show, Attend and Tell…")).to_be_visible()
     expect(page.get_by_label("Attention map for")).to_be_visible()
+    expect(page.locator(".compared .said")).to_have_count(3)
+    expect(page.locator(".compared mark").first).to_be_visible()
     page.screenshot(path=ARTEFACTS / "gradio-compare.png", full_page=True)
     view(page, "Results")
     expect(page.locator("#results").get_by_text("Show, Attend and Tell").first).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^CIDEr of 5 captioners"))).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "gradio-results.png", full_page=True)
 
 
 def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: Path) -> None:

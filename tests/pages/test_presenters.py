@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ from captionbot.pages.presenters.seen import Column, Seen, Table, sharpest, side
 from captionbot.pages.work import Asked, Decoded, Settings, Work
 from captionbot.search.options import SearchOptions
 from captionbot.text.display import percent
-from captionbot.types import Caption, Size, Word
+from captionbot.types import Caption, Judgement, Size, Word
 
 
 @pytest.fixture(scope="module")
@@ -245,13 +246,58 @@ def test_captioners_are_compared_one_after_the_other(work: Work, seen: Seen) -> 
     assert compare.to_compare(work, ["tiny", "other", "tiny"]) == ["tiny", "other"]
     with pytest.raises(CaptionBotError, match="choose 2 to 4 of tiny, other, regions"):
         compare.to_compare(work, ["tiny", "tiny"])
-    answers = list(compare.present(seen, ["tiny", "other"]))
+    first, second, done = compare.present(seen, ["tiny", "other"])
+    assert (first.doing, first.share, len(first.answers)) == (f"Asking {work.title('tiny')}…", 0, 0)
+    assert (second.doing, second.share, len(second.answers)) == (f"Asking {work.title('other')}…", 0.5, 1)
+    assert compare.html(first).count('aria-busy="true"') == 2
+    answers = list(done.answers.values())
     assert [answer.title for answer in answers] == [work.title("tiny"), work.title("other")]
     assert all(answer.seconds > 0 and answer.attends for answer in answers)
     assert answers[0].picture(seen.shown, answers[0].words[0]).image is not seen.shown
     missing = answers[0].picture(seen.shown, "quokka")
     assert missing == (seen.shown, f"{work.title('tiny')} does not say “quokka”.")
-    assert [row[1] for row in compare.table(answers).rows] == [answer.headline for answer in answers]
+    page = compare.html(done, answers[0].words[0])
+    assert "progress" not in page.split("</style>")[1]
+    said = [re.sub("<[^>]*>", "", text) for text in re.findall('class="said">(.*?)</p>', page)]
+    assert said == [answer.headline for answer in answers]
+
+
+def test_samples_are_compared_beside_the_photo_and_maps_come_last(work: Work, seen: Seen) -> None:
+    for samples, why in ((["nothing"], "'nothing' was chosen"), (["A cat"] * 4, "4 were chosen")):
+        with pytest.raises(CaptionBotError, match=why):
+            next(compare.present(seen, ["tiny", "other"], samples))
+    blind = replace(seen, work=Blind())
+    *_, before, done = compare.present(blind, ["tiny", "other"], ["A cat"])
+    assert [name for name, _ in done.photos] == ["Your photo", "A cat"]
+    assert before.doing.startswith("Hiding pieces of the photo")
+    assert [(place, answer.maps is None) for place, answer in before.answers.items()] == [
+        *(((0, 0), False), ((1, 0), False), ((0, 1), False), ((1, 1), True)),
+    ]
+    assert before.share == 7 / 8
+    assert not any(answer.attends for answer in done.answers.values())
+    assert compare.html(done).count(compare.WHOLE) == 4
+
+
+class Blind(Work):
+    """Captioners that are taken for ones without attention."""
+
+    def attends(self, model: str, caption: Caption) -> bool:
+        return False
+
+
+def test_words_that_differ_are_marked_and_articles_are_not() -> None:
+    said = [["a", "dog", "runs"], ["the", "dog", "sits"], ["a", "man", "runs"]]
+    assert compare.differing(said) == [["", "u", "u"], ["", "u", "mark"], ["", "mark", "u"]]
+    assert compare.differing([["a", "dog"]]) == [["", ""]]
+    word = (Word("dog", -0.1), Word("<b>", -0.1))
+    judged = Judgement(0.5, "unsure")
+    caption = Caption("dog <b>", word, -1, -1, 0.5, np.ones((2, 1)), np.ones((1, 4)), None, Size(9, 9))
+    answer = compare.Answer("it", replace(caption, judgement=judged), 0.1)
+    shown = compare.Compared((("x", Image.new("RGB", (4, 4))),), ("it", "other"), {(0, 0): answer})
+    assert '<p class="said">Perhaps dog &lt;b&gt;.</p>' in compare.html(shown)
+    both = shown.with_answer(0, 1, compare.Answer("other", caption, 0.1))
+    assert "Perhaps dog &lt;b&gt;." in compare.html(both)
+    assert "Not asked" in compare.html(shown)
 
 
 def test_files_to_export(seen: Seen) -> None:

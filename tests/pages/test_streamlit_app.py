@@ -452,10 +452,11 @@ def test_two_captioners_side_by_side(page: AppTest, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("CAPTIONBOT_WEIGHTS", str(tmp_path))
     open_view(run(page), "Compare")
     page.button(key="compare").click()
-    shown = [block.value for block in run(page).markdown]
-    assert "**Show, Attend and Tell · first**" in shown
-    assert "**Show, Attend and Tell · second**" in shown
-    assert sum(" s · Likelihood" in note.value for note in page.caption) == 2
+    [cards] = [part.proto.body for part in run(page).get("html") if "compared" in part.proto.body]
+    titles = [f"Show, Attend and Tell · {name}" for name in ("first", "second")]
+    assert re.findall("<h5>(.*?)</h5>", cards) == titles
+    assert cards.count(" s · Likelihood") == 2
+    assert page.selectbox(key="compared word").value in re.sub("<[^>]*>", "", cards)
 
 
 def test_a_link_restores_the_settings(page: AppTest) -> None:

@@ -87,10 +87,13 @@ def test_a_box_that_is_clicked_is_left_out(page: Page) -> None:
 @at("?view=Compare")
 def test_captioners_side_by_side(page: Page) -> None:
     page.get_by_role("button", name="Compare", exact=True).click()
-    said = page.get_by_role("heading", level=5)
+    expect(page.get_by_role("progressbar", name="Asking Show, Attend and Tell…")).to_be_visible()
+    said = page.locator(".compared .said")
     expect(said).to_have_count(4)
     expect(page.get_by_text(re.compile(r"\d s · "))).to_have_count(4)
     assert all(text.endswith(".") for text in said.all_inner_texts())
+    expect(page.locator(".compared mark").first).to_be_visible()
+    expect(page.get_by_role("combobox", name="Attention map for")).to_be_visible()
     page.screenshot(path=ARTEFACTS / "streamlit-compare.png", full_page=True)
 
 
@@ -188,6 +191,9 @@ def test_a_verdict_on_the_heatmap_of_a_word(page: Page) -> None:
 def test_results_of_all_that_ship(page: Page) -> None:
     expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^CIDEr of 5 captioners"))).to_be_visible()
+    page.get_by_role("button", name="BLEU-4").or_(page.get_by_role("radio", name="BLEU-4")).click()
+    expect(page.get_by_role("img", name=re.compile("^BLEU-4 of 5 captioners"))).to_be_visible()
     page.screenshot(path=ARTEFACTS / "streamlit-results.png", full_page=True)
 
 

@@ -1,13 +1,16 @@
-"""Captioners side by side: what they say, how long they take, where they look for the same word."""
+"""Photos by captioners: what each says of each, where they differ, how long it takes, where they look."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import streamlit as st
 
 from captionbot.pages.presenters import compare as says
-from captionbot.pages.presenters.compare import Answer
+from captionbot.pages.presenters.compare import Compared
 from captionbot.pages.presenters.seen import Seen
-from captionbot.pages.streamlit.view import show as picture
+from captionbot.pages.samples import sample_photos
 from captionbot.text.display import plain
 
 
@@ -25,30 +28,26 @@ def show(seen: Seen) -> None:
         key="compared",
         help=says.CAPTIONERS_HELP,
     )
-    if st.button(says.BUTTON, type="primary", disabled=len(chosen) < says.LEAST, key="compare"):
-        st.session_state["answers"] = seen.photo.key, ask_all(seen, chosen)
-    photo, answers = st.session_state.get("answers", ("", []))
-    if photo != seen.photo.key:
-        return
-    words = says.shared_words([answer.words for answer in answers])
-    word = st.selectbox(says.WORD, words, format_func=plain, key="compared word")
-    for column, answer in zip(st.columns(len(answers)), answers, strict=True):
-        with column, st.container(border=True):
-            st.markdown(f"**{plain(answer.title)}**")
-            drawn = answer.picture(seen.shown, word, seen.look)
-            picture(drawn.image, drawn.text, "stretch")
-            st.markdown(f"##### {plain(answer.headline)}")
-            if not answer.attends:
-                st.caption(says.WHOLE)
-            st.caption(answer.measures)
+    samples = st.multiselect(
+        says.PHOTOS,
+        list(sample_photos()),
+        max_selections=says.MORE_PHOTOS,
+        key="compared photos",
+        help=says.PHOTOS_HELP,
+    )
+    asked = st.button(says.BUTTON, type="primary", disabled=len(chosen) < says.LEAST, key="compare")
+    choice, here = st.container(), st.empty()
+    if asked:
+        for known in says.present(seen, chosen, samples):
+            st.session_state["answers"] = seen.photo.key, known  # what there is stays if it is left half-way
+            here.html(says.html(known, look=seen.look))
+    photo, answers = st.session_state.get("answers", ("", None))
+    if photo == seen.photo.key:
+        shown(answers, choice, here, seen)
 
 
-def ask_all(seen: Seen, models: list[str]) -> list[Answer]:
-    answers: list[Answer] = []
-    bar = st.progress(0.0)
-    coming = says.present(seen, models)
-    for done, model in enumerate(models):
-        bar.progress(done / len(models), plain(says.asking(seen.work.title(model))))
-        answers.append(next(coming))
-    bar.empty()
-    return answers
+def shown(compared: Compared, choice: Any, here: Any, seen: Seen) -> None:
+    """What captioners said, with the maps of one word."""
+    words = compared.words
+    word = choice.selectbox(says.WORD, words, format_func=plain, key="compared word") if words else ""
+    here.html(says.html(replace(compared, doing=""), word or "", seen.look))
