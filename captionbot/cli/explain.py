@@ -69,15 +69,22 @@ def _sheet(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
     return png(contact_sheet(image, caption))
 
 
-def _animation(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
+def _gif(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
     from captionbot.draw.files import gif
     from captionbot.draw.sheets import animation
 
     return gif(animation(image, caption))
 
 
+def _webp(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
+    from captionbot.draw.files import webp
+    from captionbot.draw.sheets import animation
+
+    return webp(animation(image, caption))
+
+
 def _json(image: Image, caption: Caption, numbers: dict[str, Any]) -> bytes:
     return utf8(json.dumps(numbers, ensure_ascii=False))
 
 
-_FIGURES = {".png": _sheet, ".gif": _animation, ".json": _json}
+_FIGURES = {".png": _sheet, ".gif": _gif, ".webp": _webp, ".json": _json}

@@ -306,7 +306,8 @@ const CaptionBot = (() => {
     function showTools() {
       frame.classList.toggle("cb-hiding", Boolean(tool));
       const hiding = data.hidden?.length || data.places?.some((place) => !place.on);
-      tools.setAttribute("aria-label", says.tools);
+      tools.hidden = !send;
+      tools.setAttribute("aria-label", says.tools ?? "");
       tools.replaceChildren(
         ...(send ? [
           button(says.rectangle, () => choose("rectangle"), { "aria-pressed": String(tool === "rectangle") }),
@@ -464,21 +465,24 @@ const CaptionBot = (() => {
       menu.replaceChildren(
         element("div", { class: "cb-head" }, `${says.instead} “${word.text}”`,
           button("×", () => close(t + 1), { "aria-label": says.close })),
-        ...(word.rivals ?? []).map(([text, p]) => button(
-          element("span", {}, text), () => say(text),
-          { class: "cb-rival", style: `--p:${Math.max(0.01, p) * 100}%`, "data-p": data.expert ? percent(p) : null },
+        ...(word.rivals ?? []).map(([text, p]) => element(send ? "button" : "div",
+          { type: send ? "button" : null, onclick: send ? () => say(text) : null, class: "cb-rival",
+            style: `--p:${Math.max(0.01, p) * 100}%`, "data-p": data.expert ? percent(p) : null },
+          element("span", {}, text),
         )),
-        element("form", { onsubmit: (event) => { event.preventDefault(); if (typed.value.trim()) say(typed.value.trim()); } },
-          typed, element("button", { type: "submit" }, says.go)),
-        button(`${says.never} “${word.text}”`, () => { close(); busy(); send("never", t); }, { class: "cb-plain" }),
-        word.places ? button(says.hide, () => { close(); busy(); send("hide", { boxes: word.places, only: false }); },
-          { class: "cb-plain" }) : null,
+        ...(send ? [
+          element("form", { onsubmit: (event) => { event.preventDefault(); if (typed.value.trim()) say(typed.value.trim()); } },
+            typed, element("button", { type: "submit" }, says.go)),
+          button(`${says.never} “${word.text}”`, () => { close(); busy(); send("never", t); }, { class: "cb-plain" }),
+          ...(word.places ? [button(says.hide,
+            () => { close(); busy(); send("hide", { boxes: word.places, only: false }); }, { class: "cb-plain" })] : []),
+        ] : []),
       );
       menu.hidden = false;
       const at = buttons[t].getBoundingClientRect(), around = root.firstChild.getBoundingClientRect();
       menu.style.top = `${at.bottom - around.top + 6}px`;
       menu.style.left = `${Math.max(0, Math.min(at.left - around.left, around.width - menu.offsetWidth))}px`;
-      (menu.querySelector(".cb-rival") ?? typed).focus({ preventScroll: true });
+      (menu.querySelector("button.cb-rival") ?? menu.querySelector(send ? "input" : "button")).focus({ preventScroll: true });
       show();
     }
     const percent = (p) => (p < 0.01 ? "<1%" : `${Math.round(100 * p)}%`);
@@ -518,7 +522,7 @@ const CaptionBot = (() => {
       buttons = data.words.map((word, t) => {
         const made = element("button", {
           type: "button", class: "cb-word", style: `--p:${Math.round(100 * Math.sqrt(word.p))}%`,
-          "data-mark": word.mark ?? null, tabindex: t ? "-1" : "0", "aria-haspopup": send ? "dialog" : null,
+          "data-mark": word.mark ?? null, tabindex: t ? "-1" : "0", "aria-haspopup": "dialog",
           "aria-description": [word.says, word.verdict].filter(Boolean).join(" "),
         }, t ? word.text : word.text.charAt(0).toUpperCase() + word.text.slice(1));
         made.classList.toggle("cb-doubt", t === data.doubtful);
@@ -533,8 +537,7 @@ const CaptionBot = (() => {
           shared.set({ hover: t, step: null });
         };
         made.onblur = () => { if (shared.hover === t) shared.set({ hover: null }); };
-        made.onclick = () => (send ? (menu.hidden || shared.t !== t ? open(t) : close())
-          : shared.set({ t: shared.t === t ? null : t, hover: null }));
+        made.onclick = () => (menu.hidden || shared.t !== t ? open(t) : close());
         return made;
       });
       const lead = data.lead ? [element("span", { class: "cb-lead" }, data.lead)] : [];
@@ -548,7 +551,7 @@ const CaptionBot = (() => {
       edits.hidden = !data.edits;
       if (data.edits) {
         edits.replaceChildren(element("span", {}, data.edits, " ", element("s", {}, data.before ?? "")),
-          button(says.undo, () => { busy(); send("undo", true); }));
+          ...(send ? [button(says.undo, () => { busy(); send("undo", true); })] : []));
       }
       playButton = button(says.play, () => {
         if (shared.timer) { shared.stop(); shared.set({ step: null }); } else shared.play();
@@ -588,6 +591,7 @@ const CaptionBot = (() => {
         menu.hidden = true;
         shared.sentence = given;
         if (!given.words.some((word) => word.needs)) shared.kind = "looked";
+        if (fresh && given.kind) shared.kind = given.kind;
         make();
         if (fresh) {
           shared.stop();

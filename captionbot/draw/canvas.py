@@ -23,6 +23,44 @@ from captionbot.types import Caption, Search, Word
 LEVELS = 255  # of a map, whose highest number is drawn as the hottest
 STOPS = 10  # colours of a scale, between which the browser mixes
 
+SENTENCE = {
+    "words": "The caption, word by word",
+    "instead": "Instead of",
+    "type": "or type your own words",
+    "go": "Go on",
+    "never": "Never say",
+    "hide": "Hide where it looked",
+    "close": "Close",
+    "play": "Play",
+    "stop": "Stop",
+    "scrub": "Word by word",
+    "nothing": "the photo alone",
+    "kinds": "What the heatmap shows",
+    "looked": "Where it looked",
+    "needs": "What it needs",
+    "copy": "Copy",
+    "alt": "Copy as alt text",
+    "copied": "Copied",
+    "length": "Length of the sentence",
+    "shorter": "Shorter",
+    "longer": "Longer",
+    "undo": "Undo",
+    "caption": "Caption:",
+    "hint": "Point at a word to see where the model looked. Click it to say something else.",
+    "spots": "Click a place of the photo to see which words need it.",
+}
+BEAM = {
+    "hint": "Point at a word to see where the model looked for it, and what became of its sentence.",
+    "blind": "Point at a word to see what became of its sentence.",
+    "none": "",
+    "keys": "The beam search as a tree. Arrow keys move from word to word, + and − zoom, 0 shows all.",
+    "grow": "Words so far",
+    "in": "Zoom in",
+    "out": "Zoom out",
+    "fit": "Show all",
+}
+"""What stands on the sentence and on the tree."""
+
 
 def script() -> str:
     return text_beside(__file__, ".js")
@@ -133,14 +171,18 @@ def look(look: Look) -> dict[str, Any]:
 
 
 def beam(svg: str, search: Search, says: Mapping[str, str]) -> dict[str, Any]:
-    """The record of a beam search. svg: of `beam_tree.draw`, whose nodes name their maps."""
-    steps, _, beams, _ = search.alphas.shape
+    """The record of a beam search; without maps, of a captioner that sees the photo as one place.
+
+    svg: of `beam_tree.draw`, whose nodes name their maps.
+    """
+    steps, _, beams, places = search.alphas.shape
     maps = {
         f"{step}-{beam}": list(_levels(search.alphas[step, 0, beam]))
-        for step in range(steps)
+        for step in range(steps if places > 1 else 0)
         for beam in range(beams)
     }
-    return {"part": "beam", "svg": svg, "maps": maps, "says": dict(says)}
+    told = dict(says) if maps else {**says, "hint": says["blind"]}
+    return {"part": "beam", "svg": svg, "maps": maps, "says": told}
 
 
 def _places(caption: Caption) -> dict[str, Any]:

@@ -6,12 +6,14 @@ import base64
 import io
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.figure import Figure
+
+CLIP = 5.0  # seconds of an animation
 
 
 def png(picture: Figure | Image.Image) -> bytes:
@@ -57,12 +59,24 @@ def _with_palette(frame: Image.Image) -> Image.Image:
     return frame.quantize(palette=frame.quantize(256, Image.Quantize.FASTOCTREE))
 
 
-def gif(frames: list[Image.Image], seconds: float = 0.7) -> bytes:
-    """The bytes of an endless GIF that shows each frame so long, and the last one three times as long."""
+def gif(frames: list[Image.Image], seconds: float | None = None) -> bytes:
+    """The bytes of an endless GIF that shows each frame so long, and the last one three times as long.
+
+    seconds: of a frame; None: the whole of it takes `CLIP` seconds.
+    """
+    return _animated("GIF", list(map(_with_palette, frames)), seconds, optimize=False)
+
+
+def webp(frames: list[Image.Image], seconds: float | None = None) -> bytes:
+    """The same as WebP, in all colours: a third of the size or less."""
+    return _animated("WEBP", frames, seconds, quality=80, method=2)
+
+
+def _animated(form: str, frames: list[Image.Image], seconds: float | None, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    milliseconds = [round(seconds * 1000)] * (len(frames) - 1) + [round(seconds * 3000)]
-    first, *others = map(_with_palette, frames)
-    first.save(
-        buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0, optimize=False
+    each = 1000 * (CLIP / (len(frames) + 2) if seconds is None else seconds)
+    milliseconds = [round(each)] * (len(frames) - 1) + [round(3 * each)]
+    frames[0].save(
+        buffer, form, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0, **options
     )
     return buffer.getvalue()

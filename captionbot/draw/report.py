@@ -1,78 +1,61 @@
-"""One photo's captions as one HTML file: words to click, heatmaps, rivals and the tree, all inside it.
+"""One photo's captions as one HTML file: its words with their maps, what else was weighed, and the tree.
 
-It asks no server for anything, so it opens offline and can be sent along. Its script is plain.
+It is the canvas of the pages (`canvas.js`) with all that it shows inside the file, so that it asks no server
+for anything, opens offline and can be sent along.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
+from typing import Any
 
 from PIL import Image
 
-from captionbot.draw.files import data_url
-from captionbot.draw.overlays import LOOK, Look, fit, word_overlay
+from captionbot.draw import canvas
+from captionbot.draw.overlays import LOOK, Look, fit
 from captionbot.text.display import percent, sentence
 from captionbot.text.judgement import NAMES, general, measure, said, why
 from captionbot.types import Caption, Captioned, Judgement, Word
 
+HINT = "Point at a word to see its map on the photo. Click it for what else the model weighed there."
+_WIDTH = 640  # pixels of the photo
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>$title</title><style>
-:root{color-scheme:light dark;--st-text-color:#1f2430;--st-background-color:#fff;--st-primary-color:#4f46e5;
---side:#f5f5f8}
+:root{color-scheme:light dark;--st-text-color:#1f2430;--st-background-color:#fff;--st-primary-color:#4f46e5}
 @media (prefers-color-scheme:dark){:root{--st-text-color:#eceef5;--st-background-color:#12131a;
---st-primary-color:#8b85ff;--side:#1c1e28}}
+--st-primary-color:#8b85ff}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--st-text-color);background:var(--st-background-color);
-max-width:1120px;margin:0 auto;padding:1.5rem}
-main{display:grid;grid-template-columns:minmax(0,1.3fr) minmax(0,1fr);gap:2rem}
-@media (max-width:760px){main{grid-template-columns:minmax(0,1fr)}}
-figure{margin:0;position:relative;line-height:0}img{width:100%;border-radius:12px}
-h1{font-size:1.9rem;line-height:1.2;margin:0 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem}
-.note{opacity:.7;font-size:.9rem}
-.band{border-left:.3rem solid #16a34a;padding:.2rem .8rem;background:var(--side)}
+max-width:1180px;margin:0 auto;padding:1.5rem}
+main{display:grid;grid-template-columns:minmax(0,1.1fr) minmax(0,1fr);gap:2rem;align-items:start}
+#photo{position:sticky;top:0;z-index:1;background:var(--st-background-color);padding:.5rem 0}
+@media (max-width:760px){body{padding:.75rem}main{grid-template-columns:minmax(0,1fr);gap:.5rem}}
+h1{font-size:1rem;font-weight:500;margin:0 0 .75rem;overflow-wrap:anywhere}
+h2{font-size:1.15rem;margin:1.5rem 0 .5rem}
+.band{border-left:.3rem solid #16a34a;padding:.2rem .8rem}
 .band.unsure{border-color:#d97706}.band.unknown{border-color:#dc2626}
-.words{display:flex;flex-wrap:wrap;gap:.4rem;margin:1rem 0}
-.words button{font:inherit;color:inherit;border:1px solid transparent;border-radius:99px;padding:.15rem .8rem;
-cursor:pointer;background:color-mix(in srgb,var(--st-primary-color) calc(var(--sure)*.42),var(--side))}
-.words button[aria-pressed=true]{border-color:var(--st-primary-color);
-box-shadow:0 0 0 1px var(--st-primary-color)}
-.rivals div{display:grid;grid-template-columns:7rem 1fr 3rem;gap:.6rem;align-items:center}
-.rivals i{background:var(--side);border-radius:4px;height:.6rem}
-.rivals b{display:block;height:100%;border-radius:4px;background:var(--st-primary-color)}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .6rem .3rem 0}
-td+td,th+th{text-align:right;white-space:nowrap}.tree{overflow-x:auto}
+td+td,th+th{text-align:right;white-space:nowrap}
+$style
 </style></head><body>
-<main><figure><img id="photo" alt="$alt" src="$photo"></figure>
-<div><h1>$alt</h1><p class="note">$note</p>
+<main><div id="photo"><noscript><img alt="$alt" src="$photo"></noscript></div>
+<div><h1>$note</h1>
+<div id="sentence"><noscript><p>$alt</p></noscript></div>
 $judgement
-<div class="words" role="group" aria-label="Words: click one to see where the model looked">$words</div>
-<p class="note" id="said" aria-live="polite">Click a word, or step with the arrow keys.</p>
-$rivals</div></main>
+$beam
 <h2>Sentences, best first</h2>
 <table><tr><th>Sentence</th><th>Likelihood</th><th>Log-probability</th></tr>$captions</table>
-$tree
+</div></main>
+<script type="application/json" id="parts">$parts</script>
 <script>
-const photo = document.getElementById("photo"), said = document.getElementById("said");
-const whole = [photo.src, photo.alt], buttons = [...document.querySelectorAll(".words button")];
-let chosen = -1;
-function choose(t) {
-  chosen = t;
-  buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === t));
-  document.querySelectorAll(".rivals").forEach((list, i) => (list.hidden = i !== t));
-  const data = t < 0 ? null : buttons[t].dataset;
-  [photo.src, photo.alt] = data ? [data.map, data.alt] : whole;
-  said.textContent = data ? data.said : "Click a word, or step with the arrow keys.";
-}
-buttons.forEach((button, i) => (button.onclick = () => choose(i === chosen ? -1 : i)));
-document.onkeydown = (event) => {
-  const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-  if (step) choose((chosen + step + buttons.length) % buttons.length);
-  if (event.key === "Escape") choose(-1);
-};
+$script
+for (const part of JSON.parse(document.getElementById("parts").textContent))
+  CaptionBot.mount(document.getElementById(part.part), part);
 </script></body></html>
 """)
 
@@ -86,6 +69,7 @@ def html(
     rivals: Sequence[Sequence[Word]] = (),
     tree: str = "",
     look: Look = LOOK,
+    words: Mapping[str, Any] | None = None,
 ) -> str:
     """The page, under a megabyte for a usual caption.
 
@@ -93,45 +77,38 @@ def html(
     rank: the caption to show, 0 the best.
     rivals: of `explore.rivals`, for every word of that caption.
     tree: of `beam_tree.draw`.
+    words: the record of the sentence as a page has it, of `canvas.words`; it may hold what words need beside
+        where the model looked. None: it is made of the caption.
     """
     caption = captioned.captions[rank]
-    photo = fit(image, 640)
+    photo = fit(image, _WIDTH)
     title = said(caption)
-    heading = "<h2>What the beam search weighed</h2>"
+    record = dict(words) if words is not None else _words(caption, rivals, look)
+    record |= {"says": canvas.SENTENCE | {"hint": HINT}, "band": None, "expert": True}
+    parts = [canvas.photo(photo, title), record]
+    if tree:
+        parts.append(canvas.beam(tree, captioned.search, canvas.BEAM))
     return _PAGE.substitute(
         title=escape(f"{title} – {name}"),
+        style=canvas.style(),
         alt=escape(title),
-        photo=data_url(photo),
+        photo=parts[0]["photo"]["src"],
         note=escape(f"{name} · {model} · {measure(caption)}"),
         judgement=_judgement(caption.judgement),
-        words="".join(_button(photo, caption, t, look) for t in range(len(caption.words))),
-        rivals="".join(map(_rivals, rivals[: len(caption.words)])),
+        beam='<h2>What the beam search weighed</h2><div id="beam"></div>' if tree else "",
         captions="".join(map(_row, captioned.captions)),
-        tree=f'{heading}<div class="tree">{tree}</div>' if tree else "",
+        parts=json.dumps(parts, ensure_ascii=False).replace("<", "\\u003c"),
+        script=canvas.script(),
     )
 
 
-def _button(photo: Image.Image, caption: Caption, t: int, look: Look) -> str:
-    word = caption.words[t]
-    probability = math.exp(word.log_prob)
-    data = {
-        "alt": f"{sentence(caption.text)} Brighter: where the model looked for “{word.text}”.",
-        "said": f"“{word.text}” had a probability of {percent(probability)} here.",
-        "map": data_url(word_overlay(photo, caption, t, look)),
-    }
-    attributes = " ".join(f'data-{name}="{escape(value)}"' for name, value in data.items())
-    shade = f"--sure:{100 * probability**0.5:.0f}%"
-    return f'<button aria-pressed="false" style="{shade}" {attributes}>{escape(word.text)}</button>'
-
-
-def _rivals(words: Sequence[Word]) -> str:
-    rows = "".join(
-        f"<div><span>{escape(word.text)}</span>"
-        f'<i><b style="width:{100 * math.exp(word.log_prob):.1f}%"></b></i>'
-        f"<span>{percent(math.exp(word.log_prob)).replace('<', '&lt;')}</span></div>"
-        for word in words
-    )
-    return f'<div class="rivals" hidden><p class="note">Alternatives:</p>{rows}</div>'
+def _words(caption: Caption, rivals: Sequence[Sequence[Word]], look: Look) -> dict[str, Any]:
+    """The record of a caption of which no more is known."""
+    told = [
+        f"Where the model looked for “{word.text}”. Its probability was {percent(math.exp(word.log_prob))}."
+        for word in caption.words
+    ]
+    return canvas.words(caption, told, rivals) | {"said": said(caption), "strength": look.strength}
 
 
 def _judgement(judged: Judgement | None) -> str:

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from captionbot.draw.boxes import box_name, regions
-from captionbot.draw.files import gif, png
+from captionbot.draw.files import gif, png, webp
 from captionbot.draw.overlays import COLORMAPS, Look, contours, fit, overlay, word_overlay
 from captionbot.draw.sheets import animation, contact_sheet
 from captionbot.text.display import percent
@@ -176,16 +177,21 @@ def test_animation_shows_the_photo_and_then_every_word() -> None:
     assert len({frame.tobytes() for frame in frames}) == len(frames)
 
 
-def test_gif_has_all_frames_and_goes_round() -> None:
+@pytest.mark.parametrize("write", [gif, webp])
+@pytest.mark.parametrize(("seconds", "each"), [(0.5, 500), (None, 830)])  # 5 seconds in all; GIF has 1/100
+def test_an_animation_has_all_frames_and_goes_round(
+    write: Callable[..., bytes], seconds: float | None, each: int
+) -> None:
     frames = animation(GREY, caption_of(GREY, "a dog runs"))
-    with Image.open(io.BytesIO(gif(frames, seconds=0.5))) as animated:
+    with Image.open(io.BytesIO(write(frames, seconds))) as animated:
         assert animated.n_frames == 4
         assert animated.info["loop"] == 0
         durations = []
         for frame in range(4):
             animated.seek(frame)
+            animated.load()
             durations.append(animated.info["duration"])
-    assert durations == [500, 500, 500, 1500]
+    assert durations == pytest.approx([each, each, each, 3 * each], abs=10)
 
 
 def test_pyplot_is_never_imported() -> None:

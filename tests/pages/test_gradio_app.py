@@ -282,7 +282,9 @@ def test_a_caption_is_shown_word_by_word(page, view):
 
 def test_files_to_take_along(page, view):
     paths = page.app.views["share"].on_share(view)
-    assert [Path(path).name for path in paths] == ["seen.html", "seen.png", "seen.gif", "seen.json"]
+    assert [Path(path).name for path in paths] == [
+        f"seen.{form}" for form in ("html", "png", "gif", "webp", "json")
+    ]
     assert all(page.temporary in Path(path).parents for path in paths)
     assert view.caption.text.capitalize() in Path(paths[0]).read_text()
 

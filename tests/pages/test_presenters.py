@@ -306,6 +306,7 @@ def test_files_to_export(seen: Seen) -> None:
     assert files[".html"].make().startswith(b"<!doctype html>")
     assert files[".png"].make().startswith(b"\x89PNG")
     assert files[".gif"].make().startswith(b"GIF8")
+    assert files[".webp"].make()[8:12] == b"WEBP"
     assert b'"alphas"' in files[".json"].make()
     assert "alphas" not in str(share.numbers(seen))
 

@@ -155,7 +155,7 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
 def test_downloads(page: Page) -> None:
     for label, ending, magic in (
         ("Every word (PNG)", ".png", b"\x89PNG"),
-        ("Word by word (GIF)", ".gif", b"GIF8"),
+        ("5 seconds to send (GIF)", ".gif", b"GIF8"),
         ("Captions and attention (JSON)", ".json", b'{"image"'),
     ):
         with page.expect_download() as download:
@@ -212,16 +212,14 @@ def test_the_report_opens_offline(page: Page, tmp_path: Path) -> None:
     report = page.context.new_page()
     report.context.set_offline(True)
     report.goto((tmp_path / "report.html").as_uri())
-    photo, words = report.locator("#photo"), report.locator(".words button")
-    whole = photo.get_attribute("src")
-    words.first.click()
-    assert photo.get_attribute("src") == words.first.get_attribute("data-map") != whole
-    report.keyboard.press("ArrowRight")
-    assert photo.get_attribute("src") == words.nth(1).get_attribute("data-map")
-    expect(report.locator(".rivals:visible")).to_have_count(1)
+    words, heat = report.locator(".cb-word"), report.locator(".cb-heat")
+    words.nth(1).hover()
+    expect(heat).to_have_attribute("data-word", words.nth(1).inner_text())
+    expect(words.nth(1)).to_have_attribute("data-mark", re.compile("[●◐◇○]"))  # what it needs was measured
+    expect(report.get_by_role("button", name="What it needs")).to_have_attribute("aria-pressed", "true")
+    report.get_by_role("button", name="Where it looked").click()
     report.screenshot(path=ARTEFACTS / "report.png")
-    report.keyboard.press("Escape")
-    assert photo.get_attribute("src") == whole
+    expect(report.locator(".cb-tree svg")).to_be_visible()
     report.context.set_offline(False)
 
 

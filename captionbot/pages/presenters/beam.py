@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from captionbot.draw import canvas
-from captionbot.pages.presenters.canvas import BEAM
+from captionbot.draw.canvas import BEAM
 from captionbot.pages.presenters.seen import Column, Seen, Table
 from captionbot.text.display import sentence
 

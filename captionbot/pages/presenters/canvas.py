@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from captionbot.draw import canvas
+from captionbot.draw.canvas import SENTENCE
 from captionbot.draw.files import data_url
 from captionbot.draw.overlays import fit
 from captionbot.errors import CaptionBotError, shortened
@@ -52,41 +53,6 @@ PHOTO = {
     "samples": "Samples",
     "fails": "where it fails",
     "nocamera": "There is no camera here, or it may not be used.",
-}
-SENTENCE = {
-    "words": "The caption, word by word",
-    "instead": "Instead of",
-    "type": "or type your own words",
-    "go": "Go on",
-    "never": "Never say",
-    "hide": "Hide where it looked",
-    "close": "Close",
-    "play": "Play",
-    "stop": "Stop",
-    "scrub": "Word by word",
-    "nothing": "the photo alone",
-    "kinds": "What the heatmap shows",
-    "looked": "Where it looked",
-    "needs": "What it needs",
-    "copy": "Copy",
-    "alt": "Copy as alt text",
-    "copied": "Copied",
-    "length": "Length of the sentence",
-    "shorter": "Shorter",
-    "longer": "Longer",
-    "undo": "Undo",
-    "caption": "Caption:",
-    "hint": "Point at a word to see where the model looked. Click it to say something else.",
-    "spots": "Click a place of the photo to see which words need it.",
-}
-BEAM = {
-    "hint": "Point at a word to see where the model looked for it, and what became of its sentence.",
-    "none": "",
-    "keys": "The beam search as a tree. Arrow keys move from word to word, + and − zoom, 0 shows all.",
-    "grow": "Words so far",
-    "in": "Zoom in",
-    "out": "Zoom out",
-    "fit": "Show all",
 }
 EDITED, HIDDEN = "Edited. Before:", "Part of the photo is hidden. Before:"
 USUAL = LENGTHS[1]

@@ -8,11 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from captionbot.bulk.records import record
 from captionbot.draw import files as pictures
 from captionbot.draw import report, sheets
 from captionbot.files import utf8
-from captionbot.pages.presenters import beam
+from captionbot.pages.presenters import beam, canvas
 from captionbot.pages.presenters.seen import Seen
 from captionbot.text.display import sentence
 
@@ -40,7 +42,8 @@ def files(seen: Seen) -> list[File]:
     return [
         File("The page that opens offline (HTML)", f"{stem}.html", "text/html", lambda: utf8(page(seen))),
         File("Every word (PNG)", f"{stem}.png", "image/png", lambda: sheet(seen)),
-        File("Word by word (GIF)", f"{stem}.gif", "image/gif", lambda: animation(seen)),
+        File("5 seconds to send (GIF)", f"{stem}.gif", "image/gif", lambda: pictures.gif(frames(seen))),
+        File("5 seconds to send (WebP)", f"{stem}.webp", "image/webp", lambda: pictures.webp(frames(seen))),
         File(
             "Captions and attention (JSON)",
             f"{stem}.json",
@@ -58,8 +61,9 @@ def sheet(seen: Seen) -> bytes:
     return pictures.png(sheets.contact_sheet(seen.shown, seen.looked, seen.look))
 
 
-def animation(seen: Seen) -> bytes:
-    return pictures.gif(sheets.animation(seen.shown, seen.looked, seen.look))
+def frames(seen: Seen) -> list[Image.Image]:
+    """The heatmap of one word after the other, as the sentence is written."""
+    return sheets.animation(seen.shown, seen.looked, seen.look)
 
 
 def numbers(seen: Seen, with_alphas: bool = False) -> dict[str, Any]:
@@ -68,7 +72,12 @@ def numbers(seen: Seen, with_alphas: bool = False) -> dict[str, Any]:
 
 
 def page(seen: Seen) -> str:
-    """The report of the chosen caption."""
+    """The report of the chosen caption, with what its words need."""
+    for _ in seen.needs():
+        pass  # what is measured is kept, for the record
+    words = canvas.words(seen, expert=True)
+    if seen.attends:
+        words["kind"] = "needs"  # the map that is tested comes first, and attention is the other
     captions = list(seen.captioned.captions)
     captions[seen.rank] = seen.looked
     return report.html(
@@ -80,4 +89,5 @@ def page(seen: Seen) -> str:
         seen.rivals,
         beam.tree(seen, cut=False),
         seen.look,
+        words,
     )
