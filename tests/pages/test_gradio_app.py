@@ -396,6 +396,16 @@ def test_alt_texts_are_cards_and_files_of_what_was_edited(page, photo, broken):
     assert again[batch.kept].bench.entries[0].alt == "Mine."
 
 
+def test_a_word_that_the_model_does_not_know_is_told_at_its_field(page):
+    settings = page.app.settings
+    shown = settings.on_words("tiny", "a quokka", "dog")
+    assert shown[settings.prefix]["info"].startswith("⚠ This captioner does not know the word 'quokka'")
+    assert shown[settings.banned]["info"] == "Separated by commas or spaces."
+    shown = settings.on_words("tiny", "a dog", "quokka")
+    assert shown[settings.prefix]["info"] == "The model finishes your sentence."
+    assert "quokka" in shown[settings.banned]["info"]
+
+
 def test_an_address_without_a_photo_is_a_sentence_and_changes_no_other_setting(page):
     app, bad = page.app, "http://127.0.0.1:9/photo.jpg?<b>"
     shown = app.on_open(SimpleNamespace(query_params={"url": bad, "beam_size": "2"}))

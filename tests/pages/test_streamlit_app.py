@@ -264,12 +264,19 @@ def test_words_to_avoid_are_avoided(page: AppTest) -> None:
 
 
 def test_a_word_that_the_model_does_not_know_gets_one_sentence(page: AppTest) -> None:
-    before = headline(page)
+    page.text_input(key="prefix").input("red child")
+    before = headline(run(page))
     page.text_input(key="prefix").input("quokka")
     run(page)
     [error] = page.error
     assert "quokka" in error.value
+    assert [warning.value for warning in page.warning] == [error.value]  # beside the caption too
     assert headline(page) == before
+    assert before.startswith("Red child")
+    page.text_input(key="prefix").input("")
+    run(page)
+    assert not [*page.error, *page.warning]
+    assert not headline(page).startswith("Red child")
 
 
 def test_captions_that_differ(page: AppTest) -> None:

@@ -77,6 +77,22 @@ class Settings:
         different = fitting(self.different, values[self.different])
         return core.Settings(model, says.search(given, different), prefix, (banned,))
 
+    def on_words(self, model: str, prefix: str, banned: str) -> Shown:
+        """Says at each field why the captioner cannot have what is typed there."""
+
+        def why(help: str, prefix: str, banned: str) -> Any:
+            try:
+                core.Settings(model, SearchOptions(), prefix, (banned,))
+                WORK.understood(model, prefix, (banned,))
+            except CaptionBotError as error:
+                return gr.update(info=f"⚠ {plain(displayable(str(error)))}")
+            return gr.update(info=help)
+
+        return {
+            self.prefix: why(says.PREFIX.help, prefix, ""),
+            self.banned: why(says.BANNED.help, "", banned),
+        }
+
     def on_model(self, model: str) -> Shown:
         """The captioner's own search settings."""
         with told():

@@ -101,6 +101,8 @@ def explorer() -> None:
             about.PHOTO, "image", max_upload_size=MAX_PHOTO_MEGABYTES, key="upload", on_change=adopt_upload
         )
     with above:
+        if wrong := st.session_state.get("wrong setting"):  # for whoever has closed the settings
+            st.warning(plain(wrong), icon=":material/spellcheck:")
         photo = chosen_photo()
     seen = None
     with right:
@@ -248,11 +250,8 @@ def choose_settings() -> Settings:
     different = st.toggle(
         says.DIFFERENT.label, key="different", bind="query-params", help=says.DIFFERENT.help
     )
-    prefix, banned = text("prefix", says.PREFIX).strip(), text("banned", says.BANNED)
-    problem = problem_with(model, prefix, banned)
-    if problem:
-        st.error(plain(problem), icon=":material/spellcheck:")
-        prefix = banned = ""
+    st.session_state.pop("wrong setting", None)
+    prefix, banned = known_words("prefix", says.PREFIX, model), known_words("banned", says.BANNED, model)
     if expert:
         given["beam_size"] = slider("beam_size", usual)
         with st.expander(says.MORE):
@@ -261,6 +260,19 @@ def choose_settings() -> Settings:
     own_captioner()
     describe(card)
     return Settings(model, says.search(given, different), prefix, (banned,))
+
+
+def known_words(key: str, setting: says.Setting, model: str) -> str:
+    """What is typed into a field; where the captioner cannot have that, why stands below it, and what was
+    typed before goes on."""
+    given, known = text(key, setting).strip(), st.session_state.setdefault("known words", {})
+    problem = problem_with(model, *((given, "") if key == "prefix" else ("", given)))
+    if problem:
+        st.error(plain(problem), icon=":material/spellcheck:")
+        st.session_state["wrong setting"] = problem
+    else:
+        known[model, key] = given
+    return str(known.get((model, key), ""))
 
 
 def problem_with(model: str, prefix: str, banned: str) -> str:
