@@ -65,7 +65,7 @@ def speed() -> str:
         {
             f"{row['device'].upper()}, {row['threads']} threads"
             for row in results.leaderboard()
-            if "device" in row
+            if row.get("images_per_second")
         }
     )
     return f"Speed from a photo's bytes to its caption: {' or '.join(machines)}." if machines else ""
