@@ -615,7 +615,7 @@ const CaptionBot = (() => {
     const note = element("p", { class: "cb-note", "aria-live": "polite" });
     const grow = element("input", { type: "range", min: "1" });
     const bar = element("div", { class: "cb-bar" });
-    root.replaceChildren(element("div", { class: "cb cb-beam" }, bar, tree, note));
+    root.replaceChildren(element("div", { class: "cb cb-beam" }, bar, note, tree));
     let data = null, svg = null, whole = null, view = null, grabbed = new Map(), chosen = null;
 
     const nodes = () => [...svg.querySelectorAll("g[data-step]")].filter((node) => !node.classList.contains("cb-later"));
