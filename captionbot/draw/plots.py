@@ -129,7 +129,10 @@ def parts_of_speech(figures: Mapping[str, Faithfulness]) -> Figure:
     parts = [part for part in (*PARTS, "all") if any(found.of(part) for found in figures.values())]
 
     def dot(share: Share | None) -> Dot | None:
-        return share and Dot(100 * share.true.share, tuple(100 * end for end in share.true.interval))
+        if share is None:
+            return None
+        low, high = share.true.interval
+        return Dot(100 * share.true.share, (100 * low, 100 * high))
 
     series = {name: [dot(found.of(part)) for part in parts] for name, found in figures.items()}
     return dots(parts, series, "Words whose map is true, % (dotted: by luck)", (0, 100), guide=5)
