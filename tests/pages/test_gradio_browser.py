@@ -99,7 +99,7 @@ def test_compare_and_results(page: Page) -> None:
     page.screenshot(path=ARTEFACTS / "gradio-compare.png", full_page=True)
     view(page, "Results")
     expect(page.locator("#results").get_by_text("Show, Attend and Tell").first).to_be_visible()
-    expect(page.get_by_role("img", name=re.compile("^CIDEr of 5 captioners"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^CIDEr of"))).to_be_visible()
     page.screenshot(path=ARTEFACTS / "gradio-results.png", full_page=True)
 
 

@@ -191,9 +191,9 @@ def test_a_verdict_on_the_heatmap_of_a_word(page: Page) -> None:
 def test_results_of_all_that_ship(page: Page) -> None:
     expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
-    expect(page.get_by_role("img", name=re.compile("^CIDEr of 5 captioners"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^CIDEr of"))).to_be_visible()
     page.get_by_role("button", name="BLEU-4").or_(page.get_by_role("radio", name="BLEU-4")).click()
-    expect(page.get_by_role("img", name=re.compile("^BLEU-4 of 5 captioners"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^BLEU-4 of"))).to_be_visible()
     page.screenshot(path=ARTEFACTS / "streamlit-results.png", full_page=True)
 
 
