@@ -33,6 +33,7 @@ from captionbot.pages.presenters import (
     words,
 )
 from captionbot.pages.presenters.seen import Column, Seen, Table, sharpest, side_by_side
+from captionbot.pages.samples import sample_photos
 from captionbot.pages.work import Asked, Decoded, Settings, Work
 from captionbot.search.options import SearchOptions
 from captionbot.text.display import percent
@@ -263,12 +264,13 @@ def test_captioners_are_compared_one_after_the_other(work: Work, seen: Seen) -> 
 
 
 def test_samples_are_compared_beside_the_photo_and_maps_come_last(work: Work, seen: Seen) -> None:
-    for samples, why in ((["nothing"], "'nothing' was chosen"), (["A cat"] * 4, "4 were chosen")):
+    sample = next(iter(sample_photos()))
+    for samples, why in ((["nothing"], "'nothing' was chosen"), ([sample] * 4, "4 were chosen")):
         with pytest.raises(CaptionBotError, match=why):
             next(compare.present(seen, ["tiny", "other"], samples))
     blind = replace(seen, work=Blind())
-    *_, before, done = compare.present(blind, ["tiny", "other"], ["A cat"])
-    assert [name for name, _ in done.photos] == ["Your photo", "A cat"]
+    *_, before, done = compare.present(blind, ["tiny", "other"], [sample])
+    assert [name for name, _ in done.photos] == ["Your photo", sample]
     assert before.doing.startswith("Hiding pieces of the photo")
     assert [(place, answer.maps is None) for place, answer in before.answers.items()] == [
         *(((0, 0), False), ((1, 0), False), ((0, 1), False), ((1, 1), True)),
