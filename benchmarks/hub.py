@@ -12,21 +12,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 WORDS, BEAMS = 12, 5
-SIZES: dict[str, tuple[str, dict[str, Any], int]] = {
-    "blip-base": ("BlipConfig", {"text_config": {"encoder_hidden_size": 768}}, 384),
-    "git-base-coco": ("GitConfig", {"vision_config": {"image_size": 224, "patch_size": 16}}, 224),
-    "vit-gpt2": ("VisionEncoderDecoderConfig", {}, 224),
-}
+MODELS: dict[str, dict[str, Any]] = json.loads(
+    Path(__file__).with_name("hub_models.json").read_text(encoding="utf-8")
+)
+"""Configurations, as far as they differ from what transformers takes for granted."""
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=["blip-base"], help=f"of {', '.join(SIZES)}")
+    parser.add_argument("names", nargs="*", default=["blip-base"], help=f"of {', '.join(MODELS)}")
     args = parser.parse_args(argv)
     for name in args.names:
         for line in measured(name):
@@ -37,38 +37,54 @@ def main(argv: list[str] | None = None) -> int:
 def measured(name: str) -> list[str]:
     import torch
 
+    from captionbot.hub import loading
+
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        encoder, decoder = _write(Path(folder), name)
+        encoder, decoder = written(Path(folder), name)
         weights = Path(folder, "model.safetensors")
-        pixels = torch.randn(1, 3, SIZES[name][2], SIZES[name][2])
+        side = MODELS[name].get("image_size") or loading.image_size(encoder)
+        pixels = torch.randn(1, 3, side, side)
         lines = [f"{name}: {_resident():.0f} MB before it is loaded"]
         lines += [f"{name} {line}" for line in _ours(encoder, decoder, weights, pixels)]
-        return [*lines, f"{name} {_theirs(encoder, weights, pixels)}"]
+        return [*lines, f"{name} {_theirs(encoder, decoder, weights, pixels)}"]
 
 
-def _write(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def configured(name: str) -> dict[str, Any]:
+    """The whole config.json of a published captioner."""
+    import transformers
+
+    facts = MODELS[name]
+    config = getattr(transformers, facts["config_class"])(**facts["config"])
+    values: dict[str, Any] = json.loads(config.to_json_string(use_diff=False))
+    return values
+
+
+def written(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A published model of random weights in a folder; what a card says of its encoder and decoder."""
     import torch
     import transformers
 
     from captionbot.hub import family_of_config
 
-    class_name, sizes, _ = SIZES[name]
-    torch.manual_seed(0)
-    if name == "vit-gpt2":
-        gpt2 = transformers.GPT2Config(add_cross_attention=True)
-        config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(
-            transformers.ViTConfig(), gpt2
-        )
-        config.decoder_start_token_id = config.eos_token_id = config.pad_token_id = 50256
-    else:
-        config = getattr(transformers, class_name)(**sizes)
-    values = json.loads(config.to_json_string(use_diff=False))
+    values = configured(name)
     family = family_of_config(values)
+    config = transformers.CONFIG_MAPPING[family.model_type].from_dict(deepcopy(values))
+    torch.manual_seed(0)
     getattr(transformers, family.model)(config).eval().save_pretrained(folder)
     spec = {"kind": "hub", "family": family.kind}
-    return {**spec, "config": values}, {**spec, "prompt": list(family.prompt(values)), "question": []}
+    return {**spec, "config": values}, {**spec, **_asked(family, values)}
+
+
+def _asked(family: Any, config: dict[str, Any]) -> dict[str, Any]:
+    """What stands before the words, of about the true length; which ids does not matter here."""
+    if family.chat is None:
+        return {"prompt": list(family.prompt(config)), "question": [0] * 8 * bool(family.ask)}
+    sees = config["vision_config"]
+    image = [config["image_token_id"]] * (
+        sees["image_size"] // sees["patch_size"] // config["scale_factor"]
+    ) ** 2
+    return {"prompt": [11], "question": [1, 2, 3, 4, *image, *range(5, 25)]}
 
 
 def _ours(encoder: Any, decoder: Any, weights: Path, pixels: Any) -> Iterator[str]:
@@ -77,6 +93,7 @@ def _ours(encoder: Any, decoder: Any, weights: Path, pixels: Any) -> Iterator[st
     from captionbot.backends.cpu import packed
     from captionbot.backends.cpu.precision import knows
     from captionbot.hub import loading
+    from captionbot.pages.offers import product
     from captionbot.search.beam import beam_search
     from captionbot.search.options import SearchOptions
 
@@ -92,22 +109,27 @@ def _ours(encoder: Any, decoder: Any, weights: Path, pixels: Any) -> Iterator[st
             words = _seconds(
                 partial(beam_search, says, features, bos_id=bos, eos_id=bos - 1, options=options)
             )
+            products = (photo + words) / _seconds(product())
         yield (
             f"in {precision}: {photo + words:.2f} s, of which the photo {photo:.2f} s; {_resident():.0f} MB "
-            "with it"
+            f"with it; worth {products:.0f} products"
         )
         del encode, says, features
 
 
-def _theirs(encoder: Any, weights: Path, pixels: Any) -> str:
+def _theirs(encoder: Any, decoder: Any, weights: Path, pixels: Any) -> str:
+    from types import SimpleNamespace
+
     import torch
 
     from captionbot.hub import loading
+    from captionbot.store.importers.hub_check import asked_of_generate
 
+    asked, _ = asked_of_generate(SimpleNamespace(encoder=encoder, decoder=decoder), pixels)
     model = loading.load(encoder, weights).eval()
     length = {"min_new_tokens": WORDS + 1, "max_new_tokens": WORDS + 1}
     with torch.inference_mode():
-        taken = _seconds(partial(model.generate, pixel_values=pixels, num_beams=BEAMS, **length))
+        taken = _seconds(partial(model.generate, **asked, num_beams=BEAMS, **length))
     return f"by generate: {taken:.2f} s"
 
 

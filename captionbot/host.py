@@ -7,6 +7,9 @@ import sys
 import warnings
 from importlib import import_module
 
+HUB = "CAPTIONBOT_HUB"
+"""Names whether visitors of a page may have captioners of the Hugging Face Hub fetched."""
+
 
 def prepare() -> None:
     """To be called before torch is imported, which reads the first of these then.

@@ -11,9 +11,11 @@ from pathlib import Path
 from captionbot.cli.commands import Commands, add_command
 from captionbot.errors import CaptionBotError
 from captionbot.extras import require
+from captionbot.host import HUB
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FOLDERS = (_PACKAGE / "_page", _PACKAGE.parent)  # of streamlit_app.py in a wheel, and in a checkout
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 
 def add_parser(commands: Commands) -> None:
@@ -29,6 +31,8 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.host in _THIS_MACHINE:  # whoever opens the page may fill its disk
+        os.environ.setdefault(HUB, "1")
     if args.gradio:
         require("gradio", "gradio", "The Gradio page")
         os.environ["GRADIO_SERVER_NAME"] = args.host

@@ -10,7 +10,7 @@ from captionbot.bulk.folder import BATCH
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import About
 from captionbot.images.archives import is_archive, is_file
-from captionbot.search.options import ABOUT, SearchOptions
+from captionbot.search.options import ABOUT, BEGINNINGS, SearchOptions
 
 if TYPE_CHECKING:
     from captionbot.captioner import Captioner
@@ -32,7 +32,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGr
         "--prefix",
         metavar="TEXT",
         default=argparse.SUPPRESS,
-        help="words that every caption starts with",
+        help=f"words that every caption starts with, such as {', '.join(map(repr, BEGINNINGS))}",
     )
     group.add_argument(
         "--ban",

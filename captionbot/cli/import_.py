@@ -28,6 +28,9 @@ def add_parser(commands: Commands) -> None:
         "--revision", metavar="COMMIT", help="of hub: a branch, tag or commit (default: main)"
     )
     parser.add_argument(
+        "--ask", metavar="TEXT", default="", help="of hub: what a captioner that can be asked is asked"
+    )
+    parser.add_argument(
         "--out",
         required=True,
         metavar="NAME",
@@ -48,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.kind == "hub":
         card = _import_hub(args, folder, name)
-    elif args.revision:
-        raise CaptionBotError(f"--revision is of hub alone, not of {args.kind}: leave it out.")
+    elif args.revision or args.ask:
+        option = "--revision" if args.revision else "--ask"
+        raise CaptionBotError(f"{option} is of hub alone, not of {args.kind}: leave it out.")
     else:
         card = import_captioner(args.kind, args.files, folder, name)
     print(card)
@@ -61,4 +65,4 @@ def _import_hub(args: argparse.Namespace, folder: Path, name: str) -> Path:
 
     if len(args.files) != 1:
         raise CaptionBotError(f"hub takes one repository or folder, and {len(args.files)} were given.")
-    return import_hub(args.files[0], folder, name, args.revision, shown_progress())
+    return import_hub(args.files[0], folder, name, args.revision, shown_progress(), args.ask)

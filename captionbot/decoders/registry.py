@@ -8,6 +8,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import MappingProxyType
 
+from captionbot.decoders import hub
 from captionbot.decoders.family import Family
 from captionbot.decoders.packing import Packers
 from captionbot.errors import CaptionBotError, shortened
@@ -35,7 +36,8 @@ def family_of(kind: str) -> Family:
 
 def packers() -> Packers:
     """How modules of all families are packed, where a backend needs to be told."""
-    return {kind: packer for family in FAMILIES.values() for kind, packer in family.packers.items()}
+    of_families = (family.packers for family in FAMILIES.values())
+    return {kind: packer for packers in (hub.PACKERS, *of_families) for kind, packer in packers.items()}
 
 
 def _find() -> None:

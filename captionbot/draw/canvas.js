@@ -527,6 +527,7 @@ const CaptionBot = (() => {
         }, t ? word.text : word.text.charAt(0).toUpperCase() + word.text.slice(1));
         made.classList.toggle("cb-doubt", t === data.doubtful);
         made.classList.toggle("cb-new", Boolean(word.changed));
+        made.classList.toggle("cb-given", Boolean(word.given));
         made.onpointerenter = (event) => {
           if (event.pointerType === "mouse") { shared.stop(); shared.set({ hover: t, step: null }); }
         };

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
-from captionbot.hub import blip, florence2, git, vit_gpt2
+from captionbot.hub import blip, florence2, git, smolvlm, vit_gpt2
 from captionbot.hub.family import HubFamily
 
 __all__ = ["FAMILIES", "HubFamily", "family_of", "family_of_config"]
 
 FAMILIES: dict[str, HubFamily] = {
-    module.FAMILY.kind: module.FAMILY for module in (blip, git, vit_gpt2, florence2)
+    module.FAMILY.kind: module.FAMILY for module in (blip, git, vit_gpt2, florence2, smolvlm)
 }
 
 

@@ -10,13 +10,13 @@ from captionbot.decoders.hub import HubAttention, HubBlock
 
 
 def block(layer: Any, heads: int, cross: bool) -> HubBlock:
-    def attention(part: Any) -> HubAttention:
+    def attention(part: Any, crosses: bool = False) -> HubAttention:
         own, out = part.self, part.output
-        return HubAttention(own.query, own.key, own.value, out.dense, out.LayerNorm, heads)
+        return HubAttention(own.query, own.key, own.value, out.dense, out.LayerNorm, heads, crosses)
 
     return HubBlock(
         attention(layer.attention),
-        attention(layer.crossattention) if cross else None,
+        attention(layer.crossattention, crosses=True) if cross else None,
         layer.intermediate.dense,
         layer.output.dense,
         layer.output.LayerNorm,

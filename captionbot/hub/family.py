@@ -15,6 +15,14 @@ Config = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Another captioner of the same file: what it is asked, and the options of its search."""
+
+    ask: str
+    search: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class HubFamily:
     """A family of captioners that `transformers` has a class for.
 
@@ -27,6 +35,9 @@ class HubFamily:
     space_first: whether the first word is written with a space before it, where the style tells such apart.
     search: options that the authors publish.
     ask: the words of a question, for those that are asked one; "" without.
+    chat: of those that are asked in a chat, in the place of prompt and end: its tokenizer, the configuration
+        and the words -> the ids of all before the answer, and the id that ends it.
+    variants: names, and what is asked and searched by other captioners of the same file.
     """
 
     kind: str
@@ -34,15 +45,17 @@ class HubFamily:
     model: str
     title: Callable[[Config], str]
     style: str
-    prompt: Callable[[Config], tuple[int, ...]]
-    end: Callable[[Config], int]
     parts: Callable[[Any], dict[str, nn.Module]]
     see: Callable[[nn.ModuleDict, Tensor], Tensor]
     say: Callable[[Any, Mapping[str, Any]], HubDecoder]
+    prompt: Callable[[Config], tuple[int, ...]] | None = None
+    end: Callable[[Config], int] | None = None
     beside: int = 1
     space_first: bool = False
     search: Mapping[str, Any] = field(default_factory=dict)
     ask: str = ""
+    chat: Callable[[Any, Config, str], tuple[list[int], int]] | None = None
+    variants: Mapping[str, Variant] = field(default_factory=dict)
     applies: Callable[[Config], bool] = lambda config: True
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from captionbot.decoders.hub import HubAttention, HubBlock, HubConfig, HubDecoder, HubEmbedding, HubHead
-from captionbot.hub.family import HubFamily, sized
+from captionbot.hub.family import HubFamily, Variant, sized
 
 
 def _parts(model: Any) -> dict[str, nn.Module]:
@@ -41,12 +41,12 @@ class Question(nn.Module):
 
 
 def _block(layer: Any, heads: int) -> HubBlock:
-    def attention(part: Any, norm: nn.Module) -> HubAttention:
-        return HubAttention(part.q_proj, part.k_proj, part.v_proj, part.out_proj, norm, heads)
+    def attention(part: Any, norm: nn.Module, crosses: bool = False) -> HubAttention:
+        return HubAttention(part.q_proj, part.k_proj, part.v_proj, part.out_proj, norm, heads, crosses)
 
     return HubBlock(
         attention(layer.self_attn, layer.self_attn_layer_norm),
-        attention(layer.encoder_attn, layer.encoder_attn_layer_norm),
+        attention(layer.encoder_attn, layer.encoder_attn_layer_norm, crosses=True),
         layer.fc1,
         layer.fc2,
         layer.final_layer_norm,
@@ -86,4 +86,14 @@ FAMILY = HubFamily(
     say=_say,
     search={"beam_size": 3, "max_length": 20, "no_repeat_ngram_size": 3},
     ask="What does the image describe?",
+    variants={
+        "detailed": Variant(
+            "Describe in detail what is shown in the image.",
+            {"beam_size": 3, "max_length": 60, "no_repeat_ngram_size": 3},
+        ),
+        "paragraph": Variant(
+            "Describe with a paragraph what is shown in the image.",
+            {"beam_size": 3, "max_length": 150, "no_repeat_ngram_size": 3},
+        ),
+    },
 )

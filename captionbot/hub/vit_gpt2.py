@@ -37,7 +37,9 @@ def _block(layer: Any, heads: int) -> HubBlock:
     asks = linear(cross.q_attn)
     return HubBlock(
         HubAttention(query, key, value, linear(attn.c_proj), layer.ln_1, heads),
-        HubAttention(asks, seen_key, seen_value, linear(cross.c_proj), layer.ln_cross_attn, heads),
+        HubAttention(
+            asks, seen_key, seen_value, linear(cross.c_proj), layer.ln_cross_attn, heads, crosses=True
+        ),
         linear(layer.mlp.c_fc),
         linear(layer.mlp.c_proj),
         layer.ln_2,

@@ -10,6 +10,8 @@ from typing import Any
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import about, abouts
 
+BEGINNINGS = ("a photo of", "a close-up of", "a painting of", "a drawing of")
+"""Presets of what a caption begins with."""
 MAX_TEXT = 4_000  # characters of any text: beginnings of captions, words to avoid, addresses, names
 
 

@@ -120,6 +120,11 @@ class Card:
         )
 
 
+def room_of(parameters: int) -> int:
+    """Bytes of memory that a captioner of the Hub needs, beside those of a process with torch."""
+    return int(_ROOM * parameters)
+
+
 def save(
     folder: Path,
     card: Card,
@@ -175,7 +180,7 @@ def load(path: Path) -> tuple[Card, nn.Module, Decoder]:
         from captionbot.hub import loading
 
         _check(hub, path)
-        check_room(int(_ROOM * hub.parameters), hub.title)
+        check_room(room_of(hub.parameters), hub.title)
         with _sentence(path):
             model = loading.load(hub.encoder, path.with_suffix(".safetensors"))
             return hub, *loading.split(model, hub.encoder, hub.decoder)

@@ -47,6 +47,7 @@ class WeightFile:
     importer: the kind that `captionbot.store.importers` makes a captioner of these files with, if any; "hub"
         for the weights of a repository, whose other files are fetched along.
     megabytes: about how many, where `size` is not known to the byte; parameters: about how many, in millions.
+    title: what people call the captioner. products: what a caption of it costs, as `benchmarks.hub` says it.
     """
 
     name: str
@@ -62,6 +63,8 @@ class WeightFile:
     importer: str | None = None
     megabytes: int | None = None
     parameters: int | None = None
+    title: str | None = None
+    products: float | None = None
 
     @property
     def path(self) -> Path:

@@ -468,6 +468,7 @@ def test_models_lists_what_ships_and_the_captioners_that_download(run):
     assert [model["name"] for model in others] == [
         *("captionbot-v2-flickr30k", "captionbot-v1-flickr8k"),
         *("blip-base", "blip-large", "git-base-coco", "git-large-coco", "vit-gpt2", "florence-2-base-ft"),
+        *("smolvlm2-256m", "smolvlm2-500m"),
     ]
     assert not any(model["ships"] or model["default"] for model in others)
     text = run("models").out

@@ -22,6 +22,7 @@ from captionbot.explain import counterfactuals as explore
 from captionbot.explain.attribution import log_probs_of, word_maps
 from captionbot.images.load import Preprocessing, boxes_to_image, squash, to_pixel_values
 from captionbot.store.importers.hub import import_hub, preprocessing_of
+from captionbot.store.importers.hub_check import asked_of_generate
 from captionbot.types import Size
 
 SETTINGS = ((1, 1.0), (3, 1.0), (5, 0.7), (5, 0.0))
@@ -69,15 +70,12 @@ def captioner(published):
 def test_all_sentences_are_those_of_generate(published, captioner, photos):
     kind, model, _ = published
     pixels = to_pixel_values(photos, captioner.preprocessing)
-    bos, end = captioner.vocabulary.bos_id, captioner.vocabulary.eos_id
-    extra = {} if kind == "blip" else {"eos_token_id": end, "pad_token_id": 0}
-    if kind == "git":  # whose cache is wrong in transformers 5.0.0
-        extra |= {"input_ids": torch.full((len(photos), 1), bos), "use_cache": False}
-    prompt = list(captioner.card.decoder["prompt"])
+    end = captioner.vocabulary.eos_id
+    asked, before = asked_of_generate(captioner.card, pixels)
+    if kind != "blip":
+        asked |= {"eos_token_id": end, "pad_token_id": 0}
     if kind == "florence-2":
-        asked = [model.config.image_token_id] * 17 + captioner.card.decoder["question"]
-        extra |= {"input_ids": torch.tensor([asked] * len(photos))}
-        extra |= {"decoder_input_ids": torch.tensor([prompt] * len(photos)), "no_repeat_ngram_size": 0}
+        asked["no_repeat_ngram_size"] = 0
     said = set()
     for beams, penalty in SETTINGS:
         options = captioner.options(
@@ -89,13 +87,13 @@ def test_all_sentences_are_those_of_generate(published, captioner, photos):
         )
         ours = captioner.caption(photos, options)
         theirs = model.generate(
-            pixel_values=pixels, num_beams=beams, num_return_sequences=beams, length_penalty=penalty,
+            num_beams=beams, num_return_sequences=beams, length_penalty=penalty,
             do_sample=False, min_new_tokens=2, max_new_tokens=LONGEST + 1,
             suppress_tokens=list(captioner.vocabulary.special_ids),
-            logits_processor=LogitsProcessorList([EndsAt(end, LONGEST + len(prompt))]), **extra,
+            logits_processor=LogitsProcessorList([EndsAt(end, LONGEST + before)]), **asked,
         )  # fmt: skip
         for captioned, rows in zip(ours, theirs.reshape(len(photos), beams, -1).tolist(), strict=True):
-            sentences = [tuple(row[len(prompt) : row.index(end, len(prompt))]) for row in rows]
+            sentences = [tuple(row[before : row.index(end, before)]) for row in rows]
             assert [caption.token_ids for caption in captioned.captions] == sentences
             said.add(sentences[0])
     assert len(said) > 2  # the photos make a difference

@@ -8,8 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from local_server import local_server
-from tiny_hub import build
+from hub_server import COMMIT, ID
 
 from captionbot.cli.main import main
 from captionbot.errors import CaptionBotError
@@ -17,41 +16,6 @@ from captionbot.store import hub, memory
 from captionbot.store.card import Card
 from captionbot.store.importers.hub import download_hub, import_hub
 from captionbot.store.registry import find_card
-
-ID, COMMIT = "someone/a-captioner", "0123456789abcdef0123456789abcdef01234567"
-
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("repository")
-    build(folder, "blip")
-    return folder
-
-
-@pytest.fixture
-def server(repository, monkeypatch, tmp_path):
-    """The Hub as far as it is asked; `server.files` are what it says and gives of the repository."""
-    monkeypatch.setenv("CAPTIONBOT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(hub, "DELAYS", (0.0,))
-    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    with local_server() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url(""))
-        files = [path for path in sorted(repository.iterdir()) if path.is_file()]
-        siblings = []
-        for path in files:
-            data = path.read_bytes()
-            entry = {"rfilename": path.name, "size": len(data)}
-            if path.suffix == ".safetensors":
-                entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest()}
-            siblings.append(entry)
-            server.says(f"/{ID}/resolve/{COMMIT}/{path.name}", data, ETag=f'"{path.name}"')
-        said = json.dumps({"sha": COMMIT, "siblings": siblings}).encode()
-        for revision in ("main", COMMIT):
-            server.says(f"/api/models/{ID}/revision/{revision}?blobs=true", said, kind="application/json")
-        yield server
 
 
 def weights(server):

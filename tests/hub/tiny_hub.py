@@ -126,10 +126,40 @@ def florence2() -> tuple[Any, Tokenizer, dict[str, Any]]:
     return transformers.Florence2ForConditionalGeneration(config), tokenizer, {"resample": 3}
 
 
-MODELS = {"blip": blip, "git": git, "vit-gpt2": vit_gpt2, "florence-2": florence2}
+def smolvlm() -> tuple[Any, Tokenizer, dict[str, Any]]:
+    special = ("<|im_start|>", "<|im_end|>", "<end_of_utterance>", "<fake_token_around_image>")
+    tokenizer = gpt2_tokenizer(*special, "<global-img>", "<image>")
+    of = tokenizer.token_to_id
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    config = transformers.SmolVLMConfig(
+        vision_config={**layers, "hidden_size": 24, "image_size": SIZE, "patch_size": 4},
+        text_config={
+            **layers, "model_type": "llama", "hidden_size": 32, "num_key_value_heads": 2,
+            "vocab_size": tokenizer.get_vocab_size() + 2, "max_position_embeddings": 256,
+            "bos_token_id": of("<|im_start|>"), "eos_token_id": of("<|im_end|>"), "pad_token_id": 0,
+        },
+        image_token_id=of("<image>"), scale_factor=2, tie_word_embeddings=False, pad_token_id=0,
+    )  # fmt: skip
+    tiles = {"size": {"longest_edge": 2048}, "max_image_size": {"longest_edge": SIZE}}
+    return transformers.SmolVLMForConditionalGeneration(config), tokenizer, {"resample": 1, **tiles}
 
 
-FACTORS = {"blip": (5, 1, 5), "git": (5, 2, 5), "vit-gpt2": (8, 2, 3), "florence-2": (8, 1, 8)}
+MODELS = {
+    "blip": blip,
+    "git": git,
+    "vit-gpt2": vit_gpt2,
+    "florence-2": florence2,
+    "smolvlm": smolvlm,
+}
+
+
+FACTORS = {
+    "blip": (5, 1, 5),
+    "git": (5, 2, 5),
+    "vit-gpt2": (8, 2, 3),
+    "florence-2": (8, 1, 8),
+    "smolvlm": (5, 1, 5),
+}
 """Of all matrices, of cross-attention's values once more, and of words: so that photos make a difference."""
 _CROSS = ("crossattention", "encoder_attn")
 _VALUES = ("value", "output.dense", "c_proj", "v_proj", "out_proj")

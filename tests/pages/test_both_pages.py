@@ -20,8 +20,8 @@ from captionbot.pages.samples import sample_photos
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "captionbot" / "pages"
 FRAMES = {  # what is no view
-    "streamlit": {"__init__", "app", "canvas", "hands", "room", "view", "work"},
-    "gradio": {"__init__", "api", "app", "canvas", "door", "requests", "settings", "view", "work"},
+    "streamlit": {"__init__", "app", "canvas", "hands", "hub", "room", "view", "work"},
+    "gradio": {"__init__", "api", "app", "canvas", "door", "hub", "requests", "settings", "view", "work"},
 }
 VIEWS = (*presenters.VIEWS, *presenters.PAGES)
 SEEN = {"label", "help", "info", "placeholder", "title", "alt", "submit_btn"}  # arguments that visitors read

@@ -38,7 +38,7 @@ def test_a_band_has_its_reason_and_what_is_known_all_the_same():
     note = "Unsure. The word “frisbee” is doubtful. What I can say: an animal (90%)."
     assert measure(JUDGED) == "31% likely to be right"
     assert band(JUDGED).note.startswith(note)
-    assert "blip-base, may know it: choose it" in band(JUDGED, ["blip-base"]).note
+    assert "BLIP, may know it: choose it" in band(JUDGED, {"blip-base": "BLIP"}).note
     assert in_brief(DOUBT) == "unsure: the word “frisbee” is doubtful"
 
 

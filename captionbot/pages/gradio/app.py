@@ -31,6 +31,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.pages import presenters
 from captionbot.pages.gradio import canvas
 from captionbot.pages.gradio.door import Page, Upload, aside, told, warn
+from captionbot.pages.gradio.hub import Fetching
 from captionbot.pages.gradio.requests import Requests
 from captionbot.pages.gradio.settings import Settings, adopt, fitting
 from captionbot.pages.gradio.view import (
@@ -158,8 +159,10 @@ class Explorer(Frame):
                         False, label=settings_say.EXPERT, container=False, min_width=90, elem_id="expert"
                     )
                 self.heroes = Heroes(self, self.canvas)
+                self.fetching = Fetching(self)
                 with gr.Accordion(settings_say.TITLE, open=False), gr.Column(elem_id="asked-for"):
                     self.settings = Settings(self.own_captioner, self.expert)
+                    self.fetching.choose()
                 self.build_views()
         gr.Markdown(f"{about.MISTAKES} {about.kept(CACHE_SECONDS // 60)}")
 
@@ -208,6 +211,7 @@ class Explorer(Frame):
             self.on_expert, [self.seen, self.expert], [settings.more, *self.outputs(PHOTO)], **QUIET, **BUSY
         )
         self.canvas.did(self.on_source, None, [photo, link], **QUIET, **FETCHING)
+        self.fetching.wire(settings, caption_photo)
         for part in (self.heroes, *self.views.values()):
             part.wire()
 

@@ -12,7 +12,7 @@ from captionbot.errors import CaptionBotError, displayable, shortened
 from captionbot.pages import work as core
 from captionbot.pages.gradio import work
 from captionbot.pages.gradio.door import told, warn
-from captionbot.pages.gradio.view import Shown
+from captionbot.pages.gradio.view import QUIET, Shown
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.limits import checked_text
 from captionbot.pages.presenters import settings as says
@@ -48,6 +48,10 @@ class Settings:
             gr.Textbox("", label=text.label, placeholder=text.example, info=text.help)
             for text in (says.PREFIX, says.BANNED)
         )
+        self.beginnings = gr.Radio(
+            list(says.TEXTS), value=None, label=says.BEGINNINGS.label, info=says.BEGINNINGS.help
+        )
+        self.beginnings.input(begun, self.beginnings, self.prefix, **QUIET)
         with gr.Row():
             few = {says.FEW: option(says.FEW, usual, min_width=120, info=None)}
             self.different = gr.Checkbox(False, label=says.DIFFERENT.label, info=says.DIFFERENT.help)
@@ -134,6 +138,11 @@ class Settings:
         if said["model"] not in work.names():
             del said["model"]  # an upload is its session's alone
         return said
+
+
+def begun(preset: Any) -> str:
+    """A preset as the beginning."""
+    return preset if preset in says.TEXTS else ""
 
 
 def option(name: str, usual: SearchOptions, **looks: Any) -> Any:

@@ -54,6 +54,7 @@ PHOTO = {
     "fails": "where it fails",
     "nocamera": "There is no camera here, or it may not be used.",
 }
+GIVEN = "Given as the beginning, not chosen by the model."
 EDITED, HIDDEN = "Edited. Before:", "Part of the photo is hidden. Before:"
 USUAL = LENGTHS[1]
 STRANGE = "The page sent something that it never sends: reload it and try again."
@@ -200,7 +201,10 @@ def words(
     number = judged.number if expert else ""
     if expert:
         number = f"{number} · log-probability {caption.log_prob:.2f}"
+    given = _given(seen)
     for t, one in enumerate(record["words"]):
+        if t < given:
+            one |= {"given": True, "says": f"{GIVEN} {one['says']}"}
         one["rivals"] = [pair for pair in one["rivals"] if t or pair[0] != END]
         one["places"] = [[round(edge, 4) for edge in box] for box in boxes_looked_at(looked, t)]
     record |= {
@@ -226,6 +230,13 @@ def words(
     if before is not None:
         record |= {"edits": HIDDEN if touched.hides else EDITED, "before": sentence(before.text)}
     return record
+
+
+def _given(seen: Seen) -> int:
+    """How many of the first words the model was told to begin with, and so did not choose."""
+    if not seen.asked.settings.prefix:
+        return 0
+    return len(seen.work.vocabulary(seen.model).split(seen.asked.settings.prefix))
 
 
 def _lead(said: str, caption: Caption) -> str:

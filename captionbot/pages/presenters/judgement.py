@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from captionbot.pages.offers import STRENGTH, offered, offers, strongest
+from captionbot.pages.presenters.hub import costs
 from captionbot.pages.presenters.seen import Column
 from captionbot.store.weights import importable
 from captionbot.text.judgement import NAMES, general, measure, said, why
@@ -21,8 +24,9 @@ BAND_HELP = (
 )
 COLUMNS = (Column("Right", share=True), Column("Band"), Column("Why"))
 """Of tables of captions, where any of them is judged."""
-STRONGER = ("blip-base", "git-base-coco")
-"""Captioners of the Hub that know more kinds of photos, the first to be named that can be had."""
+FIRST = "blip-base"
+"""A captioner of the Hub to begin with, where a page fetches none."""
+NOBODY: Mapping[str, str] = MappingProxyType({})
 COLOURS = {"sure": "#16a34a", "unsure": "#d97706", "unknown": "#dc2626"}
 
 
@@ -57,8 +61,8 @@ class Band(NamedTuple):
         return " ".join(part for part in parts if part)
 
 
-def band(caption: Caption, captioners: Collection[str] = ()) -> Band:
-    """captioners: names of those that can be chosen."""
+def band(caption: Caption, captioners: Mapping[str, str] = NOBODY) -> Band:
+    """captioners: titles of those that can be chosen, by name."""
     judged = caption.judgement
     if judged is None:
         return Band("", "", "", said(caption), measure(caption), LIKELIHOOD_HELP)
@@ -76,15 +80,20 @@ def band(caption: Caption, captioners: Collection[str] = ()) -> Band:
     )
 
 
-def stronger(captioners: Collection[str]) -> str:
+def stronger(captioners: Mapping[str, str]) -> str:
     """Where to find a captioner that knows more kinds of photos; "" where none can be had."""
-    for name in STRONGER:
-        if name in captioners:
-            return f"A stronger captioner, {name}, may know it: choose it as the captioner."
-    for name in STRONGER:
-        if importable(name):
-            return f"A stronger captioner, e.g. {name}, may know it: “captionbot download {name}” fetches it."
+    if name := stronger_here(captioners):
+        return f"A stronger captioner, {captioners[name]}, may know it: choose it as the captioner."
+    if offer := strongest(offers()):
+        return f"A stronger captioner, {offer.title}, may know it: {costs(offer)}."
+    if not offered() and importable(FIRST):
+        return f"A stronger captioner, e.g. {FIRST}, may know it: “captionbot download {FIRST}” fetches it."
     return ""
+
+
+def stronger_here(captioners: Collection[str]) -> str:
+    """The name of the strongest captioner of the Hub that can be chosen, "" without one."""
+    return next((name for name in STRENGTH if name in captioners), "")
 
 
 def columns(captions: Sequence[Caption | None]) -> tuple[Column, ...]:

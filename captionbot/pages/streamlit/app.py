@@ -25,7 +25,7 @@ from captionbot.pages.presenters.canvas import Touched
 from captionbot.pages.presenters.seen import Seen
 from captionbot.pages.presenters.settings import LENGTH, SETTINGS
 from captionbot.pages.samples import sample_photos
-from captionbot.pages.streamlit import batch, canvas, hands, results, room, words, work
+from captionbot.pages.streamlit import batch, canvas, hands, hub, results, room, words, work
 from captionbot.pages.streamlit.work import WORK
 from captionbot.pages.work import Asked, PhotoFile, Settings
 from captionbot.search.options import SearchOptions
@@ -161,6 +161,8 @@ def explore(
             seen = replace(seen, rank=words.choose_caption(seen.captioned, expert))
     with above:
         canvas.part("sentence", says_canvas.words(seen, before, touched, expert), hands.teller(asked, seen))
+        hub.ask(seen)
+        hub.progress()
     with left, st.container(key="canvas"):
         sources = says_canvas.sources(
             UPLOADER, st.session_state.get("sample", ""), st.query_params.get("url", "")
@@ -250,6 +252,7 @@ def choose_settings() -> Settings:
     different = st.toggle(
         says.DIFFERENT.label, key="different", bind="query-params", help=says.DIFFERENT.help
     )
+    st.pills(says.BEGINNINGS.label, says.TEXTS, key="beginning", on_change=begin, help=says.BEGINNINGS.help)
     st.session_state.pop("wrong setting", None)
     prefix, banned = known_words("prefix", says.PREFIX, model), known_words("banned", says.BANNED, model)
     if expert:
@@ -257,6 +260,7 @@ def choose_settings() -> Settings:
         with st.expander(says.MORE):
             given |= more_options(usual)
             words.choose_look()
+    hub.choose()
     own_captioner()
     describe(card)
     return Settings(model, says.search(given, different), prefix, (banned,))
@@ -273,6 +277,11 @@ def known_words(key: str, setting: says.Setting, model: str) -> str:
     else:
         known[model, key] = given
     return str(known.get((model, key), ""))
+
+
+def begin() -> None:
+    """A preset in the place of the beginning that was typed."""
+    st.session_state["prefix"] = st.session_state["beginning"] or ""
 
 
 def problem_with(model: str, prefix: str, banned: str) -> str:

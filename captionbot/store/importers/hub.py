@@ -34,6 +34,7 @@ from captionbot.store.hub import (
 from captionbot.store.tensors import shapes_in
 
 if TYPE_CHECKING:
+    from captionbot.hub import HubFamily
     from captionbot.images.load import Preprocessing
 
 _CONFIG, _PIXELS = "config.json", "preprocessor_config.json"
@@ -59,17 +60,19 @@ def import_hub(
     name: str,
     revision: str | None = None,
     progress: Progress | None = None,
+    ask: str = "",
 ) -> Path:
     """Write NAME.json and NAME.safetensors of a repository of the Hub, or of a folder with its files.
 
     source: OWNER/NAME, or a folder. revision: branch, tag or commit of the repository, None for main.
+    ask: what the captioner is asked, of families that are asked a question or in a chat; "" for the usual.
     Returns the card's path. Raises CaptionBotError for another kind of model, files that are missing or
     damaged, weights that do not fit, and where the Hub cannot be asked.
     """
     if is_folder(Path(source)):
         if revision:
             raise CaptionBotError("A folder has no revisions: leave --revision out, or give OWNER/NAME.")
-        return _import_folder(Path(source), folder, name)
+        return _import_folder(Path(source), folder, name, ask=ask)
     if not is_id(source):
         raise CaptionBotError(
             f"'{shortened(source)}' is no folder, and no repository of the Hugging Face Hub: give "
@@ -77,7 +80,7 @@ def import_hub(
         )
     found = repository(source, revision)
     return _import_folder(
-        fetched(found, folder, name, progress), folder, name, Source(found.id, found.commit)
+        fetched(found, folder, name, progress), folder, name, Source(found.id, found.commit), ask
     )
 
 
@@ -105,7 +108,9 @@ def download_hub(name: str, folder: Path | None = None, progress: Progress | Non
             there.files[source.file] = Published(line.size, line.sha256)
         source = replace(source, revision=there.commit)
         fetched(there, folder, name, progress)
-    return write_card(folder, name, source)
+    path = write_card(folder, name, source)
+    _write_variants(path)
+    return path
 
 
 def address_of(name: str) -> Source:
@@ -159,7 +164,7 @@ def fetched(found: Repository, folder: Path, name: str, progress: Progress | Non
     return folder
 
 
-def _import_folder(given: Path, folder: Path, name: str, source: Source = Source()) -> Path:
+def _import_folder(given: Path, folder: Path, name: str, source: Source = Source(), ask: str = "") -> Path:
     """The card of a folder's files; weights and tokenizer are linked where they lie elsewhere."""
     weights = folder / f"{name}.safetensors"
     if not weights.is_file():
@@ -177,27 +182,32 @@ def _import_folder(given: Path, folder: Path, name: str, source: Source = Source
             if (given / file).is_file():
                 link(given / file, folder / file)
     try:
-        return write_card(folder, name, source)
+        return write_card(folder, name, source, ask)
     except CaptionBotError:
         if given.resolve() != folder.resolve():
             weights.unlink(missing_ok=True)
         raise
 
 
-def write_card(folder: Path, name: str, source: Source) -> Path:
-    """The card of NAME.safetensors and the files of its model beside it, once they are known to fit."""
+def write_card(folder: Path, name: str, source: Source, ask: str = "") -> Path:
+    """The card of NAME.safetensors and the files of its model beside it, once they are known to fit.
+
+    ask: as of `import_hub`.
+    """
     from captionbot.hub import family_of_config, loading
     from captionbot.store.card import Card
     from captionbot.text.pieces import HubVocabulary
 
     config = read_config(folder / _CONFIG)
     family = family_of_config(config)
+    if ask and not family.ask:
+        raise CaptionBotError(f"Captioners of {family.kind} are asked nothing: leave --ask out.")
     weights = folder / f"{name}.safetensors"
     shapes = shapes_in(weights)
     config, encoder = _slim(config), {"kind": "hub", "family": family.kind, "config": _slim(config)}
     loading.load(encoder, weights)
-    prompt, end = family.prompt(config), family.end(config)
     size = loading.vocabulary_size(encoder)
+    prompt, chat, end = _before(family, config, folder, ask or family.ask)
     words = HubVocabulary.load(folder, family.style, size, prompt[-1], end, family.space_first)
     tokenizer = folder / f"{name}.tokenizer.json"
     if not (folder / TOKENIZERS[0]).is_file():
@@ -205,7 +215,7 @@ def write_card(folder: Path, name: str, source: Source) -> Path:
             words.tokenizer.save(str(partial), pretty=False)
     else:
         link(folder / TOKENIZERS[0], tokenizer)
-    question = words.question(family.ask) if family.ask else []
+    question = chat or (words.question(ask or family.ask) if family.ask else [])
     pixels = read_config(folder / _PIXELS) if (folder / _PIXELS).is_file() else {}
     card = Card(
         name=name,
@@ -230,6 +240,55 @@ def write_card(folder: Path, name: str, source: Source) -> Path:
     return path
 
 
+def _before(
+    family: HubFamily, config: Mapping[str, Any], folder: Path, ask: str
+) -> tuple[tuple[int, ...], list[int], int]:
+    """The ids that a search begins behind, those of a chat before them, and the id of the end."""
+    if family.chat is None:
+        assert family.prompt is not None and family.end is not None
+        return family.prompt(config), [], family.end(config)
+    from tokenizers import Tokenizer
+
+    try:
+        ids, end = family.chat(Tokenizer.from_file(str(folder / TOKENIZERS[0])), config, ask)
+        if config["image_token_id"] not in ids or end is None:
+            raise ValueError("it has no tokens of a chat about an image")
+    except Exception as error:  # the Rust code behind it raises any
+        raise CaptionBotError(
+            f"{shortened(folder / TOKENIZERS[0])} does not fit {family.kind} ({shortened(error, 80)}): give "
+            "the one that was published with the weights."
+        ) from None
+    return tuple(ids[-1:]), list(ids[:-1]), end
+
+
+def _write_variants(path: Path) -> None:
+    """The cards of the other captioners of the same file, each in a folder beside that of the first."""
+    from captionbot.hub import family_of
+    from captionbot.store.card import Card
+    from captionbot.text.pieces import HubVocabulary
+
+    card = Card.load(path)
+    variants = family_of(card.encoder["family"]).variants
+    words = (
+        HubVocabulary.load(**{k: v for k, v in card.vocabulary.items() if k != "kind"}) if variants else None
+    )
+    for kind, variant in variants.items():
+        name = f"{card.name}-{kind}"
+        folder = path.parent.parent / name
+        link(path.with_suffix(".safetensors"), folder / f"{name}.safetensors")
+        tokenizer = link(Path(words.source), folder / f"{name}.tokenizer.json")
+        asked = replace(
+            card,
+            name=name,
+            title=f"{card.title}, {kind}",
+            decoder={**card.decoder, "question": words.question(variant.ask)},
+            vocabulary={**words.spec, "source": tokenizer.name},
+            search=dict(variant.search),
+        )
+        with aside(folder / f"{name}.json") as partial:
+            asked.write(partial)
+
+
 def preprocessing_of(values: Mapping[str, Any], image_size: int) -> Preprocessing:
     """What a preprocessor_config.json says; image_size where it says nothing. Photos are shrunk in one go, as
     there. CaptionBotError for what is done to photos there and not here."""
@@ -238,6 +297,8 @@ def preprocessing_of(values: Mapping[str, Any], image_size: int) -> Preprocessin
     try:
         crop = bool(values.get("do_center_crop"))
         size = values.get("crop_size" if crop else "size", image_size)
+        if "max_image_size" in values:  # of one tile, where photos can be cut into several
+            size = image_size
         if isinstance(size, Mapping):
             side = size.get("shortest_edge")
             size = (size.get("height", side), size.get("width", side))

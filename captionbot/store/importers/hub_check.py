@@ -5,12 +5,17 @@ from __future__ import annotations
 import tempfile
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.store.hub import WEIGHTS, Repository, at_endpoint, check_online, fetch, headers, repository
 from captionbot.store.importers.hub import address_of
 from captionbot.store.tensors import shapes_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from captionbot.store.card import Card
 
 _MOST_HEADER = 4_000_000
 _TIMEOUT = (10.0, 30.0)
@@ -93,6 +98,29 @@ def _bytes(found: Repository, start: int, count: int) -> bytes:
     )
 
 
+def asked_of_generate(card: Card, pixels: Tensor) -> tuple[dict[str, Any], int]:
+    """What the `generate` of transformers is given for (B, 3, H, W) pixels, and the ids before its answer."""
+    import torch
+
+    prompt, question = list(card.decoder["prompt"]), list(card.decoder["question"])
+    config, family = card.encoder["config"], card.decoder["family"]
+    asked: dict[str, Any] = {"pixel_values": pixels}
+
+    def each(ids: list[int]) -> Tensor:
+        return torch.tensor([ids] * len(pixels))
+
+    if family == "git":  # whose cache is wrong in some versions
+        asked |= {"input_ids": each(prompt), "use_cache": False}
+    elif family == "florence-2":
+        places = (pixels.shape[2] // prod(config["vision_config"]["patch_stride"])) ** 2 + 1  # and the pooled
+        image = [config["image_token_id"]] * places
+        asked |= {"input_ids": each(image + question), "decoder_input_ids": each(prompt)}
+    elif family == "smolvlm":
+        prompt = question + prompt
+        asked = {"pixel_values": pixels.unsqueeze(1), "input_ids": each(prompt)}
+    return asked, len(prompt)
+
+
 def compared(name: str, photo: Path) -> tuple[bool, str]:
     """Whether a captioner that is here says what transformers' own `generate` says; a line on both.
 
@@ -113,13 +141,12 @@ def compared(name: str, photo: Path) -> tuple[bool, str]:
     options = captioner.options(beam_size=1, max_length=20)
     ours = captioner.caption([image], options)[0].captions[0]
     model = loading.load(card.encoder, find_card(name).with_suffix(".safetensors")).eval()
-    asked: dict[str, Any] = {"pixel_values": to_pixel_values([image], captioner.preprocessing)}
-    prompt = list(card.decoder["prompt"])
-    if card.decoder["family"] == "git":  # whose cache is wrong in some versions
-        asked |= {"input_ids": torch.tensor([prompt]), "use_cache": False}
+    asked, before = asked_of_generate(card, to_pixel_values([image], captioner.preprocessing))
+    asked |= {"num_beams": 1, "do_sample": False, "max_new_tokens": 20}
+    asked |= {"no_repeat_ngram_size": options.no_repeat_ngram_size}
     with torch.inference_mode():
-        said = model.generate(**asked, num_beams=1, do_sample=False, max_new_tokens=20)[0].tolist()
-    theirs = [i for i in said[len(prompt) :] if i != captioner.vocabulary.eos_id]
+        said = model.generate(**asked)[0].tolist()
+    theirs = [i for i in said[before:] if i != captioner.vocabulary.eos_id]
     words = captioner.vocabulary.words(theirs)
     count = len(theirs)
     same = list(ours.token_ids[:count]) == theirs
