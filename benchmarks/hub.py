@@ -125,7 +125,8 @@ def _theirs(encoder: Any, decoder: Any, weights: Path, pixels: Any) -> str:
     from captionbot.hub import loading
     from captionbot.store.importers.hub_check import asked_of_generate
 
-    asked, _ = asked_of_generate(SimpleNamespace(encoder=encoder, decoder=decoder), pixels)
+    card: Any = SimpleNamespace(encoder=encoder, decoder=decoder)
+    asked, _ = asked_of_generate(card, pixels)
     model = loading.load(encoder, weights).eval()
     length = {"min_new_tokens": WORDS + 1, "max_new_tokens": WORDS + 1}
     with torch.inference_mode():

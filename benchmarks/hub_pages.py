@@ -62,7 +62,10 @@ def captioner_of_true_size() -> Iterator[None]:
             yield
         finally:
             for key, value in before.items():
-                os.environ.pop(key) if value is None else os.environ.update({key: value})
+                if value is None:
+                    del os.environ[key]
+                else:
+                    os.environ[key] = value
 
 
 def peak(page: str) -> float:

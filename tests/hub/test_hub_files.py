@@ -8,13 +8,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hub_server import COMMIT, ID
+from hub_server import COMMIT, ID, publish
+from tiny_hub import build
 
+from captionbot.captioner import Captioner
 from captionbot.cli.main import main
 from captionbot.errors import CaptionBotError
 from captionbot.store import hub, memory
 from captionbot.store.card import Card
-from captionbot.store.importers.hub import download_hub, import_hub
+from captionbot.store.importers.hub import address_of, download_hub, import_hub
 from captionbot.store.registry import find_card
 
 
@@ -118,6 +120,21 @@ def test_a_name_of_the_table_is_fetched_by_one_command(server, tmp_path, monkeyp
     assert main(["download", "known"]) == 0 and len(server.requests) == count
     capsys.readouterr()
     assert main(["models"]) == 0 and "imported" in capsys.readouterr().out
+
+
+def test_three_lengths_are_three_captioners_of_one_file(server, tmp_path):
+    build(tmp_path / "florence", "florence-2")
+    source = address_of("florence-2-base-ft")
+    publish(server, tmp_path / "florence", source.id, source.revision)
+    first = download_hub(source_name := "florence-2-base-ft")
+    paths = [first, *(find_card(f"{source_name}-{kind}") for kind in ("detailed", "paragraph"))]
+    cards = [Card.load(path) for path in paths]
+    assert len({tuple(card.decoder["question"]) for card in cards}) == 3
+    assert [card.search["max_length"] for card in cards] == [20, 60, 150]
+    assert [card.title.rpartition(", ")[2] for card in cards[1:]] == ["detailed", "paragraph"]
+    weights = [path.with_suffix(".safetensors") for path in paths]
+    assert all(one.samefile(weights[0]) for one in weights)
+    assert Captioner.from_pretrained(paths[2], device="cpu").vocabulary.eos_id == cards[0].vocabulary["eos"]
 
 
 def test_a_file_that_is_not_the_one_that_is_known_is_not_taken(server, tmp_path, monkeypatch):

@@ -269,9 +269,10 @@ def _write_variants(path: Path) -> None:
 
     card = Card.load(path)
     variants = family_of(card.encoder["family"]).variants
-    words = (
-        HubVocabulary.load(**{k: v for k, v in card.vocabulary.items() if k != "kind"}) if variants else None
-    )
+    if not variants:
+        return
+    spec: Any = card.vocabulary
+    words = HubVocabulary.load(**{name: value for name, value in spec.items() if name != "kind"})
     for kind, variant in variants.items():
         name = f"{card.name}-{kind}"
         folder = path.parent.parent / name
