@@ -252,9 +252,9 @@ class HubDecoder(Decoder):
             else:
                 seen = block.cross.keys_and_values(x)  # type: ignore[union-attr, operator]
                 images[f"image.{i}"] = Cache(*(part.contiguous() for part in seen))  # read with every word
-        before = x.shape[1] if self.prefix else 0
-        sees = torch.ones(len(x), before, dtype=torch.bool, device=x.device)
-        words = torch.full((len(x),), before if self.around else 0, device=x.device)
+        given = x.shape[1] if self.prefix else 0
+        sees = torch.ones(len(x), given, dtype=torch.bool, device=x.device)
+        words = torch.full((len(x),), given if self.around else 0, device=x.device)
         state = State(images, {"sees": sees, "words": words})
         if len(self.prompt) > 1:
             ids = torch.tensor([self.prompt[:-1]], device=x.device).expand(len(x), -1)

@@ -22,8 +22,9 @@ def _parts(model: Any) -> dict[str, nn.Module]:
 
 
 def _see(parts: nn.ModuleDict, pixels: Tensor) -> Tensor:
-    patch = parts["vision"].config.patch_size
-    whole = torch.ones(len(pixels), *(side // patch for side in pixels.shape[2:]), dtype=torch.bool)
+    config: Any = parts["vision"].config
+    rows, columns = (side // config.patch_size for side in pixels.shape[2:])
+    whole = torch.ones(len(pixels), rows, columns, dtype=torch.bool)
     seen = parts["vision"](pixel_values=pixels, patch_attention_mask=whole.to(pixels.device))
     tokens: Tensor = parts["connector"](seen.last_hidden_state)
     return tokens

@@ -196,9 +196,9 @@ class Explorer(Frame):
         settings.model.input(settings.on_model, settings.model, settings.searching, **QUIET).then(
             **caption_photo
         )
-        typed = [settings.model, settings.prefix, settings.banned]
-        leaving = [leave for field in typed[1:] for leave in (field.submit, field.blur)]
-        gr.on(leaving, settings.on_words, typed, typed[1:], **QUIET)
+        fields = [settings.prefix, settings.banned]
+        leaving = [leave for field in fields for leave in (field.submit, field.blur)]
+        gr.on(leaving, settings.on_words, [settings.model, *fields], fields, **QUIET)
         settings.own_files.upload(
             self.on_own,
             [settings.own_files, self.own_captioner],

@@ -18,7 +18,7 @@ from captionbot.pages.limits import checked_text
 from captionbot.pages.presenters import settings as says
 from captionbot.pages.presenters.settings import SEARCHING, SETTINGS
 from captionbot.pages.uploads import MAX_MEGABYTES
-from captionbot.search.options import SearchOptions
+from captionbot.search.options import BEGINNINGS, SearchOptions
 from captionbot.text.display import plain
 
 
@@ -44,12 +44,9 @@ class Settings:
                 elem_id="own",
             )
             self.own_note = gr.Markdown(says.OWN_HELP)
-        self.prefix, self.banned = (
-            gr.Textbox("", label=text.label, placeholder=text.example, info=text.help)
-            for text in (says.PREFIX, says.BANNED)
-        )
+        self.prefix, self.banned = words(says.PREFIX), words(says.BANNED)
         self.beginnings = gr.Radio(
-            list(says.TEXTS), value=None, label=says.BEGINNINGS.label, info=says.BEGINNINGS.help
+            list(BEGINNINGS), value=None, label=says.BEGINNING.label, info=says.BEGINNING.help
         )
         self.beginnings.input(begun, self.beginnings, self.prefix, **QUIET)
         with gr.Row():
@@ -140,9 +137,14 @@ class Settings:
         return said
 
 
+def words(setting: says.Setting) -> gr.Textbox:
+    """The field of words that a person types."""
+    return gr.Textbox("", label=setting.label, placeholder=setting.example, info=setting.help)
+
+
 def begun(preset: Any) -> str:
     """A preset as the beginning."""
-    return preset if preset in says.TEXTS else ""
+    return preset if preset in BEGINNINGS else ""
 
 
 def option(name: str, usual: SearchOptions, **looks: Any) -> Any:

@@ -159,7 +159,7 @@ def present(seen: Seen, models: Sequence[str], samples: Sequence[str] = ()) -> I
     work, chosen = seen.work, photos(seen, samples)
     known = Compared(tuple((name, shown) for name, _, shown in chosen), tuple(map(work.title, models)))
     steps = [(p, m, photo, model) for m, model in enumerate(models) for p, (_, photo, _) in enumerate(chosen)]
-    later = []
+    later: list[tuple[int, int, Photo, str]] = []
     for done, (p, m, photo, model) in enumerate(steps):
         yield replace(known, doing=asking(work.title(model)), share=done / (len(steps) + len(later)))
         asked = replace(seen.asked, photo=photo, settings=Settings(model, work.usual(model)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from captionbot.draw import plots
@@ -94,7 +95,7 @@ def _speeds(work: Work) -> Chart | None:
         columns,
         [[*_named(work, row), row["images_per_second"], row["CIDEr"]] for row in timed],
     )
-    fastest, best = (max(timed, key=lambda row, by=by: row[by]) for by in ("images_per_second", "CIDEr"))
+    fastest, best = (max(timed, key=itemgetter(by)) for by in ("images_per_second", "CIDEr"))
     left_out = dict.fromkeys(work.title(row["name"]) for row in rows if row not in timed)
     return Chart(
         "Quality against speed",
@@ -180,7 +181,7 @@ def _judged(title: str, card: Card) -> Iterator[Chart]:
     )
     risks = {of: said["risk by coverage"] for of, said in photos.items()}
     half = [f"{of} {found['0.5']:.0%}" for of, found in risks.items() if "0.5" in found]
-    columns = Column("Photos of"), Column("Shown", share=True), Column("Wrong", share=True)
+    shown = Column("Photos of"), Column("Shown", share=True), Column("Wrong", share=True)
     yield Chart(
         f"What leaving out the unsure ones is worth: {title}",
         svg(plots.risk(photos)),
@@ -188,7 +189,7 @@ def _judged(title: str, card: Card) -> Iterator[Chart]:
         f"{', '.join(half)}.",
         "Risk against coverage: at the right all captions are shown, at the left only the surest.",
         Table(
-            columns,
+            shown,
             [[of, float(share), wrong] for of, found in risks.items() for share, wrong in found.items()],
         ),
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from captionbot.pages.uploads import MAX_MEGABYTES
 from captionbot.search.options import ABOUT as OPTIONS
-from captionbot.search.options import BEGINNINGS as TEXTS  # noqa: F401 - what pages offer
 from captionbot.search.options import SearchOptions
 
 BEAM_OPTIONS = ("beam_size",)
@@ -32,7 +31,7 @@ class Setting:
 
 CAPTIONER = Setting("Captioner")
 PREFIX = Setting("Start the caption with…", "The model finishes your sentence.", example="two children")
-BEGINNINGS = Setting("Beginnings", "What the model is given is shown apart from what it chooses.")
+BEGINNING = Setting("Beginnings", "What the model is given is shown apart from what it chooses.")
 BANNED = Setting("Words to avoid", "Separated by commas or spaces.", example="man, shirt")
 TITLE = "Settings"
 EXPERT = "Expert"

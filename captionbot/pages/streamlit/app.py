@@ -28,7 +28,7 @@ from captionbot.pages.samples import sample_photos
 from captionbot.pages.streamlit import batch, canvas, hands, hub, results, room, words, work
 from captionbot.pages.streamlit.work import WORK
 from captionbot.pages.work import Asked, PhotoFile, Settings
-from captionbot.search.options import SearchOptions
+from captionbot.search.options import BEGINNINGS, SearchOptions
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.display import plain
@@ -252,7 +252,7 @@ def choose_settings() -> Settings:
     different = st.toggle(
         says.DIFFERENT.label, key="different", bind="query-params", help=says.DIFFERENT.help
     )
-    st.pills(says.BEGINNINGS.label, says.TEXTS, key="beginning", on_change=begin, help=says.BEGINNINGS.help)
+    st.pills(says.BEGINNING.label, BEGINNINGS, key="beginning", on_change=begin, help=says.BEGINNING.help)
     st.session_state.pop("wrong setting", None)
     prefix, banned = known_words("prefix", says.PREFIX, model), known_words("banned", says.BANNED, model)
     if expert:
