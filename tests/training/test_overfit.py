@@ -27,6 +27,8 @@ def data(tmp_path):
 def test_a_few_captions_are_learnt_and_drawn(model, data, capsys):
     flags = ["--model", model, "--num-samples", "3", "--data", str(data), "--cache", str(data / "cache")]
     flags += [
+        "--encoder",
+        "grid",
         "--encoder-config",
         "{architecture: mobilenet_v2, layer: features.3}",
         "--encoder-weights",
