@@ -132,7 +132,7 @@ def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: P
 
 @at("?model=gpt2-prefix&beam_size=2&photo=Musicians&prefix=a+tall&expert=True")
 def test_a_link_restores_captioner_settings_and_photo(page: Page, address: str) -> None:
-    expect(headline(page)).to_contain_text("A tall")
+    expect(headline(page)).to_contain_text(re.compile(r"\b[Aa] tall "))  # which a guess has before it
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("button", name="More options").click()
     expect(page.get_by_label("number input for Beam size")).to_have_value("2")

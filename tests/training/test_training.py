@@ -56,11 +56,12 @@ SMALL = [
     "--image-size", "64", "--min-count", "1", "--batch-size", "4", "--warmup-steps", "0", "--device", "cpu",
     "--sample-photos", "0",
 ]  # fmt: skip
+SMALL_TRANSFORMER = "embedding_size: 16, heads: 2, layers: 1, feedforward_size: 16"
 SMALL_DECODERS = {
-    "annotated-transformer": "{embedding_size: 16, heads: 2, layers: 1, feedforward_size: 16, encoder_layers: 1}",
+    "annotated-transformer": f"{{{SMALL_TRANSFORMER}, encoder_layers: 1}}",
     "gpt2-prefix": "{hidden_size: 16, layers: 1, heads: 2, prefix_length: 2}",
-    "meshed-memory": "{embedding_size: 16, heads: 2, layers: 1, feedforward_size: 16, encoder_layers: 1}",
-    "scratch-transformer": "{embedding_size: 16, heads: 2, layers: 1, feedforward_size: 16}",
+    "meshed-memory": f"{{{SMALL_TRANSFORMER}, encoder_layers: 1}}",
+    "scratch-transformer": f"{{{SMALL_TRANSFORMER}}}",
     "soft-attention": "{embedding_size: 16, hidden_size: 16, attention_size: 8}",
 }
 
