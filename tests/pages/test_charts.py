@@ -62,7 +62,7 @@ def test_all_that_was_measured_is_drawn_with_its_numbers(measured: Path) -> None
     ]
     assert scores.text == f"CIDEr of 1 captioners: from 0.400 to 0.500, which {title} has."
     assert speed.table.written[0] == [title, "greedy", "20.0", "0.400"]
-    assert "CPU, 1 threads" in speed.note
+    assert "CPU, 1 thread." in speed.note
     assert "Not timed" not in speed.note
     assert training.table.written == [  # epochs are counted on from the best one of the stage before
         [title, "2", "cross-entropy", "3", "0.100"],

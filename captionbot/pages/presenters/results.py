@@ -63,7 +63,7 @@ def speed() -> str:
     """On which machines speed was measured; "" where it was not."""
     machines = sorted(
         {
-            f"{row['device'].upper()}, {row['threads']} threads"
+            f"{row['device'].upper()}, {row['threads']} thread{'s' * (row['threads'] != 1)}"
             for row in results.leaderboard()
             if row.get("images_per_second")
         }
