@@ -24,6 +24,7 @@ from captionbot.decoders.transformer import (
     TransformerConfig,
     TransformerDecoder,
     pack_layer,
+    padding_of,
 )
 from captionbot.types import Features
 
@@ -104,7 +105,7 @@ class AnnotatedTransformerDecoder(TransformerDecoder):
 
     def levels(self, features: Features) -> list[Tensor]:
         places = self.dropped(self.image(self.normalise(features.values)).relu())
-        padding = None if features.mask is None else ~features.mask[:, None, None]
+        padding = padding_of(features)
         for layer in self.encoder:
             places = cast(AnnotatedEncoderLayer, layer)(places, padding)
         return [self.encoder_norm(places)]

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from captionbot.decoders.attention import mean_annotation
 from captionbot.decoders.base import Decoder, DecoderConfig, State
 from captionbot.decoders.family import ATTENTION, Equations, Family
-from captionbot.decoders.transformer import Pair, ScratchAttention, ScratchLayerNorm
+from captionbot.decoders.transformer import Pair, ScratchAttention, ScratchLayerNorm, padding_of
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
@@ -94,7 +94,7 @@ class AttentionOnAttentionDecoder(Decoder):
 
     def start(self, features: Features) -> State:
         places = self.dropped(self.image(self.normalise(features.values)).relu())  # (B, P, D)
-        padding = None if features.mask is None else ~features.mask[:, None, None]
+        padding = padding_of(features)
         for layer in self.refine:
             places = layer(places, padding)
         keys, values = self.ask.attention.pair(places)

@@ -22,6 +22,7 @@ from captionbot.decoders.transformer import (
     TransformerConfig,
     TransformerDecoder,
     pack_layer,
+    padding_of,
 )
 from captionbot.types import Features
 
@@ -99,7 +100,7 @@ class MeshedMemoryDecoder(TransformerDecoder):
     def levels(self, features: Features) -> list[Tensor]:
         (places,) = super().levels(features)
         places = self.image_norm(places.relu())
-        padding = None if features.mask is None else ~features.mask[:, None, None]
+        padding = padding_of(features)
         found = []
         for layer in self.encoder:
             places = cast(MemoryEncoderLayer, layer)(places, padding)

@@ -181,8 +181,8 @@ class TransformerDecoder(Decoder):
                 images[f"keys.{i}.{level}"], images[f"values.{i}.{level}"] = attention.pair(places)
             nothing = images[f"keys.{i}.0"][:, :, :0]
             images[f"cache.{i}"] = Cache(nothing, nothing)
-        if features.mask is not None:
-            images["padding"] = ~features.mask[:, None, None]
+        if (padding := padding_of(features)) is not None:
+            images["padding"] = padding
         return State(images, {"sees": levels[0].new_zeros(len(features), 0, dtype=torch.bool)})
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
@@ -213,6 +213,11 @@ class TransformerDecoder(Decoder):
     def logits(self, output: Tensor) -> Tensor:
         logits: Tensor = self.output_word(output)
         return logits
+
+
+def padding_of(features: Features) -> Tensor | None:
+    """(B, 1, 1, P) bool, True at no real places, as attention takes it; None where all are real."""
+    return None if features.mask is None else ~features.mask[:, None, None]
 
 
 def sinusoids(position: Tensor, size: int) -> Tensor:
