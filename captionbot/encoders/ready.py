@@ -11,6 +11,8 @@ from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.errors import CaptionBotError
 from captionbot.types import Features
 
+MOST_PLACES = 1024  # of an image
+
 
 @dataclass(frozen=True)
 class ReadyConfig:
@@ -45,4 +47,4 @@ class ReadyEncoder(Encoder):
         )
 
 
-KIND = EncoderKind("ready", ReadyEncoder, ReadyConfig, limits={"places": 1024})
+KIND = EncoderKind("ready", ReadyEncoder, ReadyConfig, limits={"places": MOST_PLACES})

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from captionbot.encoders.ready import MOST_PLACES
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.types import Features
 from training.data.cs231n import CAPTIONS, image_names
@@ -31,7 +32,6 @@ LXMERT = (
     "img_id", "img_h", "img_w", "objects_id", "objects_conf", "attrs_id", "attrs_conf", "num_boxes", "boxes",
     "features",
 )  # fmt: skip
-MOST_PLACES = 1024
 
 _VALUES = ("feat", "features", "feature", "x", "values", "arr_0")
 _BOXES = ("bbox", "boxes", "bboxes")

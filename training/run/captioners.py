@@ -12,6 +12,7 @@ from torch import nn
 
 from captionbot.decoders import Decoder, Family, build_decoder, family_of
 from captionbot.encoders import Encoder, EncoderKind, build_encoder, encoder_of, features_on_meta
+from captionbot.encoders.ready import MOST_PLACES
 from captionbot.errors import CaptionBotError
 from captionbot.fields import as_type
 from captionbot.images.load import Preprocessing
@@ -19,7 +20,7 @@ from captionbot.store import card as cards
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import SPECIAL_TOKENS, SubwordVocabulary, Vocabulary
-from training.data.ready import MOST_PLACES, open_ready
+from training.data.ready import open_ready
 from training.run.checkpoints import read_weights
 from training.run.config import INHERITED, TrainingConfig
 

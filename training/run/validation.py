@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from captionbot.decoders import Decoder
 from captionbot.search.options import SearchOptions
 from captionbot.text.vocabulary import Vocabulary
+from captionbot.types import Features
 from training.metrics import CiderD, bleu
 from training.run.config import TrainingConfig
 from training.run.distributed import World
@@ -52,18 +54,20 @@ class Captions:
         options = SearchOptions(
             beam_size=config.beam_size, length_penalty=config.length_penalty, max_length=config.max_words
         )
-        captions = []
+        captions, losses = [], []
         mine = self.world.share(np.arange(len(self.split)))
         for start in range(0, len(mine), BATCH):
+            images = mine[start : start + BATCH]
             with torch.inference_mode(), autocast(self.world.device, config.amp):
-                features = self.features(encoder, mine[start : start + BATCH])
+                features = self.features(encoder, images)
                 found = search(decoder, features, self.vocabulary, options)
             captions += [self.vocabulary.decode(hypotheses[0].token_ids) for hypotheses in found]
+            losses.append(self.foreseen.nats(decoder, features, images))
         captions = self.world.gather(captions)
         references = self.split.captions
         said = {source: [captions[i] for i in images] for source, images in self.images.items()}
         ciders = {source: float(np.mean(self.ciders[source](said[source]))) for source in said}
-        scores = {**self.foreseen(encoder, decoder), "CIDEr": float(np.mean(list(ciders.values())))}
+        scores = {**self.foreseen.scores(losses), "CIDEr": float(np.mean(list(ciders.values())))}
         if config.limit:  # how many of the training captions it says word for word
             exact = [c == r[0] for c, r in zip(captions, references, strict=True)]
             return scores | {"exact": float(np.mean(exact))}
@@ -96,14 +100,23 @@ class Foreseen:
         self.token_ids = split.token_ids(vocabulary, config.captions_per_image, config.max_words)
 
     def __call__(self, encoder: nn.Module, decoder: Decoder) -> Scores:
-        nats = words = 0.0
+        losses = []
         mine = self.world.share(np.arange(len(self.token_ids)))
         for start in range(0, len(mine), BATCH):
             images = mine[start : start + BATCH]
             with torch.inference_mode(), autocast(self.world.device, self.config.amp):
-                token_ids = self.token_ids[images].to(self.world.device)
-                forced = teacher_force(decoder, self.features(encoder, images), token_ids)
-            nats += F.cross_entropy(forced.logits, forced.targets, reduction="sum").item()
-            words += len(forced.targets)
-        nats, words = self.world.sum([nats, words])
+                features = self.features(encoder, images)
+            losses.append(self.nats(decoder, features, images))
+        return self.scores(losses)
+
+    def nats(self, decoder: Decoder, features: Features, images: np.ndarray) -> tuple[float, int]:
+        """What all words of the captions of some images cost together, and how many words these are."""
+        with torch.inference_mode(), autocast(self.world.device, self.config.amp):
+            forced = teacher_force(decoder, features, self.token_ids[images].to(self.world.device))
+        loss = F.cross_entropy(forced.logits, forced.targets, reduction="sum").item()
+        return loss, len(forced.targets)
+
+    def scores(self, losses: Sequence[tuple[float, int]]) -> Scores:
+        """Those of all processes' images, of what `nats` gave of this one's."""
+        nats, words = self.world.sum([sum(column) for column in zip((0.0, 0), *losses, strict=True)])
         return {"val_loss": nats / words, "perplexity": math.exp(min(nats / words, 700.0))}

@@ -17,14 +17,12 @@ if TYPE_CHECKING:
 NEVER = -1e4
 """The bias of a word that is never said: its probability is 0, and the others' are as they were."""
 
-_MOST_PLACES = 1024
-
 
 def ready(feature_size: int, made_by: str, pooled: bool = False) -> Encoder:
     """In the place of an encoder, what the features are like."""
-    from captionbot.encoders import ReadyConfig, ReadyEncoder
+    from captionbot.encoders.ready import MOST_PLACES, ReadyConfig, ReadyEncoder
 
-    return ReadyEncoder(ReadyConfig(feature_size, 1 if pooled else _MOST_PLACES, made_by)).eval()
+    return ReadyEncoder(ReadyConfig(feature_size, 1 if pooled else MOST_PLACES, made_by)).eval()
 
 
 def built(
