@@ -13,7 +13,8 @@ _VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 def name_cache_folder() -> None:
     """Name torch's cache folder where the user has no name to call it by, before a network is made.
 
-    torch._dynamo, which torch imports where it makes a network on "meta" or an optimizer, fails without.
+    torch._dynamo fails without, which torchvision imports, and torch where it computes on "meta" or makes an
+    optimizer.
     """
     if _VARIABLE in os.environ:
         return
