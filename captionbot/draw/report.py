@@ -108,7 +108,7 @@ def _words(caption: Caption, rivals: Sequence[Sequence[Word]], look: Look) -> di
         f"Where the model looked for “{word.text}”. Its probability was {percent(math.exp(word.log_prob))}."
         for word in caption.words
     ]
-    return canvas.words(caption, told, rivals) | {"said": said(caption), "strength": look.strength}
+    return canvas.words(caption, told, rivals) | {"said": said(caption), "look": canvas.look(look)}
 
 
 def _judgement(judged: Judgement | None) -> str:

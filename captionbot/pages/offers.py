@@ -96,6 +96,11 @@ def offers() -> list[Offer]:
     return [_offer(line) for line in sorted(lines, key=lambda line: rank.get(line.name, len(rank)))]
 
 
+def offer_of(name: str) -> Offer | None:
+    """That of a name, None where there is none."""
+    return next((offer for offer in offers() if offer.name == name), None)
+
+
 def strongest(offers: Collection[Offer]) -> Offer | None:
     """The strongest that this machine has room and patience for."""
     fitting = [offer for offer in offers if not offer.lacks and (offer.seconds or 0) <= _PATIENCE]
@@ -162,7 +167,7 @@ class Downloads:
     def start(self, name: str) -> None:
         """Begin to fetch a captioner. CaptionBotError where it is none that is offered, does not fit, or
         another is under way."""
-        offer = next((offer for offer in offers() if offer.name == name), None)
+        offer = offer_of(name)
         if offer is None:
             raise CaptionBotError(
                 f"'{shortened(name, 60)}' cannot be fetched here: choose what the page offers."

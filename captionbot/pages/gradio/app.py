@@ -101,7 +101,6 @@ main.contain, .main { padding-top: 0.5rem !important; }
 #views .grid-wrap { max-height: none !important; }
 #boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }
 .act { align-self: center; max-height: 3rem; min-width: fit-content !important; white-space: nowrap; }
-#many img { max-height: 4.5rem; border-radius: 0.4rem; margin: 0; }
 """
 LAUNCH: dict[str, Any] = {
     # Fonts of the visitor's own system: nothing is fetched from elsewhere to show the page.

@@ -12,9 +12,9 @@ from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.settings import Settings
 from captionbot.pages.gradio.view import CAPTION, QUIET, Frame, Seen, Shown
 from captionbot.pages.gradio.work import WORK
-from captionbot.pages.offers import DOWNLOADS, offered, offers
+from captionbot.pages.offers import DOWNLOADS, offer_of, offered, offers
 from captionbot.pages.presenters import hub as says
-from captionbot.pages.presenters.judgement import band, stronger_here
+from captionbot.pages.presenters.judgement import band
 from captionbot.text.display import plain
 
 _EVERY = 1.0  # seconds between two looks at a download
@@ -67,9 +67,8 @@ class Fetching:
         ).then(**captioned)
 
     def show_caption(self, seen: Seen) -> Shown:
-        captioners = WORK.captioners()
         unsure = band(seen.caption).kind not in ("", "sure")
-        asked = says.ask(captioners, stronger_here(captioners)) if unsure else None
+        asked = says.ask(WORK.captioners()) if unsure else None
         return {
             self.ask: gr.update(visible=asked is not None, value=asked.label if asked else ""),
             self.asked: asked.model if asked else "",
@@ -96,8 +95,7 @@ class Fetching:
         if DOWNLOADS.state.running:
             return shown
         labels = says.choices(offers())
-        captioners = WORK.captioners()
-        asked = says.ask(captioners, stronger_here(captioners))
+        asked = says.ask(WORK.captioners())
         return {
             **shown,
             self.settings.model: gr.update(choices=work.choices(uploaded)),
@@ -119,5 +117,5 @@ class Fetching:
 
     @staticmethod
     def _facts(name: Any) -> str:
-        offer = says.of(name)
+        offer = offer_of(name)
         return says.facts(offer) if offer else ""

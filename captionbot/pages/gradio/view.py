@@ -31,7 +31,6 @@ Shown = dict[Any, Any]  # a value for every component that changes
 CHANGED = "changed"
 CACHE_SECONDS = 600
 PICTURES = "jpeg"  # Gradio's own choice, WebP, takes several times as long to write
-BUTTONS: list[Any] = ["download", "fullscreen"]  # not Gradio's "share", which sends the photo to another site
 
 # How events are handled.
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
@@ -50,7 +49,7 @@ _LEVELS = (PHOTO, CAPTION, WORD)
 # What is empty without a photo; the others are what visitors ask with.
 _SHOWING = (
     *(gr.AnnotatedImage, gr.Dataframe, gr.Gallery, gr.HTML, gr.HighlightedText, gr.Image),
-    *(gr.JSON, gr.Label, gr.Markdown),
+    *(gr.JSON, gr.Markdown),
 )
 
 
@@ -171,18 +170,19 @@ def _below(what: str) -> Sequence[str]:
     return _LEVELS[_LEVELS.index(what) :] if what in _LEVELS else (what,)
 
 
-class View:
+class View(ABC):
     """One view in its tab. `wire` is called once all views are there, for events that change several."""
 
     def __init__(self, frame: Frame, tab: gr.Tab) -> None:
         self.frame, self.tab = frame, tab
         self.build()
 
+    @abstractmethod
     def build(self) -> None:
-        raise NotImplementedError
+        """Make its parts, in its tab."""
 
-    def wire(self) -> None:
-        pass
+    def wire(self) -> None:  # noqa: B027 - most views have no such event
+        """Connect what changes several views."""
 
 
 class SideBySide:

@@ -6,9 +6,8 @@ TITLE = "CaptionBot"
 EXPLORE = "Explore"
 INTRODUCTION = "Drop in a photo. CaptionBot says what it sees, and shows where it looked for every word."
 SOURCES = ("Upload", "Camera", "Link", "Samples")
-SOURCE = "Photo from"
-PHOTO, SAMPLE, TAKE = "Photo", "Sample", "Take a photo"
-ADDRESS, ADDRESS_EXAMPLE, FETCH = "Address of a photo", "https://…", "Fetch"
+PHOTO = "Photo"
+ADDRESS, FETCH = "Address of a photo", "Fetch"
 NO_PHOTO = "There is no photo yet: upload one, take one, paste one, or click a sample."
 MISTAKES = (
     "Captions can be wrong. Where a captioner can judge itself, a band says how far to trust it; a "

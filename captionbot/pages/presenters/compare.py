@@ -261,11 +261,9 @@ def _marked(answer: Answer, kinds: Sequence[str]) -> str:
     text, at, parts = answer.headline, 0, []
     for word, kind in zip(answer.words, kinds, strict=True):
         start = text.lower().find(word.lower(), at)
-        if start >= 0 and kind:
+        if start >= 0:
             end = start + len(word)
-            parts.append(f"{escape(text[at:start])}<{kind}>{escape(text[start:end])}</{kind}>")
+            said = escape(text[start:end])
+            parts += [escape(text[at:start]), f"<{kind}>{said}</{kind}>" if kind else said]
             at = end
-        elif start >= 0:
-            parts.append(escape(text[at : start + len(word)]))
-            at = start + len(word)
     return "".join([*parts, escape(text[at:])])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from captionbot.pages.offers import DOWNLOADS, Offer, State, offers, strongest
+from captionbot.pages.offers import DOWNLOADS, STRENGTH, Offer, State, offers, strongest
 from captionbot.text.display import plain
 
 TITLE = "Stronger captioners"
@@ -59,14 +59,15 @@ def facts(offer: Offer) -> str:
     return f"{plain(offer.note)} {cost[:1].upper()}{cost[1:]}. Licence: {plain(offer.licence)}.{lacks}"
 
 
-def of(name: str) -> Offer | None:
-    return next((offer for offer in offers() if offer.name == name), None)
+def stronger_here(captioners: Collection[str]) -> str:
+    """The name of the strongest captioner of the Hub that can be chosen, "" without one."""
+    return next((name for name in STRENGTH if name in captioners), "")
 
 
-def ask(captioners: Mapping[str, str], stronger_here: str) -> Ask | None:
-    """What brings a stronger captioner; None where there is none. stronger_here: one that can be chosen."""
-    if stronger_here:
-        return Ask(f"Ask {captioners[stronger_here]}", stronger_here, True)
+def ask(captioners: Mapping[str, str]) -> Ask | None:
+    """What brings a stronger captioner; None where there is none. captioners: titles by name."""
+    if here := stronger_here(captioners):
+        return Ask(f"Ask {captioners[here]}", here, True)
     offer = strongest(offers())
     if offer is None or DOWNLOADS.state.running:
         return None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from captionbot.pages.offers import STRENGTH, offered, offers, strongest
-from captionbot.pages.presenters.hub import costs
+from captionbot.pages.offers import offered, offers, strongest
+from captionbot.pages.presenters.hub import costs, stronger_here
 from captionbot.pages.presenters.seen import Column
 from captionbot.store.weights import importable
 from captionbot.text.judgement import NAMES, general, measure, said, why
@@ -89,11 +89,6 @@ def stronger(captioners: Mapping[str, str]) -> str:
     if not offered() and importable(FIRST):
         return f"A stronger captioner, e.g. {FIRST}, may know it: “captionbot download {FIRST}” fetches it."
     return ""
-
-
-def stronger_here(captioners: Collection[str]) -> str:
-    """The name of the strongest captioner of the Hub that can be chosen, "" without one."""
-    return next((name for name in STRENGTH if name in captioners), "")
 
 
 def columns(captions: Sequence[Caption | None]) -> tuple[Column, ...]:

@@ -36,14 +36,10 @@ MARKS = {
     Verdict.SENTENCE: ("○", "#8a90a0", "from the sentence"),
 }
 """A sign, a colour and a few words for each verdict."""
-RUN, RUN_HELP = (
-    "Find out what every word needs",
-    "Takes a few seconds; what is found so far is shown at once.",
-)
+RUN = "Find out what every word needs"
 AGREEMENT, COUNT, KIND = "Agreement with what happened", "Maps", "Map"
 RANDOM, OWN = "random maps", "this word's map"
 COLOURS = {RANDOM: "#8a90a0", OWN: "#4f46e5"}
-PLOT = "How well the map foretold what hiding would do"
 SENTENCE, SENTENCE_HELP = "Try a sentence of your own", "In words that the captioner knows, as “a dog runs”."
 PARTS_NOTE = (
     "A map of random patches passes 1 time in 20. Lines are 95 % intervals. Parts of speech are told apart "

@@ -7,7 +7,7 @@ import streamlit as st
 from captionbot.errors import CaptionBotError
 from captionbot.pages.offers import DOWNLOADS, offers
 from captionbot.pages.presenters import hub as says
-from captionbot.pages.presenters.judgement import band, stronger_here
+from captionbot.pages.presenters.judgement import band
 from captionbot.pages.presenters.seen import Seen
 from captionbot.pages.streamlit.work import WORK
 from captionbot.text.display import plain
@@ -40,8 +40,7 @@ def ask(seen: Seen) -> None:
     """Below the sentence: a button that brings a stronger captioner, where this one is not sure."""
     if band(seen.caption).kind in ("", "sure"):
         return
-    captioners = WORK.captioners()
-    if asked := says.ask(captioners, stronger_here(captioners)):
+    if asked := says.ask(WORK.captioners()):
         st.button(
             asked.label,
             icon=":material/psychology:" if asked.here else ":material/download:",
