@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from captionbot.encoders import concat, grid, pca, ready, regions
+from captionbot.encoders import concat, ensemble, grid, pca, ready, regions
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.concat import ConcatConfig, ConcatEncoder
+from captionbot.encoders.ensemble import EnsembleEncoder, EnsembleEncoderConfig
 from captionbot.encoders.grid import GridConfig, GridEncoder, grid_boxes
 from captionbot.encoders.pca import PCAConfig, PCAEncoder
 from captionbot.encoders.ready import ReadyConfig, ReadyEncoder
@@ -23,6 +24,8 @@ __all__ = [
     "ConcatEncoder",
     "Encoder",
     "EncoderKind",
+    "EnsembleEncoder",
+    "EnsembleEncoderConfig",
     "GridConfig",
     "GridEncoder",
     "PCAConfig",
@@ -38,7 +41,7 @@ __all__ = [
 ]
 
 ENCODERS: dict[str, EncoderKind] = {
-    module.KIND.kind: module.KIND for module in (concat, grid, pca, ready, regions)
+    module.KIND.kind: module.KIND for module in (concat, ensemble, grid, pca, ready, regions)
 }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.concat import cnn_of
@@ -39,10 +39,17 @@ class PCAEncoder(Encoder):
     mean: Tensor
     components: Tensor
 
-    def __init__(self, config: PCAConfig, state_dict: dict[str, Tensor] | None = None) -> None:
-        """state_dict: the encoder's own, as `training.fit.pca` writes it; None: nothing is fitted yet."""
+    def __init__(
+        self, config: PCAConfig, state_dict: dict[str, Tensor] | None = None, grid: nn.Module | None = None
+    ) -> None:
+        """state_dict: the encoder's own, as `training.fit.pca` writes it; None: nothing is fitted yet.
+
+        grid: what looks at photos in the place of CNNs of its own.
+        """
         super().__init__(config)
-        self.grid = cnn_of(config.cnns, GridConfig(config.architecture, config.layer, mirror=config.mirror))
+        self.grid = grid or cnn_of(
+            config.cnns, GridConfig(config.architecture, config.layer, mirror=config.mirror)
+        )
         self.register_buffer("mean", torch.zeros(config.feature_size))
         self.register_buffer("components", torch.eye(config.components, config.feature_size))
         if state_dict is not None:

@@ -44,6 +44,14 @@ OTHERS = [  # beside every kind as it comes
     ("top-down", {"cell": "gru"}),
     ("soft-attention", {"annotation_size": 16, "tie_embedding": True}),
 ]
+MEMBERS = [
+    {
+        "name": kind, "start": 0, "whole": False, "evidence": {}, "mapped": False,
+        "decoder": {"kind": kind, "embedding_size": 16, "hidden_size": 16, **SMALL},
+    }
+    for kind in ("soft-attention", "show-and-tell")
+]  # fmt: skip
+KINDS = [(kind, {"members": MEMBERS} if kind == "ensemble" else {}) for kind in FAMILIES] + OTHERS
 
 
 def decoder_of(kind, changes, stored=False):
@@ -70,7 +78,7 @@ def stored(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize(("kind", "changes"), [(kind, {}) for kind in FAMILIES] + OTHERS)
+@pytest.mark.parametrize(("kind", "changes"), KINDS)
 def test_a_packed_decoder_says_what_the_plain_one_says(kind, changes, stored):
     decoder = decoder_of(kind, changes, stored)
     packed = pack(copy.deepcopy(decoder), torch.float32)

@@ -46,6 +46,19 @@ DECODERS = {
         {**TRANSFORMER, "normalise": True, "tie_embedding": True},
     ),
 }
+DECODERS["ensemble with a transformer"] = (
+    "ensemble",
+    {
+        "members": [
+            {"name": name, "start": 0, "whole": False, "evidence": {}, "mapped": False, "decoder": spec}
+            for name, spec in (
+                (name, {"kind": kind, "vocabulary_size": VOCABULARY, "feature_size": CHANNELS, **config})
+                for name, (kind, config) in DECODERS.items()
+                if name in ("soft-attention", "show-and-tell gru", "scratch transformer")
+            )
+        ]
+    },
+)
 
 
 @pytest.fixture(params=DECODERS)
@@ -157,6 +170,7 @@ def test_dropout_is_on_in_training_alone(decoder):
         assert (once - again).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("decoder", [n for n in DECODERS if "ensemble" not in n], indirect=True)
 def test_four_captions_are_learnt_by_heart(decoder):
     """A decoder that sees the image and follows its words says them all; the first words are the same."""
     decoder.config = dataclasses.replace(decoder.config, dropout=0.0)

@@ -137,7 +137,7 @@ def test_kinds_are_known_once(bigram):
 
 def test_families_that_ship_keep_the_kinds_of_their_cards():
     kinds = {"gpt2-prefix", "scratch-recurrent", "scratch-transformer"}
-    kinds |= {"annotated-transformer", "att2in", "attention-on-attention", "meshed-memory"}
+    kinds |= {"annotated-transformer", "att2in", "attention-on-attention", "ensemble", "meshed-memory"}
     assert set(FAMILIES) == kinds | {"show-and-tell", "soft-attention", "top-down"}
     assert all(family.kind == kind for kind, family in FAMILIES.items())
     assert FAMILIES["show-and-tell"].title_of({"cell": "gru"}) == "Show and Tell (GRU)"

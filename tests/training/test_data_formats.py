@@ -373,11 +373,15 @@ def test_splits_by_name_are_the_same_everywhere():
     assert split_by_name(names[:1000]).items() <= found.items()
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_small_data_sets_have_both_splits(count):
+@pytest.mark.parametrize(("count", "least"), [(2, 1), (3, 1), (5, 1), (6, 2), (12, 4), (30, 4)])
+def test_small_data_sets_have_both_splits_and_val_enough_to_choose_by(count, least):
+    sizes = set()
     for start in range(50):
-        found = split_by_name(f"{i}.jpg" for i in range(start, start + count))
-        assert set(found.values()) == {"train", "val"}
+        found = [*split_by_name(f"{i}.jpg" for i in range(start, start + count)).values()]
+        assert set(found) == {"train", "val"}
+        sizes.add(found.count("val"))
+    assert min(sizes) == least
+    assert count > 12 or sizes <= {least, least + 1, least + 2}
 
 
 def test_what_cannot_be_read_is_told_with_what_can(tmp_path):

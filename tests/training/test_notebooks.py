@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +42,39 @@ def test_recorded_outputs_are_a_clean_run_of_no_machine(path):
     assert not re.findall(
         r"(?<![\w.])/(?:home|root|tmp|usr|mnt|opt|Users)/", path.read_text(encoding="utf-8")
     )
+
+
+def test_each_finds_the_project_or_clones_it(tmp_path, monkeypatch):
+    """In a folder of it, as an installed checkout, and elsewhere by the address of a repository."""
+    cells = {path: nbformat.read(path, 4).cells[1].source for path in NOTEBOOKS}
+    (cell,) = set(cells.values())
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def root_from(folder):
+        monkeypatch.chdir(folder)
+        exec(cell, {})
+        return Path.cwd()
+
+    root = FOLDER.parents[1]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert root_from(FOLDER) == root
+    with pytest.raises(SystemExit, match="give its address in REPOSITORY"):
+        root_from(tmp_path)
+    repository = tmp_path / "elsewhere" / "repository"
+    (repository / "training" / "run").mkdir(parents=True)
+    (repository / "training" / "run" / "train.py").touch()
+    (repository / "training" / "requirements.txt").touch()
+    git = ["git", "-C", str(repository), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "One"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setenv("CAPTIONBOT_REPOSITORY", repository.as_uri())
+    cloned = root_from(tmp_path)
+    assert cloned == tmp_path.resolve() / "captionbot-project"
+    monkeypatch.delenv("CAPTIONBOT_REPOSITORY")
+    assert root_from(tmp_path) == cloned  # which is there now
+    spec = SimpleNamespace(origin=str(root / "captionbot" / "__init__.py"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert root_from(tmp_path / "elsewhere") == root
 
 
 def test_notebooks_stay_small():

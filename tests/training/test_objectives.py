@@ -19,7 +19,7 @@ from training.metrics.diversity import SelfCider, diversity
 from training.run.config import TrainingConfig
 from training.run.features import tidy
 from training.run.learner import scheduled
-from training.run.losses import risk_loss, self_critical_loss, teacher_force
+from training.run.losses import self_critical_loss, structured_loss, teacher_force
 
 SPECIAL = Vocabulary.special_ids
 
@@ -49,9 +49,30 @@ def test_risk_is_the_expected_cost_of_the_samples_among_themselves():
     _, forced, log_probs = drawn()
     rewards = torch.tensor([[2.0, 0.5, 0.1], [0.0, 1.0, 0.2]])
     expected = -(log_probs.softmax(1) * rewards).sum(1).mean()
-    term = risk_loss(forced, rewards, 1.0, SPECIAL)
+    term = structured_loss("risk", forced, rewards, 1.0, SPECIAL)
     torch.testing.assert_close(term.mean, expected)
     assert term.count == 2
+
+
+def test_losses_of_whole_samples_are_their_sums_written_out():
+    """Of two images; the likeliest sample of the first is not the best one, that of the second is."""
+    _, forced, log_probs = drawn()
+    s = log_probs.tolist()
+    likeliest = [max(range(3), key=row.__getitem__) for row in s]
+    rewards = torch.tensor([[0.3, 0.5, 0.1], [0.0, 0.4, 0.2]])
+    rewards[0, likeliest[0]], rewards[1, likeliest[1]] = 0.0, 1.5
+    nll, softmax, hinge = [], [], []
+    for row, reward, v in zip(s, rewards.tolist(), likeliest, strict=True):
+        best = max(range(3), key=reward.__getitem__)
+        cost = [reward[best] - r for r in reward]
+        nll.append(-row[best] + math.log(sum(math.exp(x) for x in row)))
+        softmax.append(-row[best] + math.log(sum(math.exp(x + c) for x, c in zip(row, cost, strict=True))))
+        hinge.append(max(0.0, cost[v] - row[best] + row[v]))
+    assert hinge[0] > hinge[1] == 0
+    for objective, each in (("sequence-nll", nll), ("softmax-margin", softmax), ("max-margin", hinge)):
+        term = structured_loss(objective, forced, rewards, 1.0, SPECIAL)
+        assert term.mean.item() == pytest.approx(sum(each) / 2, abs=1e-5)
+        assert term.count == 2
 
 
 def test_of_the_best_alone_the_others_have_no_say():

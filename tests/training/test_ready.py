@@ -89,6 +89,7 @@ FORMS = {
 def test_every_form_gives_an_images_regions_and_their_boxes(tmp_path, form):
     write, name = FORMS[form]
     ready = open_ready(write(tmp_path / name))
+    assert open_ready(tmp_path / name) is ready  # looked through once
     assert len(ready.keys) == 12
     for image in (0, 11):
         for found in (ready.load(NAMES[image]), ready.load("a.jpg", image + 1) if form != "groups" else None):

@@ -11,9 +11,10 @@ from typing import Any
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.formats import is_hidden
 from training.data import Example
-from training.data.files import begins, image_path, read_json, split_by_name, split_in, told_apart
+from training.data.files import begins, finder, image_path, read_json, split_by_name, split_in, told_apart
 
 _HEAD = r'\s*\{.*"(images|annotations)"\s*:\s*\['
+_NAMED = finder("captions_*.json", "annotations/captions_*.json", head=_HEAD)
 
 
 def read_coco(path: Path, split: str | None = "val") -> list[Example]:
@@ -56,11 +57,9 @@ def read_coco(path: Path, split: str | None = "val") -> list[Example]:
 
 def find_coco(path: Path) -> list[Path]:
     """The files of a folder in COCO's form, or the given file: by their names, else by what is in them."""
-    if path.is_file():
-        return [path] if path.match("captions_*.json") or begins(path, _HEAD) else []
-    for pattern in ("captions_*.json", "annotations/captions_*.json"):
-        if found := [file for file in sorted(path.glob(pattern)) if file.is_file()]:
-            return found
+    found = _NAMED(path)
+    if found or path.is_file():
+        return found
     for pattern in ("*.json", "annotations/*.json", "*/*.json"):
         if found := [file for file in sorted(path.glob(pattern)) if _has_captions(file)]:
             return found

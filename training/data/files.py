@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
@@ -19,6 +19,7 @@ from captionbot.errors import CaptionBotError, shortened
 from captionbot.images.formats import is_hidden
 
 VAL_SHARE = 0.1
+VAL_LEAST = 4  # photos, of which the loss can choose an epoch (`training.run.choice`)
 
 _SPLITS = {
     "train": ("train", "training", "restval"),
@@ -63,6 +64,20 @@ def beginning(path: Path, size: int) -> str:
     """About so many bytes of a file, as text whatever it is."""
     with path.open("rb") as file:
         return decoded(file.read(size), str(path), errors="replace")
+
+
+def finder(*patterns: str, head: str) -> Callable[[Path], list[Path]]:
+    """Finds the files of the first pattern that has any; a given file may be known by its head instead."""
+
+    def find(path: Path) -> list[Path]:
+        if path.is_file():
+            return [path] if any(map(path.match, patterns)) or begins(path, head) else []
+        for pattern in patterns:
+            if found := [file for file in sorted(path.glob(pattern)) if file.is_file()]:
+                return found
+        return []
+
+    return find
 
 
 def begins(path: Path, pattern: str, size: int = 1 << 16) -> bool:
@@ -184,11 +199,13 @@ def split_name(text: str) -> str:
 def split_by_name(names: Iterable[str]) -> dict[str, str]:
     """Names to "train" or, about a tenth of them, "val", for data sets that come without splits.
 
-    The SHA-256 of the name decides, so all machines agree, and a photo stays where it is as others are
-    added. Of two or more names at least one is in each split.
+    The SHA-256 of the name decides, so all machines agree, and in all but small data sets a photo stays where
+    it is as others are added. Of twelve or more names at least `VAL_LEAST` are in val, of fewer a third, and
+    of two one.
     """
     order = sorted(set(names), key=_share)
-    val = {name for name in order if _share(name) < VAL_SHARE} | set(order[:1])
+    least = max(1, min(VAL_LEAST, len(order) // 3))
+    val = {name for name in order if _share(name) < VAL_SHARE} | set(order[:least])
     return {name: "val" if name in val - set(order[-1:]) else "train" for name in order}
 
 

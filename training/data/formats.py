@@ -13,7 +13,7 @@ from captionbot.errors import CaptionBotError, shortened
 from training.data import Example
 from training.data.coco import find_coco, read_coco_splits
 from training.data.cs231n import read_cs231n
-from training.data.files import begins, walk
+from training.data.files import finder, walk
 from training.data.flickr import read_flickr
 from training.data.karpathy import read_karpathy
 from training.data.mixture import SUFFIX, read_mixture
@@ -70,20 +70,6 @@ def _checked(examples: list[Example], path: Path) -> list[Example]:
     return examples
 
 
-def _files(*patterns: str, head: str) -> Callable[[Path], list[Path]]:
-    """Finds the files of the first pattern that has any; a given file may be known by its head instead."""
-
-    def find(path: Path) -> list[Path]:
-        if path.is_file():
-            return [path] if any(map(path.match, patterns)) or begins(path, head) else []
-        for pattern in patterns:
-            if found := [file for file in sorted(path.glob(pattern)) if file.is_file()]:
-                return found
-        return []
-
-    return find
-
-
 def _one(read: Callable[[Path], list[Example]]) -> Callable[[Sequence[Path]], list[Example]]:
     """A reader of one file as a reader of all that were found."""
 
@@ -119,7 +105,7 @@ def _read_folder(paths: Sequence[Path]) -> list[Example]:
     return read_texts(paths[0]) if paths[0].is_dir() else to_examples(read_table(paths[0]), paths[0])
 
 
-_PHRASES = _files("region_descriptions.json", head=r'\s*\[.*"phrase"\s*:')
+_PHRASES = finder("region_descriptions.json", head=r'\s*\[.*"phrase"\s*:')
 
 FORMATS = {
     "mixture": Format(
@@ -129,7 +115,7 @@ FORMATS = {
     ),
     "karpathy": Format(
         "dataset_*.json of Karpathy's Flickr8k, Flickr30k and COCO",
-        _files("dataset*.json", head=r'\s*\{.*"sentences"\s*:'),
+        finder("dataset*.json", head=r'\s*\{.*"sentences"\s*:'),
         _one(read_karpathy),
     ),
     "coco": Format(
@@ -139,7 +125,7 @@ FORMATS = {
     ),
     "flickr": Format(
         "Flickr8k.token.txt, results_20130124.token, results.csv or captions.txt, and lists of the splits",
-        _files(
+        finder(
             *("Flickr8k.token.txt", "*.token.txt", "*.token", "results.csv", "*/results.csv", "captions.txt"),
             head=r"[^\n]*#\d+\t|image(_name)?\s*[,|]",
         ),
@@ -155,7 +141,7 @@ FORMATS = {
     ),
     "cs231n": Format(
         "coco2014_captions.h5 with what lies beside it",
-        _files("coco2014_captions.h5", "*/coco2014_captions.h5", head="\N{REPLACEMENT CHARACTER}HDF"),
+        finder("coco2014_captions.h5", "*/coco2014_captions.h5", head="\N{REPLACEMENT CHARACTER}HDF"),
         _one(read_cs231n),
     ),
     "tar": Format(".tar shards of key.jpg with key.txt or key.json", _find_shards, read_shards),

@@ -16,6 +16,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -110,10 +111,18 @@ class ReadyFeatures(ABC):
 def open_ready(path: str | Path) -> ReadyFeatures:
     """The features of a file or folder, whatever its form. Raises CaptionBotError for what holds none."""
     path = Path(path)
-    if not path.exists():
+    try:
+        state = path.stat()
+    except OSError:
         raise CaptionBotError(
             f"There are no features at {shortened(path)}; give a .tsv, .npz or .h5 file, or a folder of them."
-        )
+        ) from None
+    return _opened(path.absolute(), state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=2)  # a run asks for the same file several times, and a look through it takes a while
+def _opened(path: Path, size: int, changed: int) -> ReadyFeatures:
+    """size, changed: of the file as it now is, so that another in its place is looked through again."""
     try:
         if path.is_dir():
             return _Cs231n(path) if (path / CAPTIONS).is_file() else _Folder(path)

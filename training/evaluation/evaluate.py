@@ -9,6 +9,7 @@ Beside results.json it leaves predictions.json, the captions in COCO's results f
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import time
@@ -31,6 +32,7 @@ from training.data.mixture import images_of, is_mixture
 from training.data.ready import ReadyFeatures, open_ready, stacked
 from training.evaluation.predictions import captions_of, load_split, read_predictions, write_predictions
 from training.metrics import Measured, measure
+from training.metrics.clip import Clip, clip_tallies
 from training.metrics.diversity import diversity
 from training.metrics.prose import describe, faults
 from training.metrics.significance import intervals
@@ -72,6 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=int,
         default=0,
         help="captions to ask for of each image as well, of which the diversity is measured",
+    )
+    parser.add_argument(
+        "--clip",
+        metavar="NAME|DIR",
+        help="a CLIP, such as openai/clip-vit-base-patch32, to add CLIPScore and RefCLIPScore by",
     )
     parser.add_argument("--per-image", action="store_true", help="leave per_image.jsonl too")
     parser.add_argument("--out", type=Path, default=Path("results.json"))
@@ -115,6 +122,9 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
     predictions, rows = given.out.parent / PREDICTIONS, given.out.parent / PER_IMAGE
     outputs = [given.out, predictions, *[rows] * given.per_image]
     check_outputs(outputs, [given.predictions, given.annotations])
+    if given.clip and not (given.images or is_mixture(given.annotations)):
+        raise CaptionBotError("CLIPScore looks at the images: give --images, their folder or tar.")
+    clip = Clip(given.clip) if given.clip else None  # before hours of captioning
     examples, training = load_split(given.annotations, given.format, given.split)
     examples = examples[: given.limit or None]
     results: dict[str, Any]
@@ -146,6 +156,12 @@ def evaluate(given: argparse.Namespace) -> dict[str, Any]:
         }
     references = {example.name: example.captions for example in examples}
     measured = measure(captions, references, meteor=not given.no_meteor, spice=not given.no_spice)
+    if clip:
+        store = images_of(given.annotations, given.images)
+        photos = (store.load(name) for name in captions)
+        humans = [references[name] for name in captions]
+        tallies = (*measured.tallies, *clip_tallies(clip, photos, list(captions.values()), humans))
+        measured = dataclasses.replace(measured, tallies=tallies)
     known = [tokenize(caption) for example in training for caption in example.captions] or None
     results |= measured.corpus() | {
         "left_out": measured.left_out,

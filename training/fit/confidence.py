@@ -27,6 +27,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.search.confidence import SIGNALS, Confidence, Judge
 from captionbot.search.options import SearchOptions
+from captionbot.search.reranker import WordEvidence
 from captionbot.store import card as cards
 from captionbot.store.registry import find_card
 from captionbot.text.general import GENERAL, kinds
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = dataclasses.replace(defaults, data=given.data, images=given.images, cache=given.cache)
     card, encoder, decoder = cards.load(path)
     vocabulary = load_vocabulary(card.vocabulary)
-    if decoder.evidence is None or isinstance(vocabulary, SubwordVocabulary):
+    if not isinstance(decoder.evidence, WordEvidence) or isinstance(vocabulary, SubwordVocabulary):
         raise CaptionBotError(
             f"{card.name} has no word evidence, which says what a photo is like; fit it first."
         )

@@ -17,13 +17,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from captionbot.cli.commands import Parser, command
-from captionbot.decoders.attention import mean_annotation
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.search.reranker import ALONE
@@ -36,8 +34,9 @@ from training.fit.reranker import bags_of_phrases, regression
 from training.run.captioners import load_to_train
 from training.run.config import TrainingConfig, check_least
 from training.run.distributed import World, device_of
-from training.run.features import BATCH, autocast, cached_features
-from training.run.splits import Split, read_splits, with_pixels
+from training.run.features import autocast
+from training.run.splits import Split, read_splits
+from training.run.tasks import means_of
 
 WORDS = Path(__file__).parents[1] / "data" / "imagenet_words.txt"
 MIN_COUNT = 8  # captioned photos that a phrase has to be said of
@@ -75,20 +74,12 @@ def pseudo_captions(given: argparse.Namespace, config: TrainingConfig) -> dict[s
     device = device_of("cpu")
     preprocessing, world = Preprocessing.from_json(card.preprocessing), World(device)
 
-    def means(split: Split, config: TrainingConfig) -> Tensor:
-        split, pixels = with_pixels(split, config, preprocessing, world)
-        features = cached_features(
-            encoder, preprocessing, pixels, False, Path(config.cache), device, config.amp
-        )
-        batches = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
-        seen = [features(encoder, batch) for batch in batches]
-        return torch.cat([mean_annotation(f.values, f.mask) for f in seen])
-
     names = open_images(given.photos).names()
     train, _ = read_splits(config)
     with torch.inference_mode(), autocast(device, config.amp):
-        known = means(train, config)
-        new = means(Split(names, [[]] * len(names)), dataclasses.replace(config, images=given.photos))
+        known = means_of(train, config, encoder, preprocessing, world)
+        photos, elsewhere = Split(names, [[]] * len(names)), dataclasses.replace(config, images=given.photos)
+        new = means_of(photos, elsewhere, encoder, preprocessing, world)
     centre, spread = known.mean(0), known.std(0) + 1e-6
     corpus = sorted({tuple(tokenize(caption)) for caption in read_text_captions(given.corpus)})
     corpus = [words for words in corpus if 6 <= len(words) <= 16]

@@ -110,6 +110,10 @@ def described(
 def load_to_train(name: str | Path) -> tuple[Card, nn.Module, Decoder]:
     """A captioner without what is of its weights as they are: its scores, word evidence and confidence."""
     card, encoder, decoder = cards.load(find_card(name))
+    if card.family == "ensemble":
+        raise CaptionBotError(
+            f"{card.name} is an ensemble, which learns nothing itself; name a member of it."
+        )
     decoder.evidence = None
     return dataclasses.replace(card, evidence={}, confidence={}, scores={}), encoder, decoder
 

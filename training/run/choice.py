@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from training.data.files import VAL_LEAST
 from training.run.config import TrainingConfig
 from training.run.splits import Split
 from training.run.validation import Scores
 
 ENOUGH_FOR_CIDER = 200  # val photos
-ENOUGH_FOR_LOSS = 4  # val photos
+ENOUGH_FOR_LOSS = VAL_LEAST  # val photos
 
 _SAID = {"CIDEr": "of the highest CIDEr on val", "loss": "of the lowest loss on val", "last": "the last one"}
 

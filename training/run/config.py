@@ -175,9 +175,12 @@ class TrainingConfig:
         "how boldly they are drawn", 1.0, low=SEARCH["temperature"].low, high=SEARCH["temperature"].high
     )
     objective: str = about(
-        "how the drawn captions are learnt from: policy-gradient; risk, the mean cost under their own "
-        "probabilities (arXiv 1711.04956, section 3); or best, of each photo's captions the best alone",
-        "policy-gradient", choices=("policy-gradient", "risk", "best"),
+        "how the drawn captions are learnt from: policy-gradient; best, of each photo's captions the best "
+        "alone; or a loss over a photo's captions as wholes (arXiv 1711.04956, section 3): risk, the mean "
+        "cost under their own probabilities, or that the best one be the likeliest, by sequence-nll, "
+        "softmax-margin or max-margin",
+        "policy-gradient",
+        choices=("policy-gradient", "best", "risk", "sequence-nll", "softmax-margin", "max-margin"),
     )  # fmt: skip
     baseline: str = about(
         "what a drawn caption is to beat: the mean reward of the photo's others (arXiv 2003.09971), or that "
@@ -241,7 +244,7 @@ class TrainingConfig:
                 "Ready-made features come of no encoder that could be trained, and teachers see photos; "
                 "leave out --train-encoder and --teachers, or --features."
             )
-        compared = self.baseline == "mean" or self.objective == "risk"
+        compared = self.baseline == "mean" or self.objective not in ("policy-gradient", "best")
         if self.stage == "self-critical" and compared and self.samples < 2:
             raise CaptionBotError("The mean of the other samples needs others; give --samples 2 or more.")
 

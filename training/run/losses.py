@@ -138,15 +138,35 @@ def caption_loss(
     return terms
 
 
-def risk_loss(forced: Forced, rewards: Tensor, temperature: float, never_drawn: Sequence[int]) -> Term:
-    """What an image's samples cost on the average, each as likely as it is among them (arXiv 1711.04956).
+STRUCTURED = ("risk", "sequence-nll", "softmax-margin", "max-margin")
 
-    The expected risk of section 3: probabilities of whole samples, normalised over the image's.
+
+def structured_loss(
+    objective: str, forced: Forced, rewards: Tensor, temperature: float, never_drawn: Sequence[int]
+) -> Term:
+    """What an image's K samples cost as wholes (arXiv 1711.04956, section 3), the mean over images.
+
+    With s(u) the log-probability of a sample, u* the one of the highest reward, cost(u) = -reward(u):
+
+    risk: sum_u p(u) cost(u), p the softmax of s over the image's samples;
+    sequence-nll: -s(u*) + log sum_u exp s(u);
+    softmax-margin: -s(u*) + log sum_u exp(s(u) + cost(u) - cost(u*));
+    max-margin: max(0, cost(v) - cost(u*) - s(u*) + s(v)), v the likeliest sample.
     """
     costs = _costs(forced, temperature, never_drawn)
-    samples = costs.new_zeros(rewards.numel()).index_add(0, forced.rows, costs).view_as(rewards)
-    likely = (-samples).softmax(1)
-    return Term(-(likely * rewards).sum(1).mean(), len(rewards))
+    scores = -costs.new_zeros(rewards.numel()).index_add(0, forced.rows, costs).view_as(rewards)
+    best = rewards.argmax(1, keepdim=True)
+    lacking = rewards.gather(1, best) - rewards  # cost(u) - cost(u*)
+    chosen = scores.gather(1, best)
+    if objective == "risk":
+        each = -(scores.softmax(1) * rewards).sum(1)
+    elif objective == "sequence-nll":
+        each = scores.logsumexp(1) - chosen.squeeze(1)
+    elif objective == "softmax-margin":
+        each = (scores + lacking).logsumexp(1) - chosen.squeeze(1)
+    else:
+        each = (lacking + scores - chosen).gather(1, scores.argmax(1, keepdim=True)).relu()
+    return Term(each.mean(), len(rewards))
 
 
 def _costs(forced: Forced, temperature: float, never_drawn: Sequence[int]) -> Tensor:

@@ -27,13 +27,14 @@ from training.run.config import TrainingConfig
 from training.run.distributed import World
 from training.run.features import FeatureSource, autocast, cached_features
 from training.run.losses import (
+    STRUCTURED,
     Forced,
     Term,
     caption_loss,
     drop_words,
-    risk_loss,
     self_critical_loss,
     soft_targets,
+    structured_loss,
     teacher_force,
 )
 from training.run.splits import Split, Words, with_pixels
@@ -68,7 +69,8 @@ class Stage(Protocol):
     def __call__(self, decoder: Decoder, features: Features, batch: Batch) -> Loss: ...
 
     def counts(self, images: np.ndarray) -> list[int] | None:
-        """How many numbers each term of the loss is the mean of, where the images tell; else None."""
+        """How many numbers each term of the loss is the mean of, where the images of a step, in all its parts
+        and processes, tell; else None."""
 
 
 class CrossEntropy:
@@ -139,8 +141,8 @@ class SelfCritical:
         token_ids = self._token_ids(samples).to(features.values.device)
         forced = teacher_force(decoder, features, token_ids)
         special = self.vocabulary.special_ids
-        if config.objective == "risk":
-            term = risk_loss(forced, rewards, config.temperature, special)
+        if config.objective in STRUCTURED:
+            term = structured_loss(config.objective, forced, rewards, config.temperature, special)
         else:
             best = config.objective == "best"
             term = self_critical_loss(forced, rewards, config.temperature, baseline, special, best)

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from captionbot.decoders import Decoder
+from captionbot.decoders.attention import mean_annotation
 from captionbot.images.load import Preprocessing
 from captionbot.store.card import Card
 from captionbot.text.vocabulary import load_vocabulary
@@ -18,6 +20,7 @@ from training.run.choice import Choice, choose
 from training.run.config import TrainingConfig
 from training.run.distributed import World
 from training.run.features import (
+    BATCH,
     BlankFeatures,
     FeatureSource,
     PixelFeatures,
@@ -90,6 +93,20 @@ def photo_task(
         train.bad | val.bad,
         [] if config.features else val.names[: config.sample_photos],
     )
+
+
+def means_of(
+    split: Split,
+    config: TrainingConfig,
+    encoder: nn.Module,
+    preprocessing: Preprocessing,
+    world: World,
+) -> Tensor:
+    """(n, C) mean features of the photos of a split that can be read, by a frozen encoder."""
+    split, source = features_of(split, config, encoder, preprocessing, world)
+    batches = np.array_split(np.arange(len(split)), -(-len(split) // BATCH))
+    seen = (source(encoder, batch) for batch in batches)
+    return torch.cat([mean_annotation(f.values, f.mask) for f in seen])
 
 
 def features_of(

@@ -181,34 +181,33 @@ class Run:
         mine = world.share(np.arange(len(images)))
         idle = not len(mine)  # fewer photos than processes: this one does work that does not count
         mine = mine if len(mine) else np.arange(1)
-        in_parts = self.config.accumulate > 1  # which all processes agree on, whatever each has
         parts = [part for part in np.array_split(mine, self.config.accumulate) if len(part)]
-        # What each term is the mean of, in all parts and processes; where that is not known before, a part
-        # counts by what it has, and the gradient is divided in the end.
-        known = self.task.stage.counts(images[mine]) if in_parts else None
-        counts = world.sum([0 if idle else count for count in known]) if known else []
+        # What each term is the mean of, in all parts and processes. Where that is not known before, a part
+        # counts by what it has for each photo, and the gradient is divided in the end.
+        counts = self.task.stage.counts(images)
         self.learner.forget()
         summed: list[list[float]] = []
+        figures: dict[str, float] = {}
         for number, part in enumerate(parts):
             loss = self._ask(images[part], mirrored[part], crops[part], done, number)
             terms = [Term(t.mean, 0 if idle else t.count) for t in loss.terms]
-            if not in_parts:
-                counts = world.sum([t.count for t in terms])
-            weights = counts or [1.0] * len(terms)
+            weights = counts or [len(images)] * len(terms)
             total = sum(t.mean * (t.count / n) for t, n in zip(terms, weights, strict=True))
             self.learner.backward(cast(Tensor, total))
             summed.append([*(t.mean.item() * t.count for t in terms), *(t.count for t in terms)])
+            for name, figure in loss.figures.items():
+                figures[name] = figures.get(name, 0.0) + figure * len(part) / len(mine)
         *sums, late = world.sum([*np.sum(summed, 0).tolist(), due])
         everyones = sums[len(sums) // 2 :]
         value = sum(s / n for s, n in zip(sums, everyones, strict=False))
         if not math.isfinite(value):
             self._diverged(f"The loss became {value}")
-        if not self.learner.gather(1.0 if counts else 1 / everyones[0]):
+        if not self.learner.gather(1.0 if counts else len(images) / everyones[0]):
             self._diverged("The gradient was not finite")
         rate = self.learner.step(done, self.steps)
         self.step += 1
         self.epoch_loss += value
-        self.monitor.scalars({"loss": value, "learning_rate": rate, **loss.figures}, done + 1)
+        self.monitor.scalars({"loss": value, "learning_rate": rate, **figures}, done + 1)
         return late > 0
 
     def _ask(self, images: np.ndarray, mirrored: np.ndarray, crops: Tensor, done: int, number: int) -> Loss:

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from captionbot.cli.commands import Parser, command
 from captionbot.decoders import Decoder, build_decoder
-from captionbot.decoders.attention import mean_annotation
 from captionbot.encoders import (
     ConcatConfig,
     ConcatEncoder,
@@ -41,8 +40,8 @@ from training.run.captioners import load_to_train
 from training.run.checkpoints import prepare_folder, read_weights, written
 from training.run.config import TrainingConfig, check_least
 from training.run.distributed import World
-from training.run.features import BATCH, cached_features
-from training.run.splits import read_splits, with_pixels
+from training.run.splits import read_splits
+from training.run.tasks import means_of
 
 CNN_FLAGS = ("architecture", "layer", "size", "weights")
 
@@ -202,13 +201,7 @@ def _pooled(both: ConcatEncoder, card: Card, given: argparse.Namespace) -> np.nd
     """(n, C) float32: the mean features of the training photos of a data set."""
     config = dataclasses.replace(TrainingConfig(), data=given.data, images=given.images, cache=given.cache)
     world, preprocessing = World(torch.device("cpu")), Preprocessing.from_json(card.preprocessing)
-    train, pixels = with_pixels(read_splits(config)[0], config, preprocessing, world)
-    features = cached_features(
-        both, preprocessing, pixels, False, Path(config.cache), world.device, config.amp
-    )
-    batches = np.array_split(np.arange(len(train)), -(-len(train) // BATCH))
-    means = (mean_annotation((f := features(both, batch)).values, f.mask) for batch in batches)
-    return torch.cat(list(means)).numpy()
+    return means_of(read_splits(config)[0], config, both, preprocessing, world).numpy()
 
 
 def _channels(encoder: Any, card: Card) -> int:
