@@ -182,11 +182,9 @@ class HubHead(nn.Module):
 
     def __init__(self, out: nn.Linear, transform: nn.Module | None = None) -> None:
         super().__init__()
+        # A layer of its own, which is packed, of numbers that are the embedding's too.
         self.out = nn.Linear(out.in_features, out.out_features, device="meta")
-        self.out.weight, self.out.bias = (
-            out.weight,
-            out.bias,
-        )  # tied to the embedding, and packed apart from it
+        self.out.weight, self.out.bias = out.weight, out.bias
         self.transform = transform
 
     def forward(self, x: Tensor) -> Tensor:

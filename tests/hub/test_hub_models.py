@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from benchmarks.hub import MODELS, configured
 from captionbot.hub import family_of_config
 from captionbot.hub.loading import on_meta
+from captionbot.store.importers.hub import address_of
 from captionbot.store.weights import weight_files
 
 HERE = {line.name: line for line in weight_files() if line.importer == "hub"}
 
 
-def test_all_captioners_of_the_table_are_described() -> None:
+def test_all_captioners_of_the_table_are_described_and_pinned_to_a_commit() -> None:
     assert set(HERE) == set(MODELS)
+    assert all(re.fullmatch("[0-9a-f]{40}", address_of(name).revision) for name in HERE)
 
 
 @pytest.mark.parametrize("name", MODELS)
