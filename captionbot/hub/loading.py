@@ -6,21 +6,22 @@ it warns of matrices that are missing and fills them with random numbers, which 
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from logging import ERROR, getLogger
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from captionbot.decoders.hub import HubDecoder
 from captionbot.encoders.hub import HubEncoder, HubEncoderConfig
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.extras import require
 from captionbot.hub import family_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _LEFT_OUT = re.compile(r"position_ids$|\.attn\.(bias|masked_bias)$|\.crossattention\.(bias|masked_bias)$")
 """Tensors of old files that are no weights: positions counted up, masks."""
@@ -47,25 +48,40 @@ def on_meta(encoder: Mapping[str, Any]) -> Any:
         return model(config)
 
 
-def load(encoder: Mapping[str, Any], weights: Path) -> Any:
-    """The model with its weights, mapped from the file; CaptionBotError where a tensor is missing."""
+def load(encoder: Mapping[str, Any], weights: Path, mapped: bool = False) -> Any:
+    """The model with its weights; CaptionBotError where a tensor is missing.
+
+    mapped: whether its numbers stay in the file until they are asked for, for a model that is only checked.
+        Else they are read, so that each is let go of as its layer is packed: a mapping stays whole.
+    """
     import torch
 
     config, model = _classes(encoder)
-    with tempfile.TemporaryDirectory(prefix="captioner-") as folder, _quiet():
-        Path(folder, "config.json").write_text(json.dumps(encoder["config"]), encoding="utf-8")
-        Path(folder, "model.safetensors").symlink_to(weights.resolve())
+    with _quiet():
         found, info = model.from_pretrained(
-            folder,
+            None,
             config=config,
-            local_files_only=True,
-            use_safetensors=True,
+            state_dict=_tensors(weights, mapped),
             dtype=torch.float32,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused below, in a sentence
         )
     _check(info, weights)
     return found
+
+
+def _tensors(weights: Path, mapped: bool) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    with safe_open(weights, "pt") as file:
+        names = list(file.keys())
+        if mapped:
+            return {name: file.get_tensor(name) for name in names}
+    tensors = {}
+    for name in names:
+        with safe_open(weights, "pt") as file:  # anew, as what is read of a mapping stays in memory with it
+            tensors[name] = file.get_tensor(name).clone()
+    return tensors
 
 
 def vocabulary_size(encoder: Mapping[str, Any]) -> int:

@@ -30,19 +30,6 @@ def pack(module: nn.Module, dtype: torch.dtype) -> Any:
     return _packed(module, CPUPacking(dtype), packers())
 
 
-def unmapped(module: nn.Module) -> Any:
-    """The module, what it keeps of a file copied: one layer norm would hold the whole file in memory."""
-    copies: dict[int, nn.Parameter] = {}
-    for owner in module.modules():
-        for name, own in list(owner.named_parameters(recurse=False)):
-            if id(own) not in copies:
-                copies[id(own)] = nn.Parameter(own.detach().clone(), requires_grad=False)
-            setattr(owner, name, copies[id(own)])
-        for name, buffer in list(owner.named_buffers(recurse=False)):
-            owner._buffers[name] = buffer.clone()
-    return module
-
-
 @dataclass(frozen=True)
 class CPUPacking:
     """Layers by matrices one below the other, in the fastest form for such weights."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_ROWS = 256  # at a time: oneDNN is slower with more, which a core's cache does not hold
+
 
 class Product(nn.Module, ABC):
     """x W^T + b, with the gradient of x; it has the face of `nn.Linear`."""
@@ -48,9 +50,15 @@ class PackedLinear(Product):
         return self.packed.to_dense().float()
 
     def product(self, x: Tensor) -> Tensor:
-        operator = torch.ops.mkldnn._linear_pointwise.default
-        y: Tensor = operator(x.to(self.dtype), self.packed, self.bias, "none", [], "")
-        return y.to(x.dtype)
+        rows = x.to(self.dtype).reshape(-1, x.shape[-1])
+        found = [self._of(some) for some in rows.tensor_split(max(1, -(-len(rows) // _ROWS)))]
+        y = found[0] if len(found) == 1 else torch.cat(found)
+        return y.view(*x.shape[:-1], -1).to(x.dtype)
+
+    def _of(self, rows: Tensor) -> Tensor:
+        """(N, D) -> (N, E)."""
+        y: Tensor = torch.ops.mkldnn._linear_pointwise.default(rows, self.packed, self.bias, "none", [], "")
+        return y
 
 
 class _WithGradient(torch.autograd.Function):

@@ -205,7 +205,7 @@ def write_card(folder: Path, name: str, source: Source, ask: str = "") -> Path:
     weights = folder / f"{name}.safetensors"
     shapes = shapes_in(weights)
     config, encoder = _slim(config), {"kind": "hub", "family": family.kind, "config": _slim(config)}
-    loading.load(encoder, weights)
+    loading.load(encoder, weights, mapped=True)
     size = loading.vocabulary_size(encoder)
     prompt, chat, end = _before(family, config, folder, ask or family.ask)
     words = HubVocabulary.load(folder, family.style, size, prompt[-1], end, family.space_first)

@@ -41,7 +41,7 @@ def checked(name: str, revision: str | None = None) -> str:
         family = family_of_config(config)
         weights = _hollow(found, Path(folder, WEIGHTS))
         shapes = shapes_in(weights)
-        loading.load({"kind": "hub", "family": family.kind, "config": config}, weights)
+        loading.load({"kind": "hub", "family": family.kind, "config": config}, weights, mapped=True)
     size = found.files[WEIGHTS].size
     return (
         f"{found.id} at {found.commit} fits {family.title(config)}: {len(shapes)} tensors, "
