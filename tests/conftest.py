@@ -21,6 +21,11 @@ def no_captioners_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules that drive a browser or train come first: begun late, they would keep one process busy alone."""
+    items.sort(key=lambda item: not {"browser", "served"} & set(getattr(item, "fixturenames", ())))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of photos, data and weights that lies beside the project where it is built and tested."""
