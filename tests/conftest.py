@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+LONGEST = {"test_batch.py", "test_cli.py", "test_gradio_app.py", "test_streamlit_app.py", "test_training.py"}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_captioners_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Pages list what was imported on a machine: here nothing is."""
@@ -22,8 +25,8 @@ def no_captioners_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that drive a browser or train come first: begun late, they would keep one process busy alone."""
-    items.sort(key=lambda item: not {"browser", "served"} & set(getattr(item, "fixturenames", ())))
+    """Modules that take longest come first: begun late, one would keep one process busy while others idle."""
+    items.sort(key=lambda item: ("browser" not in item.path.name, item.path.name not in LONGEST))
 
 
 @pytest.fixture(scope="session")

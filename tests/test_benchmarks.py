@@ -26,7 +26,11 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ("parts", "names"),
     [
         (("search", "gpt2"), ("one hypothesis at a time", "times the floor", "`generate`", "ms")),
-        (("photo", "folder"), ("heatmaps", "p99 against p50", "one by one", "GiB")),
+        pytest.param(
+            ("photo", "folder"),
+            ("heatmaps", "p99 against p50", "one by one", "GiB"),
+            marks=pytest.mark.slow,
+        ),
         (("pixels",), ("photos in memory, beam 5",)),
         pytest.param(("start",), ("import captionbot", "first caption"), marks=pytest.mark.slow),
     ],

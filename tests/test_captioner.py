@@ -144,6 +144,7 @@ def test_devices_that_are_not_there(tmp_path):
             Captioner.from_pretrained(card, device="cuda")
 
 
+@pytest.mark.slow  # it imports all of torch._inductor
 def test_steps_that_cannot_be_compiled_run_as_they_are(captioner, images, tmp_path, monkeypatch, caplog):
     expected = [found.captions[0].text for found in captioner.caption(images)]
     monkeypatch.setenv("CAPTIONBOT_COMPILE", "1")

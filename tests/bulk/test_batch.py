@@ -208,7 +208,7 @@ def parts(text: str, exactly: bool = True) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("format", ["jsonl", "csv"])
+@pytest.mark.parametrize("format", ["jsonl", pytest.param("csv", marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_goes_on_where_it_was(weights, photos, tmp_path, format):
     whole, torn = tmp_path / f"whole.{format}", tmp_path / f"torn.{format}"
     shape = ("--format", format, "--num-return", "2")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from local_server import local_server
 from PIL import Image
-from tiny import build_tiny_captioner
+from tiny import build_tiny_captioner, built
 
 from captionbot import Captioner
 from captionbot.cli.caption import _below
@@ -428,7 +428,12 @@ def test_explain_draws_a_figure(run, photos, tmp_path):
 
 
 def test_explain_says_what_it_shows_where_nothing_attends(run, photos, tmp_path):
-    out, whole = tmp_path / "figure.json", ROOT / "weights" / "show-and-tell.json"
+    card, encoder, _ = cards.load(build_tiny_captioner(tmp_path))
+    decoder = {"kind": "show-and-tell", "cell": "gru", "embedding_size": 16, "hidden_size": 16}
+    decoder |= {name: card.decoder[name] for name in ("vocabulary_size", "feature_size")}
+    card = dataclasses.replace(card, family="show-and-tell", decoder=decoder)
+    whole = cards.save(tmp_path, card, encoder, built(card.encoder, decoder)[1])
+    out = tmp_path / "figure.json"
     code, _, err = run("explain", photos / "sub/red.png", "--out", out, "--model", whole)
     assert code == 0
     assert "looks at the photo as a whole" in err

@@ -175,7 +175,11 @@ def test_a_missing_extra_is_named_in_one_line(run: Run, arguments: tuple[str, ..
 
 
 @pytest.mark.parametrize(
-    ("arguments", "path", "page"), [((), "_stcore/health", "ok"), (("--gradio",), "", "CaptionBot")]
+    ("arguments", "path", "page"),
+    [
+        ((), "_stcore/health", "ok"),
+        pytest.param(("--gradio",), "", "CaptionBot", marks=pytest.mark.slow),
+    ],
 )
 def test_app_starts_the_pages_from_another_folder(
     wheel: Path, tmp_path: Path, arguments: tuple[str, ...], path: str, page: str

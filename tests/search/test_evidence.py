@@ -233,6 +233,7 @@ def run(tmp_path_factory):
         "cache": out / "cache",
         "encoder-config": "{architecture: mobilenet_v2, layer: features.4}",
         "encoder-weights": "",
+        "decoder-config": "{embedding_size: 64, hidden_size: 64, attention_size: 32}",
         "image-size": 64,
         "epochs": 8,
         "limit": 0,

@@ -23,7 +23,7 @@ def data(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("model", ["rnn", "transformer"])
+@pytest.mark.parametrize("model", ["rnn", pytest.param("transformer", marks=pytest.mark.slow)])
 def test_a_few_captions_are_learnt_and_drawn(model, data, capsys):
     flags = ["--model", model, "--num-samples", "3", "--data", str(data), "--cache", str(data / "cache")]
     flags += [
