@@ -201,6 +201,12 @@ def test_phrases_are_words_and_neighbours_that_enough_photos_have():
     assert share[red, ALONE] == [1, 0] and all(vocabulary.unk_id not in phrase for phrase in share)
 
 
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Plain colours are learnt sooner than photos."""
+    monkeypatch.setattr("training.fit.reranker.LEAST_STEPS", 240)
+
+
 def write_walls(folder, named):
     """Plain photos of three colours, and captions that name the colour `named` says of a photo's number."""
     rng, images = np.random.default_rng(0), []
@@ -244,6 +250,7 @@ def run(tmp_path_factory):
     return out
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_the_command_adds_evidence_to_a_captioner_that_keeps_it(run, data, tmp_path, capsys):
     arguments = ["--out", str(tmp_path / "with"), "--data", str(data), "--cache", str(run / "cache")]
     assert main([str(run), *arguments, "--hidden", "16", "--rank", "4", "--min-count", "5"]) == 0
@@ -286,6 +293,7 @@ def test_training_on_and_averaging_leave_evidence_behind(run, data, tmp_path):
     assert cards.Card.load(next((tmp_path / "mean").glob("*.json"))).evidence == {}
 
 
+@pytest.mark.usefixtures("few_steps")
 def test_evidence_that_helps_nothing_is_not_kept(run, data, tmp_path, monkeypatch):
     monkeypatch.setattr("training.fit.reranker.WEIGHTS", (0.0,))
     arguments = ["--out", str(tmp_path), "--data", str(data), "--cache", str(run / "cache")]
