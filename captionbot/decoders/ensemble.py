@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +142,7 @@ class EnsembleDecoder(Decoder):
         self.looks_elsewhere = any(m.decoder.looks_elsewhere for m in looking)
 
     def start(self, features: Features) -> State:
-        return _together([m.decoder.start(m.view(features)) for m in self._members])
+        return _together([m.decoder.start(m.view(features)) for m in self.each])
 
     def advance(self, token_ids: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """The output is the logarithm of the mean, (N, V)."""
@@ -152,22 +152,22 @@ class EnsembleDecoder(Decoder):
         return self._averaged(lambda member: member.decoder.advance_all, token_ids, state)
 
     def states_after(self, token_ids: Tensor, state: State) -> State:
-        parts = zip(self._members, _apart(state, len(self.members)), strict=True)
+        parts = zip(self.each, _apart(state, len(self.members)), strict=True)
         return _together([m.decoder.states_after(m.own(token_ids), part) for m, part in parts])
 
     def logits(self, output: Tensor) -> Tensor:
         return output
 
     @property
-    def _members(self) -> list[_Member]:
-        return list(self.members)  # type: ignore[arg-type]
+    def each(self) -> list[_Member]:
+        return cast(list[_Member], list(self.members))
 
     def _averaged(
         self, reader: Callable[[_Member], Callable[..., Any]], token_ids: Tensor, state: State
     ) -> tuple[Tensor, Tensor, State]:
         log_probs, alphas, states = [], [], []
         parts = _apart(state, len(self.members))
-        for member, part, looks in zip(self._members, parts, self.looking, strict=True):
+        for member, part, looks in zip(self.each, parts, self.looking, strict=True):
             output, alpha, after = reader(member)(member.own(token_ids), part)
             log_probs.append(member.log_probs(output))
             states.append(after)

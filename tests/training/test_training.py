@@ -625,6 +625,7 @@ def test_the_best_epochs_are_kept_and_averaged(data, tmp_path, capsys):
     scores = {int(e): float(c) for e, c in re.findall(r"epoch (\d+): .*val_loss ([\d.]+)", said)}
     best = sorted(scores, key=scores.__getitem__)[:2]
     assert {int(file.stem.rpartition("-")[2]) for file in kept} == set(best)
+    assert ("The last epoch was still the best: more --epochs may be better" in said) == (best[0] == 4)
     assert average([str(tmp_path / "run"), "--out", str(tmp_path / "mean")]) == 0
     mean, members = weights(tmp_path / "mean"), [load_file(file) for file in kept]
     for name in mean:

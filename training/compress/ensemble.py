@@ -17,15 +17,22 @@ from torch import nn
 
 from captionbot.backends.unfilled import unfilled
 from captionbot.cli.commands import Parser, command
-from captionbot.decoders import Decoder, build_decoder
-from captionbot.decoders.ensemble import AVERAGES, FAMILY, EnsembleDecoder
-from captionbot.encoders import ConcatEncoder, EnsembleEncoder, GridEncoder, PCAEncoder, build_encoder
+from captionbot.decoders import Decoder
+from captionbot.decoders.ensemble import AVERAGES, FAMILY, EnsembleConfig, EnsembleDecoder
+from captionbot.encoders import (
+    ConcatEncoder,
+    EnsembleEncoder,
+    EnsembleEncoderConfig,
+    GridEncoder,
+    PCAEncoder,
+)
 from captionbot.encoders.ensemble import KIND
 from captionbot.errors import CaptionBotError
 from captionbot.store import card as cards
 from captionbot.store.card import Card
 from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
+from captionbot.types import Features
 from training.run.checkpoints import prepare_folder, written
 from training.run.config import check_name
 
@@ -59,75 +66,121 @@ def ensemble(loaded: Sequence[Loaded], name: str, average: str = AVERAGES[0]) ->
     for card, encoder, _ in loaded:
         _check(card, encoder, loaded[0][0])
     vocabulary = _vocabulary([card for card, *_ in loaded])
+    encoder, of = _encoder([encoder for _, encoder, _ in loaded])
+    decoder = _decoder(loaded, of, vocabulary, average)
+    specs = {"encoder": _spec(KIND.kind, encoder), "decoder": _spec(FAMILY.kind, decoder)}
+    card = _card([card for card, *_ in loaded], name, average, vocabulary, specs)
+    return card, encoder.eval().requires_grad_(False), decoder.eval().requires_grad_(False)
+
+
+def _encoder(encoders: Sequence[nn.Module]) -> tuple[EnsembleEncoder, list[int]]:
+    """What sees as all of them do, and which of its looks is whose."""
     cnns: list[nn.Module] = []
     heads: list[nn.Module] = []
     looks: list[dict[str, Any]] = []
     of: list[int] = []
-    for _, encoder, _ in loaded:
-        pca = isinstance(encoder, PCAEncoder)
-        cnn = _place(cnns, encoder.grid if pca else encoder)
-        look, head = {"cnn": cnn}, nn.Identity()
-        if pca:
-            look |= {"feature_size": encoder.config.feature_size, "components": encoder.config.components}
-            head = PCAEncoder(encoder.config, grid=nn.Identity())
-            head.load_state_dict({k: t for k, t in encoder.state_dict().items() if not k.startswith("grid.")})
+    for encoder in encoders:
+        look, head = _look(encoder, cnns)
         known = (i for i, other in enumerate(looks) if other == look and _same(heads[i], head))
         of.append(next(known, len(looks)))
         if of[-1] == len(looks):
             looks.append(look)
             heads.append(head)
-    encoder_spec = {"kind": KIND.kind, "cnns": tuple(map(_spec_of, cnns)), "looks": tuple(looks)}
-    sizes = [next(d for i, (*_, d) in zip(of, loaded, strict=True) if i == look).config.feature_size
-             for look in range(len(looks))]  # fmt: skip
-    members = tuple(
+    specs = (_spec("concat" if isinstance(cnn, ConcatEncoder) else "grid", cnn) for cnn in cnns)
+    with unfilled():
+        made = EnsembleEncoder(EnsembleEncoderConfig(tuple(specs), tuple(looks)))
+    made.cnns, made.heads = nn.ModuleList(cnns), nn.ModuleList(heads)
+    return made, of
+
+
+def _look(encoder: Any, cnns: list[nn.Module]) -> tuple[dict[str, Any], nn.Module]:
+    """What a configuration says of how a captioner sees, and what makes its features of its CNN's.
+
+    cnns: those so far, to which its own is added where it is new.
+    """
+    if not isinstance(encoder, PCAEncoder):
+        return {"cnn": _place(cnns, encoder)}, nn.Identity()
+    head = PCAEncoder(encoder.config, grid=nn.Identity())
+    head.load_state_dict({k: t for k, t in encoder.state_dict().items() if not k.startswith("grid.")})
+    sizes = {"feature_size": encoder.config.feature_size, "components": encoder.config.components}
+    return {"cnn": _place(cnns, encoder.grid), **sizes}, head
+
+
+def _place(cnns: list[nn.Module], cnn: nn.Module) -> int:
+    """The number of a CNN among those so far, as which it is added where it is new."""
+    for number, other in enumerate(cnns):
+        if _same(other, cnn):
+            return number
+    cnns.append(cnn)
+    return len(cnns) - 1
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether modules have the same configuration and the same numbers."""
+    ours, theirs = one.state_dict(), other.state_dict()
+    return (
+        type(one) is type(other)
+        and getattr(one, "config", None) == getattr(other, "config", None)
+        and ours.keys() == theirs.keys()
+        and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+    )
+
+
+def _decoder(
+    loaded: Sequence[Loaded], of: Sequence[int], vocabulary: Vocabulary, average: str
+) -> EnsembleDecoder:
+    """What says as all of them do on the average; of: the look of each."""
+    channels = {look: decoder.config.feature_size for look, (*_, decoder) in zip(of, loaded, strict=True)}
+    specs = [
         {
             "name": card.name,
             "decoder": card.decoder,
-            "start": sum(sizes[:look]),
-            "whole": "components" in looks[look],
+            "start": sum(channels[before] for before in range(look)),
+            "whole": _sees_whole(card, encoder),
             "evidence": dict(card.evidence),
             "mapped": load_vocabulary(card.vocabulary).tokens != vocabulary.tokens,
         }
-        for look, (card, *_) in zip(of, loaded, strict=True)
-    )
-    decoder_spec = {
-        "kind": FAMILY.kind,
-        "vocabulary_size": len(vocabulary),
-        "feature_size": sum(sizes),
-        "dropout": 0.0,
-        "members": members,
-        "average": average,
-    }
+        for look, (card, encoder, _) in zip(of, loaded, strict=True)
+    ]
+    config = EnsembleConfig(len(vocabulary), sum(channels.values()), 0.0, tuple(specs), average)
     with unfilled():
-        seeing = build_encoder(**_built(encoder_spec))
-        saying = build_decoder(**_built(decoder_spec))
-    assert isinstance(seeing, EnsembleEncoder) and isinstance(saying, EnsembleDecoder)
-    seeing.cnns, seeing.heads = nn.ModuleList(cnns), nn.ModuleList(heads)
-    for member, (card, _, decoder) in zip(saying._members, loaded, strict=True):
+        made = EnsembleDecoder(config)
+    for member, (card, _, decoder) in zip(made.each, loaded, strict=True):
         member.decoder, member.evidence, decoder.evidence = decoder, decoder.evidence, None
         if member.mapped:
             own = load_vocabulary(card.vocabulary).ids
             member.ids = torch.tensor([own.get(t, Vocabulary.unk_id) for t in vocabulary.tokens]).int()
-    first, names = loaded[0][0], [card.name for card, *_ in loaded]
-    card = dataclasses.replace(
-        first,
+    return made
+
+
+def _sees_whole(card: Card, encoder: Any) -> bool:
+    """Whether a captioner sees a photo as one place."""
+    features: Features = encoder.on_meta(tuple(card.preprocessing["size"]))
+    return features.values.shape[1] == 1
+
+
+def _card(
+    members: Sequence[Card], name: str, average: str, vocabulary: Vocabulary, specs: dict[str, Any]
+) -> Card:
+    """specs: of encoder and decoder. Scores and confidence are to be measured anew."""
+    alike = len({card.precision for card in members}) == 1
+    return dataclasses.replace(
+        members[0],
         name=name,
         family=FAMILY.kind,
         title="",
-        encoder=encoder_spec,
-        decoder=decoder_spec,
         vocabulary=vocabulary.spec,
-        precision=first.precision if len({card.precision for card, *_ in loaded}) == 1 else "float32",
+        precision=members[0].precision if alike else "float32",
         evidence={},
         confidence={},
-        description=f"The mean {average} of {', '.join(names)}.",
-        training={"members": [{"name": card.name, "sha256": card.sha256} for card, *_ in loaded]},
+        description=f"The mean {average} of {', '.join(card.name for card in members)}.",
+        training={"members": [{"name": card.name, "sha256": card.sha256} for card in members]},
         scores={},
-        licence=" ".join(dict.fromkeys(card.licence for card, *_ in loaded if card.licence)),
+        licence=" ".join(dict.fromkeys(card.licence for card in members if card.licence)),
         default=False,
         shared={},
+        **specs,
     )
-    return card, seeing.eval().requires_grad_(False), saying.eval().requires_grad_(False)
 
 
 def _check(card: Card, encoder: nn.Module, first: Card) -> None:
@@ -159,30 +212,6 @@ def _vocabulary(members: Sequence[Card]) -> Vocabulary:
     return longest
 
 
-def _place(cnns: list[nn.Module], cnn: nn.Module) -> int:
-    """The number of a CNN among those so far, as which it is added where it is new."""
-    for number, other in enumerate(cnns):
-        if _same(other, cnn):
-            return number
-    cnns.append(cnn)
-    return len(cnns) - 1
-
-
-def _same(one: nn.Module, other: nn.Module) -> bool:
-    """Whether modules are of the same configuration, and of the same numbers but for how they are stored."""
-    ours, theirs = one.state_dict(), other.state_dict()
-    return (
-        type(one) is type(other)
-        and getattr(one, "config", None) == getattr(other, "config", None)
-        and ours.keys() == theirs.keys()
-        and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
-    )
-
-
-def _spec_of(cnn: nn.Module) -> dict[str, Any]:
-    kind = "concat" if isinstance(cnn, ConcatEncoder) else "grid"
-    return {"kind": kind, **dataclasses.asdict(cnn.config)}  # type: ignore[arg-type]
-
-
-def _built(spec: dict[str, Any]) -> dict[str, Any]:
-    return {"kind": spec["kind"], "config": {k: v for k, v in spec.items() if k != "kind"}}
+def _spec(kind: str, module: Any) -> dict[str, Any]:
+    """What a card says of an encoder or a decoder."""
+    return {"kind": kind, **dataclasses.asdict(module.config)}

@@ -136,6 +136,8 @@ class Run:
                 self._save()
         kept = f"epoch {self.best['epoch']}, {choice.which}, is kept" if self.best else "no epoch is kept"
         self._say(f"{kept} in {self.out}: {_line(self.best)}")
+        if choice.by != "last" and self.best.get("epoch") == self.config.epochs > 1:
+            self._say("The last epoch was still the best: more --epochs may be better yet.")
         if bad := self.task.bad:
             self._say(f"{len(bad)} photos were left out:")
             for name, reason in bad.items():
