@@ -65,9 +65,11 @@ class Decoder(nn.Module, ABC):
     attends: whether alphas are attention, which tells the places apart where there are several; else
         they are uniform, and what a word rests on has to be asked in another way.
     looks_elsewhere: whether it also attends to what is no place, so that alphas sum to less than 1.
+    at_once: copies of a photo that are read together, where many are; what it keeps of each has to fit.
     compiles: whether torch can compile its steps; a cache that grows by a word at each is too much for it.
     """
 
+    at_once: int = 32
     attends: bool = True
     compiles: bool = True
     looks_elsewhere: bool = False

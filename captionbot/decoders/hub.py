@@ -199,6 +199,7 @@ class HubDecoder(Decoder):
     tokens and, where the photo is a prefix, to words is left out, so that they sum to less than 1.
     """
 
+    at_once = 4  # of BLIP's 577 places, the keys and values of all blocks have 43 MB a photo
     compiles = False
     looks_elsewhere = True
 

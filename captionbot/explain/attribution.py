@@ -34,8 +34,6 @@ LABELS = {
 }
 CELLS = (8, 8)  # rows and columns that a photo without places of its own is hidden in
 
-_BATCH = 32  # changed photos at once
-
 
 @dataclass(frozen=True)
 class WordMaps:
@@ -138,7 +136,7 @@ def log_probs_where_hidden(
     left, top, right, bottom = boxes.to(pixels.device)[..., None].unbind(1)  # (P, 1) each
     across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)  # (P, W), (P, H)
     found = []
-    for part in hidden.to(pixels.device).split(_BATCH):
+    for part in hidden.to(pixels.device).split(captioner.decoder.at_once):
         covered = torch.einsum("np,ph,pw->nhw", part.float(), down.float(), across.float()) > 0
         copies = torch.where(covered.unsqueeze(1), filling, pixels)
         with torch.inference_mode():

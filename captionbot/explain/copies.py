@@ -28,7 +28,6 @@ from captionbot.encoders.efficientnet_lite import SamePad2d
 from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
 
-_BATCH = 32  # copies at once
 _PARITIES = 16  # which of the four kinds of cells, by parity of row and column, are hidden
 _MOST_CNNS, _MOST_COPIES = 4, 128  # that are kept of a photo, some 300 kB for each copy and CNN
 _CLOSE = 1e-4  # of the largest number: how far what is picked may be off by rounding
@@ -53,7 +52,7 @@ class Copies:
         hidden: (N, cells) bool, which of them each copy lacks.
         """
         encoder, cnns = self._encoder(captioner, pixels, filling)
-        for masks in hidden.to(pixels.device).split(_BATCH):
+        for masks in hidden.to(pixels.device).split(captioner.decoder.at_once):
             first = _parities(self.cells).to(pixels.device) if any(cnn.asks for cnn in cnns) else masks[:0]
             shown = painted(pixels, filling, torch.cat([first, masks]), self.cells)
             for cnn in cnns:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from logging import ERROR, getLogger
+from mmap import mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = re.compile(r"position_ids$|\.attn\.(bias|masked_bias)$|\.crossattention\.(bias|masked_bias)$")
 """Tensors of old files that are no weights: positions counted up, masks."""
+_LARGE = 1_000_000  # bytes
 
 
 def split(
@@ -80,8 +82,19 @@ def _tensors(weights: Path, mapped: bool) -> dict[str, Tensor]:
     tensors = {}
     for name in names:
         with safe_open(weights, "pt") as file:  # anew, as what is read of a mapping stays in memory with it
-            tensors[name] = file.get_tensor(name).clone()
+            tensors[name] = _copied(file.get_tensor(name))
     return tensors
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy; a large one has memory of its own, which the system gets back once nobody holds it. What
+    malloc freed between other things stays with a process that loads in a thread, as pages do."""
+    import torch
+
+    if tensor.nbytes < _LARGE:
+        return tensor.clone()
+    memory = torch.frombuffer(mmap(-1, tensor.nbytes), dtype=tensor.dtype)
+    return memory.view(tensor.shape).copy_(tensor)
 
 
 def vocabulary_size(encoder: Mapping[str, Any]) -> int:
