@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -45,7 +46,7 @@ class Offer:
     """A captioner that can be fetched.
 
     size: bytes to download, None where nobody says. memory: bytes that it needs with what it works out.
-    seconds: about how long a caption takes here, None where that was never measured.
+    products: what a caption of it costs, in those of `product`; None where that was never measured.
     lacks: what this machine has too little of, as the end of a sentence; "" where it fits.
     """
 
@@ -53,10 +54,18 @@ class Offer:
     title: str
     size: int | None
     memory: int
-    seconds: float | None
+    products: float | None
     licence: str
     note: str
     lacks: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long a caption takes here; None as long as nothing has imported torch, which a page that
+        is opened does not wait for."""
+        if self.products is None or "torch" not in sys.modules:
+            return None
+        return self.products * seconds_of_a_product()
 
 
 @dataclass(frozen=True)
@@ -110,13 +119,12 @@ def strongest(offers: Collection[Offer]) -> Offer | None:
 def _offer(line: WeightFile) -> Offer:
     size = line.size or (line.megabytes or 0) * 1_000_000 or None
     memory = room_of((line.parameters or 0) * 1_000_000)
-    seconds = line.products * seconds_of_a_product() if line.products else None
     return Offer(
         line.name,
         line.title or line.name,
         size,
         memory,
-        seconds,
+        line.products,
         line.licence,
         line.note,
         _lacking(size or 0, memory),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,8 +211,13 @@ def test_what_a_machine_lacks_is_said_and_a_smaller_one_is_offered(monkeypatch: 
     assert "**This machine has too little memory.**" in says.facts(large)
     with pytest.raises(CaptionBotError, match=r"BLIP \(large\) cannot be fetched: this machine has too"):
         DOWNLOADS.start("blip-large")
-    slow = Offer("blip-base", "Slow", None, 1, 99.0, "MIT", "")
-    assert offers.strongest([slow]) is None
+    monkeypatch.setattr(offers, "seconds_of_a_product", lambda: 0.05)
+    quick, slow = (Offer("blip-base", "BLIP", None, 1, products, "MIT", "") for products in (90, 400))
+    assert offers.strongest([slow]) is None and offers.strongest([slow, quick]) is quick
+    assert "about 20 s a photo on this machine" in says.facts(slow)
+    assert {offer.name for offer in listed if offer.seconds} >= {"blip-base", "git-base-coco", "vit-gpt2"}
+    monkeypatch.delitem(sys.modules, "torch")
+    assert slow.seconds is None
 
 
 @pytest.mark.slow

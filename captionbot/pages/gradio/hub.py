@@ -38,7 +38,7 @@ class Fetching:
         """Among the settings: what can be fetched, where the host offers any."""
         labels = says.choices(offers())
         first = next(iter(labels), None)
-        with gr.Accordion(says.TITLE, open=False, visible=offered()):
+        with gr.Accordion(says.TITLE, open=False, visible=offered()) as self.section:
             gr.Markdown(says.INTRODUCTION)
             self.name = gr.Dropdown(
                 [(label, name) for name, label in labels.items()],
@@ -52,7 +52,7 @@ class Fetching:
     def wire(self, settings: Settings, captioned: Mapping[str, Any]) -> None:
         """captioned: the event that captions the photo, for another captioner."""
         running = [self.own, self.row, self.progress, self.stop, self.timer]
-        self.name.input(self._facts, self.name, self.facts, **QUIET)
+        gr.on([self.name.input, self.section.expand], self._facts, self.name, self.facts, **QUIET)
         self.fetch.click(self.on_fetch, self.name, running, **QUIET)
         self.timer.tick(
             self.on_tick,
