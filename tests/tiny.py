@@ -27,9 +27,18 @@ DETECTOR = {
 }  # fmt: skip
 
 
-def build_region_captioner(folder: Path, name: str = "regions", boxes: int = 5) -> Path:
+SHARED = {  # fields of an encoder whose detector looks through the captioner's CNN
+    "detector_cnn": "mobilenet_v2", "detector_layers": ["features.6"],
+    "detector_options": {**DETECTOR, "min_level": 3, "num_levels": 3},
+}  # fmt: skip
+
+
+def build_region_captioner(
+    folder: Path, name: str = "regions", boxes: int = 5, detector: dict[str, Any] | None = None
+) -> Path:
     """Write an untrained top-down captioner of an untrained detector's boxes into a folder; its card.
 
+    detector: `SHARED` for one without a CNN of its own.
     It finds something everywhere, so each photo has that many boxes beside the whole image.
     """
     torch.manual_seed(0)
@@ -37,7 +46,7 @@ def build_region_captioner(folder: Path, name: str = "regions", boxes: int = 5) 
     encoder = {
         "kind": "regions", "detector": "mobiledetv2_110d", "detector_options": DETECTOR, "max_regions": boxes,
         "threshold": 0.0, "architecture": "mobilenet_v2", "layer": "features.6",
-    }  # fmt: skip
+    } | (detector or {})  # fmt: skip
     decoder = {
         "kind": "top-down", "vocabulary_size": len(vocabulary), "feature_size": 32, "annotation_size": 16,
         "embedding_size": 16, "hidden_size": 16, "attention_size": 16,

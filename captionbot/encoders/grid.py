@@ -7,7 +7,7 @@ convolutional layer keep the correspondence to portions of the image).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +84,28 @@ class GridEncoder(Encoder):
             cells = cells.float()  # of a CNN that computes in bf16 by itself
         pooled: Tensor = self.pool(cells if cells.ndim == 4 else cells[..., None, None])
         return pooled
+
+
+def maps_of(cnn: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
+    """A graph of the same layers that gives the maps of some of them, in their order."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    graph.graph_copy(cnn.graph, copies)
+    graph.output(tuple(copies[_last_inside(cnn, layer)] for layer in layers))
+    module = fx.GraphModule(cnn, graph)
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module
+
+
+def _last_inside(cnn: fx.GraphModule, layer: str) -> fx.Node:
+    inside = [node for node in cnn.graph.nodes if layer in node.meta.get("nn_module_stack", {})]
+    if not inside:
+        raise CaptionBotError(
+            f"The CNN has no layer '{shortened(layer)}'; choose one of those that are used."
+        )
+    last: fx.Node = inside[-1]
+    return last
 
 
 def with_cnns(module: nn.Module, made: Callable[[GridEncoder], nn.Module]) -> nn.Module:

@@ -2,24 +2,25 @@
 
 Bottom-up attention (arXiv 1707.07998, section 3.1) with an EfficientDet (arXiv 1911.09070, through
 `effdet`) where the paper has a Faster R-CNN: the boxes choose where, and a CNN's feature map, averaged
-inside each box, says what.
+inside each box, says what. The detector has a CNN of its own, or looks through the captioner's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from captionbot.encoders.base import Encoder, EncoderKind
 from captionbot.encoders.concat import cnn_of
-from captionbot.encoders.grid import GridConfig
-from captionbot.errors import CaptionBotError
+from captionbot.encoders.grid import GridConfig, GridEncoder, maps_of
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.extras import require
 from captionbot.types import Features
 
@@ -48,6 +49,9 @@ class RegionsConfig:
     detector_options: fields of effdet's configuration of that name that are others, for a detector of
         one's own: backbone_name, image_size, num_classes, fpn_channels and so on.
     classes: names of the detector's classes in order; None for COCO's, of 80 or 90 outputs.
+    detector_cnn: architecture of the CNN, among those that the boxes are seen through, which the detector
+        sees photos through too, with their preprocessing; "" for a detector with a CNN of its own.
+    detector_layers: layers of that CNN whose maps it takes, the finest first.
     max_regions: boxes at most, beside the whole image, which always is the first place.
     threshold: score from which a box counts; an image without any still is seen as a whole.
     overlap: IoU from which a box gives way to a better one of its class.
@@ -71,6 +75,8 @@ class RegionsConfig:
     mean: tuple[float, float, float] = _MEAN
     std: tuple[float, float, float] = _STD
     cnns: dict[str, Any] = field(default_factory=dict)
+    detector_cnn: str = ""
+    detector_layers: tuple[str, ...] = ()
 
 
 class Detections(NamedTuple):
@@ -84,6 +90,35 @@ class Detections(NamedTuple):
     scores: Tensor
 
 
+class Heads(nn.Module):
+    """What an EfficientDet has behind its CNN: a feature pyramid, and heads for classes and boxes."""
+
+    def __init__(self, config: Any, maps: Sequence[torch.Size]) -> None:
+        """config: effdet's. maps: (B, C, h, w) of the CNN's, that of the lowest level first."""
+        super().__init__()
+        from effdet.anchors import get_feat_sizes
+        from effdet.efficientdet import BiFpn, HeadNet, _init_weight
+
+        given = [tuple(size[-2:]) for size in maps]
+        needed = get_feat_sizes(config.image_size, config.max_level)[config.min_level :][: len(given)]
+        if not given or given != [tuple(size) for size in needed]:
+            raise CaptionBotError(
+                f"The maps of detector_layers have {given} places, and the detector's levels from "
+                f"{config.min_level} have {needed}; choose a layer for each level, the finest first."
+            )
+        self.config = config
+        self.fpn = BiFpn(config, [{"num_chs": size[1]} for size in maps])
+        self.class_net = HeadNet(config, config.num_classes)
+        self.box_net = HeadNet(config, 4)
+        for name, module in self.named_modules():
+            _init_weight(module, name)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Maps (B, C, h, w) -> of each level maps of class logits and of box codes, as an EfficientDet's."""
+        levels = self.fpn(list(maps))
+        return self.class_net(levels), self.box_net(levels)
+
+
 class Detector(nn.Module):
     """An EfficientDet of effdet. Photos are squashed to its size, not padded, as for every encoder here."""
 
@@ -91,7 +126,15 @@ class Detector(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, options: Mapping[str, Any], classes: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, Any],
+        classes: tuple[str, ...] | None = None,
+        maps: Callable[[tuple[int, int]], Sequence[torch.Size]] | None = None,
+    ) -> None:
+        """maps: (height, width) of photos -> (B, C, h, w) of what it is given in their place, by a CNN that
+        is not its own; None: it has one of its own."""
         super().__init__()
         require("effdet", "detect", "A captioner of detected boxes")
         from effdet import create_model_from_config, get_efficientdet_config
@@ -123,33 +166,49 @@ class Detector(nn.Module):
                 "to each."
             )
         self.size: tuple[int, int] = tuple(config.image_size)
-        self.net = create_model_from_config(config, pretrained_backbone=False)
+        if maps is None:
+            self.net = create_model_from_config(config, pretrained_backbone=False)
+        else:
+            self.net = Heads(config, maps(self.size))
         anchors = Anchors.from_config(self.net.config).boxes  # (A, 4) yxyx in pixels of its own input
         self.register_buffer("anchors", anchors, persistent=False)
         mean, std = config.get("mean", _MEAN), config.get("std", _STD)
         self.register_buffer("mean", torch.tensor(mean, device="cpu").view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, device="cpu").view(3, 1, 1), persistent=False)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) in 0..1 -> what the network reads, at its size."""
+    def resized(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) at its size, channels last in memory."""
         if pixels.shape[-2:] != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True)
-        return ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        return pixels.contiguous(memory_format=torch.channels_last)
 
-    def outputs(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) in 0..1 -> logits (B, A, classes), box codes (B, A, 4) of the A anchors."""
-        logits, codes = self.net(self.normalise(pixels))
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) in 0..1 -> what the network reads, at its size."""
+        return (self.resized(pixels) - self.mean) / self.std
+
+    def levels(self, seen: Tensor | Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Photos or maps as of `forward` -> of each level maps of class logits and of box codes."""
+        found: tuple[list[Tensor], list[Tensor]]
+        found = self.net(self.normalise(seen) if isinstance(seen, Tensor) else seen)
+        return found
+
+    def outputs(self, seen: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Photos or maps as of `forward` -> logits (B, A, classes), box codes (B, A, 4) of the A anchors."""
+        logits, codes = self.levels(seen)
         return _anchors_first(logits, len(self.classes)), _anchors_first(codes, 4)
 
-    def forward(self, pixels: Tensor, threshold: float = 0.1, overlap: float = 0.5) -> list[Detections]:
-        """(B, 3, H, W) in 0..1 -> what scores at least the threshold, without what overlaps a better one.
+    def forward(
+        self, seen: Tensor | Sequence[Tensor], threshold: float = 0.1, overlap: float = 0.5
+    ) -> list[Detections]:
+        """Photos -> what scores at least the threshold, without what overlaps a better one.
 
+        seen: (B, 3, H, W) in 0..1; or maps (B, C, h, w) of a CNN that is not its own.
         Every anchor speaks for its best class; suppression is within a class.
         """
         from effdet.anchors import decode_box_outputs
         from torchvision.ops import batched_nms
 
-        logits, codes = self.outputs(pixels)
+        logits, codes = self.outputs(seen)
         best, labels = logits.float().max(-1)  # (B, A)
         best, chosen = best.topk(min(_CANDIDATES, best.shape[1]))  # (B, K)
         labels = labels.gather(1, chosen)
@@ -161,7 +220,7 @@ class Detector(nn.Module):
         )
         scores = best.sigmoid()
         found = []
-        for image in range(len(pixels)):
+        for image in range(len(scores)):
             real = (scores[image] >= threshold) & (boxes[image, :, 2:] > boxes[image, :, :2]).all(-1)
             own = Detections(boxes[image][real], labels[image][real], scores[image][real])
             kept = batched_nms(own.boxes, own.scores, own.labels, overlap)
@@ -186,13 +245,46 @@ class RegionEncoder(Encoder):
         ours = {k: tensors.pop(k) for k in list(tensors) if k.startswith(("detector.", "grid."))}
         cnn = GridConfig(config.architecture, config.layer, mirror=config.mirror)
         self.grid = cnn_of(config.cnns, cnn, tensors or None)
-        self.detector = Detector(config.detector, config.detector_options, config.classes)
+        self._cnn = (self._shared_cnn(),) if config.detector_cnn else ()  # in a tuple, as it is the grid's
+        sizes = self._sizes_of_maps if config.detector_cnn else None
+        self.detector = Detector(config.detector, config.detector_options, config.classes, sizes)
         for part, module in (("detector.", self.detector), ("grid.", self.grid)):
             own = {k.removeprefix(part): t.float() for k, t in ours.items() if k.startswith(part)}
             if own:
                 _load(module, own, config)
         self.register_buffer("mean", torch.tensor(config.mean, device="cpu").view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std, device="cpu").view(3, 1, 1), persistent=False)
+
+    def _shared_cnn(self) -> fx.GraphModule:
+        """What gives the detector the maps of one of the captioner's own CNNs."""
+        config = self.config
+        grids = {g.config.architecture: g.cnn for g in self.grid.modules() if isinstance(g, GridEncoder)}
+        if config.detector_cnn not in grids:
+            raise CaptionBotError(
+                f"The detector looks through '{shortened(config.detector_cnn, 40)}', and the captioner's "
+                f"CNNs are {', '.join(grids)}; name one of them."
+            )
+        return maps_of(grids[config.detector_cnn], config.detector_layers)
+
+    def _sizes_of_maps(self, size: tuple[int, int]) -> list[torch.Size]:
+        (cnn,) = self._cnn
+        tensors = {n: t.to("meta") for n, t in (*cnn.named_parameters(), *cnn.named_buffers())}
+        return [
+            seen.shape for seen in functional_call(cnn, tensors, (torch.empty(1, 3, *size, device="meta"),))
+        ]
+
+    def maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised pixels -> what a detector without a CNN of its own takes."""
+        (cnn,) = self._cnn
+        return [seen.float() for seen in cnn(self.detector.resized(pixel_values))]
+
+    def find(self, pixel_values: Tensor) -> list[Detections]:
+        """(B, 3, H, W) normalised pixels -> what the detector finds in each, the best score first."""
+        config = self.config
+        with torch.no_grad():
+            seen = self.maps(pixel_values) if self._cnn else pixel_values * self.std + self.mean
+            found: list[Detections] = self.detector(seen, config.threshold, config.overlap)
+        return found
 
     def train(self, mode: bool = True) -> RegionEncoder:
         super().train(mode)
@@ -204,9 +296,7 @@ class RegionEncoder(Encoder):
         from torchvision.ops import roi_align
 
         config = self.config
-        with torch.no_grad():
-            found = self.detector(pixel_values * self.std + self.mean, config.threshold, config.overlap)
-        found = [Detections(*(t[: config.max_regions] for t in f)) for f in found]
+        found = [Detections(*(t[: config.max_regions] for t in f)) for f in self.find(pixel_values)]
         whole = pixel_values.new_tensor([[0.0, 0.0, 1.0, 1.0]])
         boxes = [torch.cat([whole, f.boxes]) for f in found]
         cells = self.grid(pixel_values)

@@ -261,6 +261,10 @@ def _check_detector(encoder: dict[str, Any]) -> None:
         raise CaptionBotError("The card's detector has arguments for its backbone, which pages do not load.")
     config = {**get_efficientdet_config(name), **options}
     levels = range(config["min_level"], config["max_level"] + 1)
+    if len(encoder.get("detector_layers", ())) > len(levels):
+        raise CaptionBotError(
+            f"The card's detector has {len(levels)} levels and maps for more: give it fewer."
+        )
     if levels.start < 1 or min(config["image_size"]) < 32:
         raise CaptionBotError("The card's detector needs levels from 1, and an image of 32 pixels at least.")
     cells = sum(math.prod(math.ceil(side / 2**level) for side in config["image_size"]) for level in levels)
@@ -317,7 +321,8 @@ def _largest_output(encoder: Any, decoder: Any, size: tuple[int, int]) -> int:
 
     with Watched():  # type: ignore[no-untyped-call]
         if isinstance(encoder, RegionEncoder):
-            encoder.detector.net(torch.empty(1, 3, *encoder.detector.size, device="meta"))
+            pixels = torch.empty(1, 3, *encoder.detector.size, device="meta")
+            encoder.detector.net(encoder.maps(pixels) if encoder.config.detector_cnn else pixels)
         decoder.start(features_on_meta(encoder, size))
     return most
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from tiny import WORDS
 
+from captionbot.backends.cpu.cnn import PackedEncoder
 from captionbot.captioner import Captioner
 from captionbot.decoders import build_decoder
 from captionbot.encoders import build_encoder
@@ -161,6 +162,34 @@ def test_boxes_of_a_class_give_way_to_better_ones_and_to_no_other_class(monkeypa
     assert tight.labels.tolist() == [0, 16]
     (none,) = detector(torch.zeros(1, 3, 64, 64), 0.97, overlap=0.5)
     assert len(none.boxes) == 0
+
+
+@torch.inference_mode()
+def test_a_detector_looks_through_the_captioners_own_cnn():
+    """It has no CNN, sees the maps of the captioner's at its own size, and follows its weights."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        CONFIG,
+        layer="features.17",
+        detector_cnn="mobilenet_v2",
+        detector_layers=("features.13", "features.17"),
+    )
+    encoder = RegionEncoder(config).eval()
+    assert not [name for name in encoder.state_dict() if name.startswith("detector.net.backbone")]
+    pixels = torch.randn(2, 3, 96, 96)
+    resized = torch.nn.functional.interpolate(pixels, (64, 64), mode="bilinear", antialias=True)
+    fine, coarse = encoder.maps(pixels)
+    assert (fine.shape, coarse.shape) == ((2, 96, 4, 4), (2, 320, 2, 2))
+    expected = encoder.grid(resized).values.transpose(1, 2).unflatten(2, (2, 2))
+    torch.testing.assert_close(coarse, expected, rtol=1e-4, atol=1e-5)
+    found = encoder(pixels)
+    again = RegionEncoder(config, encoder.state_dict()).eval()
+    torch.testing.assert_close(again(pixels).boxes, found.boxes)
+    packed = PackedEncoder(encoder, torch.bfloat16)(pixels)
+    torch.testing.assert_close(packed.boxes, found.boxes)
+    for parameter in encoder.grid.parameters():
+        parameter.mul_(0)
+    assert not encoder.maps(pixels)[1].any()
 
 
 def test_training_the_encoder_leaves_its_detector_alone():

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tiny import build_region_captioner, build_tiny_captioner
+from tiny import SHARED, build_region_captioner, build_tiny_captioner
 
 from captionbot import CaptionBotError, Captioner
 from captionbot.pages.uploads import load_captioner
@@ -77,8 +77,9 @@ def test_what_is_uploaded_says_what_it_says_from_its_folder(tiny, temporary, pac
     assert list(temporary.glob("captioner-*")) == []
 
 
-def test_a_captioner_of_boxes_can_be_uploaded(tmp_path):
-    card = build_region_captioner(tmp_path / "trained")
+@pytest.mark.parametrize("detector", [{}, SHARED])
+def test_a_captioner_of_boxes_can_be_uploaded(detector, tmp_path):
+    card = build_region_captioner(tmp_path / "trained", detector=detector)
     assert load_captioner(files_of(card)).card.encoder["kind"] == "regions"
 
 
@@ -210,6 +211,13 @@ def test_a_detector_that_asks_for_too_much_is_a_sentence(options, said, tmp_path
     card = build_region_captioner(tmp_path / "trained")
     files = changed(card, lambda values: values["encoder"]["detector_options"].update(options))
     with pytest.raises(CaptionBotError, match=said):
+        load_captioner(files)
+
+
+def test_a_detector_takes_no_more_maps_than_it_has_levels(tmp_path):
+    card = build_region_captioner(tmp_path / "trained", detector=SHARED)
+    files = changed(card, lambda values: values["encoder"].update(detector_layers=["features.6"] * 9))
+    with pytest.raises(CaptionBotError, match="has 3 levels and maps for more"):
         load_captioner(files)
 
 

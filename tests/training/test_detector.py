@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file
 
 from captionbot.errors import CaptionBotError
 from training.detector import train as training
@@ -196,10 +197,10 @@ def squares(tmp_path_factory):
 def loss_of(trainer):
     """Of all training photos, unmirrored, as they are at inference."""
     trainer.detector.eval()
-    pixels = torch.from_numpy(np.array(trainer.pixels)).permute(0, 3, 1, 2).float() / 255
+    seen = trainer.inputs([b.image for b in trainer.boxes], np.zeros(len(trainer.boxes), bool))
     targets = trainer.labeler.batch_label_anchors(*trainer._wanted([b.found for b in trainer.boxes]))
     with torch.inference_mode():
-        return float(trainer.loss(*trainer.detector.net(trainer.detector.normalise(pixels)), *targets)[0])
+        return float(trainer.loss(*trainer.detector.levels(seen), *targets)[0])
 
 
 def test_training_learns_and_a_resumed_run_ends_where_a_whole_one_does(squares, tmp_path):
@@ -225,6 +226,70 @@ def test_training_learns_and_a_resumed_run_ends_where_a_whole_one_does(squares, 
     assert json.loads((tmp_path / "results.json").read_text())["AP50"] == results["AP50"]
 
 
+@pytest.fixture(scope="module")
+def through(squares, tmp_path_factory):
+    """A run of a detector that looks through the CNN of a captioner, and a captioner of regions."""
+    from tiny import build_region_captioner, build_tiny_captioner
+
+    folder = tmp_path_factory.mktemp("through")
+    card = build_tiny_captioner(folder / "grid")
+    values = yaml.safe_load((squares / "config.yaml").read_text()) | {
+        "captioner": str(card), "detector_cnn": "mobilenet_v2", "detector_layers": ["features.6"],
+        "detector_options": {**OPTIONS, "min_level": 3, "num_levels": 5},
+        "epochs": 12, "learning_rate": 0.01,
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(values))
+    return folder, build_region_captioner(folder / "regions")
+
+
+def test_a_detector_behind_a_captioners_cnn_learns_and_is_put_into_a_captioner(through, squares, tmp_path):
+    folder, regions = through
+    config = training.load_detector_config(str(folder / "config.yaml"))
+    trainer = training.Trainer(config, folder / "run", torch.device("cpu"))
+    names = [b.image for b in trainer.boxes]
+    seen, mirrored = (trainer.inputs(names[:2], np.full(2, side)) for side in (False, True))
+    assert seen[0].shape == mirrored[0].shape == (2, 32, 8, 8)
+    assert not torch.equal(seen[0], mirrored[0])
+    before = loss_of(trainer)
+    trainer.run()
+    assert loss_of(trainer) < 0.9 * before
+    results = training.evaluate(folder / "run", "val", None)
+    assert results["images"] == 4
+    old, encoder, _ = training.cards.load(regions)
+    encoder.config = dataclasses.replace(encoder.config, threshold=0.0)
+    card = training.install(folder / "run", str(regions), tmp_path)
+    new, installed, _ = training.cards.load(card)
+    assert (new.name, new.decoder, new.vocabulary) == (old.name, old.decoder, old.vocabulary)
+    assert new.encoder["detector_cnn"] == "mobilenet_v2"
+    trained = load_file(folder / "run" / "detector.safetensors")
+    assert all(torch.equal(t, trained[n]) for n, t in installed.detector.state_dict().items())
+    assert not [name for name in load_file(card.with_suffix(".safetensors")) if "backbone" in name]
+    assert torch.equal(
+        installed.grid.state_dict()["cnn.features.0.0.weight"],
+        encoder.grid.state_dict()["cnn.features.0.0.weight"],
+    )
+    assert training.evaluate(folder / "run", "val", None, str(card))["images"] == 4
+
+
+def test_what_a_detector_needs_to_look_through_a_captioner_is_said(through, tmp_path):
+    folder, _ = through
+    config = training.load_detector_config(str(folder / "config.yaml"))
+    with pytest.raises(CaptionBotError, match="needs captioner, detector_cnn and detector_layers; give all"):
+        dataclasses.replace(config, detector_cnn="")
+    with pytest.raises(
+        CaptionBotError, match="looks through 'vgg16', and the captioner's CNNs are mobilenet_v2"
+    ):
+        training.build_encoder(dataclasses.replace(config, detector_cnn="vgg16"))
+    with pytest.raises(
+        CaptionBotError, match=r"have \[\(4, 4\)\] places, and the detector's levels from 3 have"
+    ):
+        training.build_encoder(dataclasses.replace(config, detector_layers=("features.10",)))
+    with pytest.raises(CaptionBotError, match=r"The CNN has no layer 'features\.99'"):
+        training.build_encoder(dataclasses.replace(config, detector_layers=("features.99",)))
+    with pytest.raises(CaptionBotError, match="has no detector; give a captioner of the family top-down"):
+        training.install(folder / "run", config.captioner, tmp_path)
+
+
 def test_a_run_without_a_whole_batch_is_refused(squares, tmp_path):
     config = training.load_detector_config(str(squares / "config.yaml"), batch_size=29)
     with pytest.raises(CaptionBotError, match="has 28 photos of the split train; give no more"):
@@ -239,7 +304,6 @@ def test_a_perfect_detector_agrees_fully():
 
 
 def test_encoder_weights_are_assembled_from_both_detectors_and_cnns(tmp_path):
-    from safetensors.torch import load_file
     from tiny import build_tiny_captioner
 
     from captionbot.encoders import build_encoder
@@ -300,7 +364,7 @@ def test_what_is_missing_is_said(call, sentence, tmp_path):
 
 def test_the_command_answers_with_a_sentence(tmp_path, capsys):
     assert training.main(["train", "--config", "flickr9k", "--out", str(tmp_path)]) == 2
-    assert "choose one of flickr8k, visual-genome" in capsys.readouterr().err
+    assert "choose one of coco, flickr8k, visual-genome" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """Boxes to train a detector with, on photos that nobody drew boxes on: the agreement of teacher detectors.
 
 The teachers are NanoDet-m (github.com/RangiLyu/nanodet) and YOLOX-Nano (arXiv 2107.08430), as ONNX
-files of the 80 COCO classes at 416 px. Each looks at a photo and at its mirror image, and weighted box
-fusion (arXiv 1910.13302) makes one set of boxes of the four.
+files of the 80 COCO classes at 416 px, and a Faster R-CNN on FBNetV3 (github.com/facebookresearch/d2go), as
+TorchScript. Each looks at a photo, and where asked for at its mirror image, and weighted box fusion (arXiv
+1910.13302) makes one set of boxes of all.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from captionbot.encoders.regions import COCO_CLASSES, coco_classes
 from captionbot.errors import CaptionBotError
 from training.data import ImageStore
 from training.data.files import read_text
 
 SIDE = 416
+LEAST = 0.1  # score from which a teacher says a box
 STRIDES = (8, 16, 32)
 BINS = 8  # NanoDet speaks of a distance as a distribution over 0..7 strides (arXiv 2006.04388)
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)  # BGR
@@ -62,9 +65,9 @@ class Boxes:
 Teacher = Callable[[np.ndarray], Boxes]
 
 
-def open_teachers(folder: Path) -> list[Teacher]:
-    """YOLOX-Nano and NanoDet-m of a folder: (416, 416, 3) uint8 RGB -> every box with a score of 0.1."""
-    return [yolox(folder / "yolox_nano.onnx"), nanodet(folder / "nanodet_m.onnx")]
+def open_teachers(folder: Path, names: Sequence[str] = ("yolox", "nanodet")) -> list[Teacher]:
+    """Teachers of a folder by name: (416, 416, 3) uint8 RGB -> every box with a score of 0.1."""
+    return [TEACHERS[name].open(folder / TEACHERS[name].file) for name in names]
 
 
 def yolox(path: Path) -> Teacher:
@@ -95,19 +98,60 @@ def nanodet(path: Path) -> Teacher:
     return find
 
 
+def faster_rcnn(path: Path) -> Teacher:
+    """d2go's, in 8 bits. It shrinks photos to 320 px itself and names classes by COCO's ids, 1 to 90."""
+    import torch
+    import torchvision  # noqa: F401 (has the operators that the file calls)
+
+    torch.backends.quantized.engine = "qnnpack"  # what its weights are packed for
+    net = _opened(path, lambda: torch.jit.load(str(path)).eval())
+    places = np.array([COCO_CLASSES.index(name) if name else -1 for name in coco_classes(90)])
+
+    def find(pixels: np.ndarray) -> Boxes:
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).float() / 255
+        with torch.inference_mode():
+            _, (seen,) = net([image])
+        boxes, labels, scores = (seen[key].numpy() for key in ("boxes", "labels", "scores"))
+        found = Boxes((boxes / SIDE).clip(0, 1).astype(np.float32), places[labels - 1], scores)
+        return found.where(found.scores > LEAST)
+
+    return find
+
+
+class TeacherFile(NamedTuple):
+    """How a teacher is opened, and the file that it is."""
+
+    open: Callable[[Path], Teacher]
+    file: str
+
+
+TEACHERS = {
+    "yolox": TeacherFile(yolox, "yolox_nano.onnx"),
+    "nanodet": TeacherFile(nanodet, "nanodet_m.onnx"),
+    "faster-rcnn": TeacherFile(faster_rcnn, "d2go_faster_rcnn_fbnetv3_int8.torchscript.pt"),
+}
+
+
+def _opened(path: Path, open_file: Callable[[], Any]) -> Any:
+    if not path.is_file():
+        raise CaptionBotError(f"There is no detector at {path}: give the folder of the teachers' files.")
+    try:
+        return open_file()
+    except Exception as error:  # onnxruntime has an exception of its own for every code
+        kind = "TorchScript" if path.suffix == ".pt" else "ONNX"
+        raise CaptionBotError(
+            f"{path} is no {kind} file that can be read ({error}); fetch it again."
+        ) from None
+
+
 def _session(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     """(416, 416, 3) float32 -> the outputs of a network for this one image."""
     import onnxruntime
 
-    if not path.is_file():
-        raise CaptionBotError(f"There is no detector at {path}: give the folder of the teachers' ONNX files.")
     onnxruntime.set_default_logger_severity(3)  # else a page of warnings about how the file was exported
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(path, options)
-    except Exception as error:  # onnxruntime has an exception of its own for every code
-        raise CaptionBotError(f"{path} is no ONNX file that can be read ({error}); fetch it again.") from None
+    session = _opened(path, lambda: onnxruntime.InferenceSession(path, options))
     name = session.get_inputs()[0].name
 
     def run(values: np.ndarray) -> list[np.ndarray]:
@@ -127,7 +171,7 @@ def _cells(offset: float) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(places), np.concatenate(strides)
 
 
-def _best(boxes: np.ndarray, scores: np.ndarray, threshold: float = 0.1, overlap: float = 0.6) -> Boxes:
+def _best(boxes: np.ndarray, scores: np.ndarray, threshold: float = LEAST, overlap: float = 0.6) -> Boxes:
     """(n, 4) in pixels and (n, 80) -> the best class of each, without what overlaps a better one of it."""
     import torch
     from torchvision.ops import batched_nms
@@ -179,10 +223,12 @@ def fuse(opinions: Sequence[Boxes], threshold: float, overlap: float = 0.55) -> 
     return fused.where(order[fused.scores[order] >= threshold])
 
 
-def label(image: Image.Image, teachers: Iterable[Teacher], threshold: float) -> Boxes:
-    """What the teachers agree on in one image, squashed to their size."""
+def label(image: Image.Image, teachers: Iterable[Teacher], threshold: float, mirror: bool = True) -> Boxes:
+    """What the teachers agree on in one image, squashed to their size; in its mirror image too, if asked."""
     pixels = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-    opinions = [opinion for find in teachers for opinion in (find(pixels), find(pixels[:, ::-1]).mirrored())]
+    opinions = []
+    for find in teachers:
+        opinions += [find(pixels), find(pixels[:, ::-1]).mirrored()] if mirror else [find(pixels)]
     return fuse(opinions, threshold)
 
 
@@ -238,13 +284,14 @@ def label_images(
     teachers: Sequence[Teacher],
     threshold: float,
     path: Path,
+    mirror: bool = True,
 ) -> None:
     """Write what the teachers see in each photo of `splits`; a run that broke off goes on where it was."""
     done = read_boxes(path) if path.is_file() else []
     write_boxes(path, done)
     rest = [name for name in splits if name not in {d.image for d in done}]
     labelled = (
-        Labelled(name, splits[name], label(store.load(name), teachers, threshold))
+        Labelled(name, splits[name], label(store.load(name), teachers, threshold, mirror))
         for name in tqdm(rest, desc="boxes", unit="photo", mininterval=1)
     )
     write_boxes(path, labelled, "a")

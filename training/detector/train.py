@@ -1,17 +1,20 @@
-"""A small detector from teachers' boxes: `python -m training.detector label | train | evaluate | assemble`.
+"""A small detector from teachers' boxes: `python -m training.detector label | train | evaluate | ...`.
 
-label: boxes of teacher detectors on photos. train: an EfficientDet of effdet on them. evaluate: how far
-it agrees with the teachers. assemble: one file of weights for an encoder of the kind `regions`, out of a
-detector (this one, or an official one of effdet) and the CNN of a captioner.
+label: boxes of teacher detectors on photos. train: an EfficientDet of effdet on them, or what it has behind
+its CNN, on the frozen maps of a captioner's. evaluate: how far it, or the detector of a captioner, agrees
+with the teachers. assemble: one file of weights for an encoder of the kind `regions`, out of a detector (this
+one, or an official one of effdet) and the CNN of a captioner. install: a captioner of regions with this
+detector in the place of its own.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,15 +27,17 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from captionbot.cli.commands import Parser, command
 from captionbot.encoders.concat import ConcatEncoder
 from captionbot.encoders.grid import GridEncoder
-from captionbot.encoders.regions import Detector
+from captionbot.encoders.regions import Detections, Detector, RegionEncoder, RegionsConfig
 from captionbot.errors import CaptionBotError
 from captionbot.fields import set_types
-from captionbot.images.load import Preprocessing
+from captionbot.images.load import Preprocessing, squash
 from captionbot.store import card as cards
 from captionbot.store.registry import find_card
-from training.data import open_images
+from training.data import ImageStore, open_images
 from training.data.formats import load_dataset
+from training.data.mixture import images_of
 from training.detector.data import (
+    TEACHERS,
     Boxes,
     Labelled,
     average_precision,
@@ -40,6 +45,7 @@ from training.detector.data import (
     open_teachers,
     read_boxes,
 )
+from training.detector.inputs import Inputs, Maps, Photos
 from training.run.checkpoints import (
     CHECKPOINT,
     check_outputs,
@@ -51,9 +57,10 @@ from training.run.checkpoints import (
 )
 from training.run.config import ABOUT, check_least, check_shares, read_config
 from training.run.distributed import device_of
-from training.run.features import autocast, cached_pixels
+from training.run.features import BATCH, autocast, normalise
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "detectors"
+LEAST_SCORE = 0.05  # of boxes that are looked at when a detector is judged
 COMMON = 50  # boxes that a class needs for its own line in a report
 
 
@@ -61,10 +68,14 @@ COMMON = 50  # boxes that a class needs for its own line in a report
 class DetectorConfig:
     """A training run of a detector.
 
-    detector, detector_options: as in `captionbot.encoders.regions.RegionsConfig`.
+    detector, detector_options, detector_cnn, detector_layers: as in
+        `captionbot.encoders.regions.RegionsConfig`.
+    captioner: name or card of the captioner whose CNN, which stays as it is, the detector looks through; ""
+        for a detector with a CNN of its own.
     classes: file with a class a line, synonyms behind commas; "" for COCO's.
-    images: folder or tar of the photos.
-    boxes: file of training.detector.data.write_boxes.
+    images: folders or tars of the photos.
+    boxes: files of training.detector.data.write_boxes.
+    mirror: learn from mirror images too.
     threshold: score under which boxes are not believed.
     backbone_weights: safetensors of torchvision's MobileNetV2, to start from; "" for random ones.
     frozen_blocks: stages of the backbone, from the first, that do not learn; their batch norms never do.
@@ -74,9 +85,13 @@ class DetectorConfig:
 
     detector: str = "tf_efficientdet_d1"
     detector_options: dict[str, Any] = field(default_factory=dict)
+    captioner: str = ""
+    detector_cnn: str = ""
+    detector_layers: tuple[str, ...] = ()
     classes: str = ""
-    images: str = ""
-    boxes: str = ""
+    images: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
+    mirror: bool = True
     cache: str = "cache"
     threshold: float = 0.3
     backbone_weights: str = ""
@@ -95,6 +110,11 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         set_types(self)
         positive = dict.fromkeys(("epochs", "batch_size", "warmup_steps"), 1)
+        if bool(self.captioner) != bool(self.detector_cnn and self.detector_layers):
+            raise CaptionBotError(
+                "A detector that looks through a captioner's CNN needs captioner, detector_cnn and "
+                "detector_layers; give all three, or none."
+            )
         others = ("frozen_blocks", "learning_rate", "backbone_learning_rate", "weight_decay", "clip", "seed")
         check_least(self, positive | dict.fromkeys(others, 0))
         check_shares(self, ("threshold", "ema"))
@@ -105,14 +125,45 @@ class DetectorConfig:
 def load_detector_config(name_or_file: str, **overrides: Any) -> DetectorConfig:
     """A configuration by its name in `training/configs/detectors`, or from a YAML file."""
     _, values = read_config(DetectorConfig, CONFIGS, name_or_file)
+    values |= {name: [values[name]] for name in ("images", "boxes") if isinstance(values.get(name), str)}
     return DetectorConfig(**{**values, **overrides})
 
 
 def build_detector(config: DetectorConfig) -> Detector:
+    """An untrained one that has a CNN of its own."""
+    return Detector(config.detector, config.detector_options, _classes(config))
+
+
+def build_encoder(config: DetectorConfig) -> tuple[Preprocessing, RegionEncoder]:
+    """An untrained detector in an encoder with the captioner's CNNs, and how these take photos."""
+    card, encoder, _ = cards.load(find_card(config.captioner))
+    preprocessing, grid = Preprocessing.from_json(card.preprocessing), grid_of(encoder, config.captioner)
+    cnn = {"cnns": dataclasses.asdict(grid.config)}
+    if isinstance(grid, GridEncoder):
+        cnn = {"architecture": grid.config.architecture, "layer": grid.config.layer}
+    regions = RegionsConfig(**detector_fields(config), **cnn, mean=preprocessing.mean, std=preprocessing.std)  # type: ignore[arg-type]
+    return preprocessing, RegionEncoder(regions, {f"grid.{k}": t for k, t in grid.state_dict().items()})
+
+
+def detector_fields(config: DetectorConfig) -> dict[str, Any]:
+    """What the configuration of an encoder says of its detector."""
+    names = ("detector", "detector_options", "detector_cnn", "detector_layers")
+    return {name: getattr(config, name) for name in names} | {"classes": _classes(config)}
+
+
+def grid_of(encoder: nn.Module, name: str) -> GridEncoder | ConcatEncoder:
+    """The CNN, or CNNs, of a captioner's encoder."""
+    grid = getattr(encoder, "grid", encoder)
+    if not isinstance(grid, GridEncoder | ConcatEncoder):
+        raise CaptionBotError(f"{name} has no grid encoder; give a captioner with one.")
+    return grid
+
+
+def _classes(config: DetectorConfig) -> tuple[str, ...] | None:
     classes = read_classes(Path(config.classes)) if config.classes else None
     if classes and config.detector_options.get("num_classes") == len(classes) + 1:
         classes = (*classes, "other")
-    return Detector(config.detector, config.detector_options, classes)
+    return classes
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
@@ -145,27 +196,22 @@ class Trainer:
 
         self.config, self.out, self.device = config, out, device
         torch.manual_seed(config.seed)
-        self.detector = build_detector(config)
-        if config.backbone_weights:
-            load_backbone(self.detector, Path(config.backbone_weights))
-        self.detector.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        backbone = self.detector.net.backbone
-        if config.frozen_blocks:
-            for module in [backbone.conv_stem, backbone.bn1, *backbone.blocks[: config.frozen_blocks]]:
-                module.requires_grad_(False)
+        labelled = read_all_boxes(config)
+        self.boxes = [b for b in labelled if b.split == "train"]
+        if len(self.boxes) < config.batch_size:
+            raise CaptionBotError(
+                f"batch_size is {config.batch_size}, and {', '.join(config.boxes)} has {len(self.boxes)} "
+                "photos of the split train; give no more than that, or label more photos."
+            )
+        self.detector, self.inputs = open_detector(config, [b.image for b in labelled], device)
+        rates = [(self.detector.net, config.learning_rate)]
+        if not config.captioner:
+            rates.insert(0, (self._backbone(), config.backbone_learning_rate))
         self.average = AveragedModel(self.detector, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
         effdet_config = self.detector.net.config
         anchors = Anchors.from_config(effdet_config).to(device)
         self.labeler = AnchorLabeler(anchors, effdet_config.num_classes)
         self.loss = DetectionLoss(effdet_config)
-        self.boxes = [b for b in read_boxes(Path(config.boxes)) if b.split == "train"]
-        if len(self.boxes) < config.batch_size:
-            raise CaptionBotError(
-                f"batch_size is {config.batch_size}, and {config.boxes} has {len(self.boxes)} photos of the "
-                "split train; give no more than that, or label more photos."
-            )
-        self.pixels = photos(config, self.detector, self.boxes)
-        rates = ((backbone, config.backbone_learning_rate), (self.detector.net, config.learning_rate))
         groups, seen = [], set()
         for module, rate in rates:
             parameters = [p for p in module.parameters() if p.requires_grad and p not in seen]
@@ -174,6 +220,16 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self.steps = config.epochs * (len(self.boxes) // config.batch_size)
         self.step = 0
+
+    def _backbone(self) -> nn.Module:
+        """Its own CNN, with weights to start from and the first stages frozen."""
+        backbone, config = self.detector.net.backbone, self.config
+        if config.backbone_weights:
+            load_backbone(self.detector, Path(config.backbone_weights))
+        if config.frozen_blocks:
+            for module in [backbone.conv_stem, backbone.bn1, *backbone.blocks[: config.frozen_blocks]]:
+                module.requires_grad_(False)
+        return backbone
 
     def run(self, resume: bool = False) -> None:
         path = self.out / CHECKPOINT
@@ -212,17 +268,15 @@ class Trainer:
     def _update(self, images: np.ndarray) -> float:
         config, detector = self.config, self.detector
         detector.train()
-        for module in detector.net.backbone.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        pixels = torch.from_numpy(self.pixels[np.sort(images)]).to(self.device)
-        pixels = pixels.permute(0, 3, 1, 2).float() / 255
-        found = [self.boxes[i].found for i in np.sort(images)]
-        for row in np.flatnonzero(np.random.default_rng([config.seed, self.step]).random(len(found)) < 0.5):
-            pixels[row], found[row] = pixels[row].flip(-1), found[row].mirrored()
+        for module in self._own_norms():
+            module.eval()
+        chosen = [self.boxes[i] for i in np.sort(images)]
+        rng = np.random.default_rng([config.seed, self.step])
+        mirrored = (rng.random(len(chosen)) < 0.5) & config.mirror
+        found = [b.found.mirrored() if m else b.found for b, m in zip(chosen, mirrored, strict=True)]
         targets = self.labeler.batch_label_anchors(*self._wanted(found))
         with autocast(self.device, config.amp):
-            outputs = detector.net(detector.normalise(pixels))
+            outputs = detector.levels(self.inputs([b.image for b in chosen], mirrored))
         loss, _, _ = self.loss(*outputs, *targets)
         for group in self.optimizer.param_groups:
             warm = min(1.0, (self.step + 1) / config.warmup_steps)
@@ -234,6 +288,11 @@ class Trainer:
         self.average.update_parameters(detector)
         self.step += 1
         return float(loss.detach())
+
+    def _own_norms(self) -> list[nn.Module]:
+        """The batch norms of its own CNN, whose statistics stay."""
+        backbone = getattr(self.detector.net, "backbone", nn.Identity())
+        return [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def _wanted(self, found: Sequence[Boxes]) -> tuple[list[Tensor], list[Tensor]]:
         """Boxes as effdet learns from them, yxyx in pixels of its input, and classes from 1."""
@@ -260,36 +319,59 @@ class Trainer:
         (self.out / "detector.json").write_text(record + "\n", encoding="utf-8")
 
 
-def photos(config: DetectorConfig, detector: Detector, boxes: Sequence[Labelled]) -> np.ndarray:
-    """(n, height, width, 3) uint8 at the detector's size."""
-    preprocessing = Preprocessing(detector.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    names = [b.image for b in boxes]
-    return cached_pixels(open_images(Path(config.images)), names, preprocessing, Path(config.cache))[0]
+def label_photos(given: argparse.Namespace) -> None:
+    """The command `label`."""
+    check_shares(given, ["threshold"])
+    if not given.data and not given.photos:
+        raise CaptionBotError("There are no photos to label; give --data, --photos or both.")
+    stores = [open_images(path) for path in given.photos]
+    splits = {name: "train" for store in stores for name in store.names()}
+    if given.data:
+        splits = {e.name: e.split for e in load_dataset(given.data)} | splits
+        stores.insert(0, images_of(given.data, given.images))
+    teachers = open_teachers(given.teachers, given.use)
+    store = ImageStore.joined(stores)
+    label_images(store, splits, teachers, given.threshold, given.out, not given.no_mirror)
 
 
-def load_detector(run: Path) -> tuple[DetectorConfig, Detector]:
-    """The detector of a run, in evaluation mode."""
+def read_all_boxes(config: DetectorConfig) -> list[Labelled]:
+    """The boxes of all files of a configuration."""
+    return [labelled for path in config.boxes for labelled in read_boxes(Path(path))]
+
+
+def open_store(config: DetectorConfig) -> ImageStore:
+    return ImageStore.joined([open_images(path) for path in config.images])
+
+
+def open_detector(
+    config: DetectorConfig, names: Sequence[str], device: torch.device
+) -> tuple[Detector, Inputs]:
+    """An untrained detector, and what it is given of the photos of these names."""
+    store, cache = open_store(config), Path(config.cache)
+    if config.captioner:
+        preprocessing, encoder = build_encoder(config)
+        inputs = Maps(encoder, preprocessing, store, names, config.mirror, cache, device)
+        return encoder.detector.to(device, memory_format=torch.channels_last), inputs  # type: ignore[call-overload]
+    detector = build_detector(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return detector, Photos(store, names, detector.size, cache, device)
+
+
+def load_run_config(run: Path) -> DetectorConfig:
+    """The configuration of a run."""
     if not (run / "detector.json").is_file():
         raise CaptionBotError(f"{run} is no run of training.detector train: it has no detector.json.")
-    config = load_detector_config(str(run / "detector.json"))
-    detector = build_detector(config)
+    return load_detector_config(str(run / "detector.json"))
+
+
+def load_weights(detector: Detector, run: Path) -> None:
+    """Give a detector the weights of a run, and set it to evaluation mode."""
     try:
         detector.load_state_dict(read_weights(run / "detector.safetensors"))
     except RuntimeError:
         raise CaptionBotError(
             f"{run} has weights of another detector than its detector.json describes; train it again."
         ) from None
-    return config, detector.eval().requires_grad_(False)
-
-
-def find_boxes(detector: Detector, pixels: np.ndarray, threshold: float, batch: int = 32) -> list[Boxes]:
-    """pixels: (n, height, width, 3) uint8."""
-    found = []
-    with torch.inference_mode():
-        for i in range(0, len(pixels), batch):
-            values = torch.from_numpy(np.array(pixels[i : i + batch])).permute(0, 3, 1, 2).float() / 255
-            found += [Boxes(*(t.numpy() for t in f)) for f in detector(values, threshold)]
-    return found
+    detector.eval().requires_grad_(False)
 
 
 def agreement(found: Sequence[Boxes], wanted: Sequence[Boxes], classes: Sequence[str]) -> dict[str, Any]:
@@ -314,24 +396,60 @@ def agreement(found: Sequence[Boxes], wanted: Sequence[Boxes], classes: Sequence
     }
 
 
-def evaluate(run: Path, split: str, out: Path | None) -> dict[str, Any]:
-    config, detector = load_detector(run)
-    boxes = [b for b in read_boxes(Path(config.boxes)) if b.split == split]
+def evaluate(run: Path, split: str, out: Path | None, captioner: str = "") -> dict[str, Any]:
+    """captioner: one of regions, whose detector is looked at in the place of the run's; "" for none."""
+    config = load_run_config(run)
+    boxes = [b for b in read_all_boxes(config) if b.split == split]
     wanted = [b.found.where(b.found.scores >= config.threshold) for b in boxes]
     if not any(map(len, wanted)):
         raise CaptionBotError(
-            f"{config.boxes} has no boxes with a score of {config.threshold} of the split '{split}'; label "
-            "its photos first."
+            f"{', '.join(config.boxes)} has no boxes with a score of {config.threshold} of the split "
+            f"'{split}'; label its photos first."
         )
+    names = [b.image for b in boxes]
+    if captioner:
+        find, classes = finder(captioner, config)
+    else:
+        find, classes = run_finder(run, config)
     start = time.perf_counter()
-    found = find_boxes(detector, photos(config, detector, boxes), 0.05)
+    with torch.inference_mode():
+        batches = (names[i : i + BATCH] for i in range(0, len(names), BATCH))
+        found = [Boxes(*(t.numpy() for t in f)) for batch in batches for f in find(batch)]
     seconds = time.perf_counter() - start
-    results = {"split": split, "images_per_second": len(boxes) / seconds} | agreement(
-        found, wanted, detector.classes
-    )
+    results = {"split": split, "images_per_second": len(boxes) / seconds} | agreement(found, wanted, classes)
     if out:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
+
+
+Finder = Callable[[Sequence[str]], list[Detections]]
+
+
+def run_finder(run: Path, config: DetectorConfig) -> tuple[Finder, tuple[str, ...]]:
+    """What finds boxes in photos of a run by their names, and the names of its classes."""
+    detector, inputs = open_detector(config, [b.image for b in read_all_boxes(config)], torch.device("cpu"))
+    load_weights(detector, run)
+
+    def find(names: Sequence[str]) -> list[Detections]:
+        found: list[Detections] = detector(inputs(names, np.zeros(len(names), bool)), LEAST_SCORE)
+        return found
+
+    return find, detector.classes
+
+
+def finder(captioner: str, config: DetectorConfig) -> tuple[Finder, tuple[str, ...]]:
+    """What a captioner's detector finds in photos, and the names of its classes."""
+    card, encoder, _ = cards.load(find_card(captioner))
+    if not isinstance(encoder, RegionEncoder):
+        raise CaptionBotError(f"{captioner} has no detector; give a captioner of the family top-down.")
+    encoder.config = dataclasses.replace(encoder.config, threshold=LEAST_SCORE)
+    store, preprocessing = open_store(config), Preprocessing.from_json(card.preprocessing)
+
+    def find(names: Sequence[str]) -> list[Detections]:
+        photos = np.stack([squash(store.load(name), preprocessing) for name in names])
+        return encoder.find(normalise(photos, preprocessing, torch.device("cpu")))
+
+    return find, encoder.detector.classes
 
 
 def assemble(detector: Path, cnn: str, out: Path) -> None:
@@ -351,11 +469,33 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
         tensors |= read_weights(Path(cnn))
     else:
         _, encoder, _ = cards.load(find_card(cnn))
-        if not isinstance(encoder, GridEncoder | ConcatEncoder):
-            raise CaptionBotError(f"{cnn} has no grid encoder; give a captioner with one, or a .safetensors.")
-        tensors |= {f"grid.{name}": tensor for name, tensor in encoder.state_dict().items()}
+        tensors |= {f"grid.{name}": tensor for name, tensor in grid_of(encoder, cnn).state_dict().items()}
     data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
     out.write_bytes(data)  # `save_file` would let nobody else read it
+
+
+def install(run: Path, captioner: str, out: Path) -> Path:
+    """Write a captioner of regions with the detector of a run in the place of its own; its card.
+
+    Its decoder stays as it is. What its card says of how good it is, and of when its captions are right, is
+    left out.
+    """
+    config = load_run_config(run)
+    card, encoder, decoder = cards.load(find_card(captioner))
+    if not isinstance(encoder, RegionEncoder):
+        raise CaptionBotError(f"{captioner} has no detector; give a captioner of the family top-down.")
+    changed = dataclasses.replace(encoder.config, **detector_fields(config))
+    tensors = {f"grid.{name}": tensor for name, tensor in encoder.grid.state_dict().items()}
+    tensors |= {f"detector.{k}": t for k, t in read_weights(run / "detector.safetensors").items()}
+    regions = RegionEncoder(changed, tensors)
+    new = dataclasses.replace(
+        card,
+        encoder={"kind": "regions", **dataclasses.asdict(changed)},
+        scores={},
+        confidence={},
+        default=False,
+    )
+    return cards.save(out, new, regions, decoder)
 
 
 @command
@@ -363,8 +503,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("python -m training.detector", description="A small detector from teachers' boxes.")
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("label", help="write the boxes of teacher detectors on photos")
-    sub.add_argument("--data", required=True, help="folder with photos and captions, for the splits")
-    sub.add_argument("--teachers", type=Path, required=True, help="folder of their ONNX files")
+    sub.add_argument("--data", help="photos with captions, for the splits: a folder, a table or a mixture")
+    sub.add_argument("--images", help="folder or tar of its photos; where they lie with it, nothing")
+    sub.add_argument("--photos", nargs="+", default=[], help="folders or tars of more photos to learn from")
+    sub.add_argument("--teachers", type=Path, required=True, help="folder of their files")
+    sub.add_argument(
+        "--use", nargs="+", choices=TEACHERS, default=["yolox", "nanodet"], help="which teachers"
+    )
+    sub.add_argument(
+        "--no-mirror", action="store_true", help="do not let them see mirror images, in half the time"
+    )
     sub.add_argument("--out", type=Path, required=True, help="file of boxes, .jsonl")
     sub.add_argument("--threshold", type=float, default=0.2, help="score from which a box is kept")
     sub = commands.add_parser("train", help="train a detector on boxes")
@@ -380,27 +528,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sub = commands.add_parser("evaluate", help="how far a detector agrees with its teachers")
     sub.add_argument("run", type=Path, help="folder of a run")
     sub.add_argument("--split", default="val", help="whose photos")
+    sub.add_argument(
+        "--captioner", default="", help="look at the detector of this captioner of regions instead"
+    )
     sub.add_argument("--out", type=Path, help="JSON file for the results")
     sub = commands.add_parser("assemble", help="weights of a region encoder, of a detector and a CNN")
     sub.add_argument("--detector", type=Path, required=True, help="folder of a run, or effdet's .pth")
     sub.add_argument("--cnn", required=True, help="a captioner, or torchvision's .safetensors")
     sub.add_argument("--out", type=Path, required=True, help=".safetensors to write")
+    sub = commands.add_parser("install", help="put a detector in the place of a captioner's own")
+    sub.add_argument("run", type=Path, help="folder of a run")
+    sub.add_argument("captioner", help="one of the family top-down, by name, folder or card")
+    sub.add_argument("--out", type=Path, required=True, help="folder for the captioner")
     given = parser.parse_args(arguments)
-    if given.command != "train" and given.out:
+    if given.command not in ("train", "install") and given.out:
         check_outputs([given.out], [])
     if given.command == "label":
-        check_shares(given, ["threshold"])
-        splits = {e.name: e.split for e in load_dataset(given.data)}
-        label_images(
-            open_images(given.data), splits, open_teachers(given.teachers), given.threshold, given.out
-        )
+        label_photos(given)
     elif given.command == "train":
         changes = {} if given.epochs is None else {"epochs": given.epochs}
         config = load_detector_config(given.config, **changes)
         prepare_folder(given.out, given.resume or given.replace)
         Trainer(config, given.out, device_of(given.device)).run(given.resume)
     elif given.command == "evaluate":
-        print(json.dumps(evaluate(given.run, given.split, given.out), indent=1))
+        print(json.dumps(evaluate(given.run, given.split, given.out, given.captioner), indent=1))
+    elif given.command == "install":
+        prepare_folder(given.out, used=True)
+        print(install(given.run, given.captioner, given.out))
     else:
         assemble(given.detector, given.cnn, given.out)
     return 0

@@ -32,7 +32,7 @@ from training.data.ready import ReadyFeatures
 
 BATCH = 32
 
-_ENTRY = re.compile(r"(pixels|features|ready)-[0-9a-f]{16}(\.\d+\.part)?")
+_ENTRY = re.compile(r"(pixels|features|ready|maps)-[0-9a-f]{16}(\.\d+\.part)?")
 _DAY = 24 * 60 * 60
 
 
@@ -198,7 +198,7 @@ def cached_pixels(
                     bad[name] = str(error)
         (partial / "bad.json").write_text(json.dumps(bad))
 
-    cache = _cached(key, len(photos) * height * width * 3, folder, fill)
+    cache = cached(key, len(photos) * height * width * 3, folder, fill)
     bad = json.loads((cache / "bad.json").read_text())
     if bad and not skip:
         raise _bad_photo(*next(iter(bad.items())))
@@ -262,7 +262,7 @@ def cached_features(
         (partial / "meta.json").write_text(json.dumps(meta))
 
     needed = len(pixels) * sides * places * channels * 2
-    return CachedFeatures(_cached(key, needed, folder, fill), device, hide)
+    return CachedFeatures(cached(key, needed, folder, fill), device, hide)
 
 
 def ready_features(
@@ -300,7 +300,7 @@ def ready_features(
         grid = grids.pop() if len(grids) == 1 else None
         (partial / "meta.json").write_text(json.dumps({"sides": 1, "channels": channels, "grid": grid}))
 
-    return CachedFeatures(_cached(key, len(images) * first.values.size * 2, folder, fill), device, hide)
+    return CachedFeatures(cached(key, len(images) * first.values.size * 2, folder, fill), device, hide)
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -382,7 +382,7 @@ def _bad_photo(name: str, reason: str) -> CaptionBotError:
     )
 
 
-def _cached(key: Any, needed: int, folder: Path, fill: Callable[[Path], None]) -> Path:
+def cached(key: Any, needed: int, folder: Path, fill: Callable[[Path], None]) -> Path:
     """The folder of a key, filled once; a fill that breaks off leaves nothing that looks whole.
 
     needed: bytes that it will take, more or less.
