@@ -257,10 +257,11 @@ def test_a_detector_behind_a_captioners_cnn_learns_and_is_put_into_a_captioner(t
     assert results["images"] == 4
     old, encoder, _ = training.cards.load(regions)
     encoder.config = dataclasses.replace(encoder.config, threshold=0.0)
-    card = training.install(folder / "run", str(regions), tmp_path)
+    card = training.install(folder / "run", str(regions), tmp_path, threshold=0.25)
     new, installed, _ = training.cards.load(card)
     assert (new.name, new.decoder, new.vocabulary) == (old.name, old.decoder, old.vocabulary)
     assert new.encoder["detector_cnn"] == "mobilenet_v2"
+    assert (old.encoder["threshold"], new.encoder["threshold"]) == (0.0, 0.25)
     trained = load_file(folder / "run" / "detector.safetensors")
     assert all(torch.equal(t, trained[n]) for n, t in installed.detector.state_dict().items())
     assert not [name for name in load_file(card.with_suffix(".safetensors")) if "backbone" in name]

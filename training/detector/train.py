@@ -474,17 +474,21 @@ def assemble(detector: Path, cnn: str, out: Path) -> None:
     out.write_bytes(data)  # `save_file` would let nobody else read it
 
 
-def install(run: Path, captioner: str, out: Path) -> Path:
+def install(run: Path, captioner: str, out: Path, threshold: float | None = None) -> Path:
     """Write a captioner of regions with the detector of a run in the place of its own; its card.
 
     Its decoder stays as it is. What its card says of how good it is, and of when its captions are right, is
     left out.
+
+    threshold: score from which a box counts; None for the captioner's.
     """
     config = load_run_config(run)
     card, encoder, decoder = cards.load(find_card(captioner))
     if not isinstance(encoder, RegionEncoder):
         raise CaptionBotError(f"{captioner} has no detector; give a captioner of the family top-down.")
     changed = dataclasses.replace(encoder.config, **detector_fields(config))
+    if threshold is not None:
+        changed = dataclasses.replace(changed, threshold=threshold)
     tensors = {f"grid.{name}": tensor for name, tensor in encoder.grid.state_dict().items()}
     tensors |= {f"detector.{k}": t for k, t in read_weights(run / "detector.safetensors").items()}
     regions = RegionEncoder(changed, tensors)
@@ -540,6 +544,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sub.add_argument("run", type=Path, help="folder of a run")
     sub.add_argument("captioner", help="one of the family top-down, by name, folder or card")
     sub.add_argument("--out", type=Path, required=True, help="folder for the captioner")
+    sub.add_argument("--threshold", type=float, help="score from which a box counts (default: as before)")
     given = parser.parse_args(arguments)
     if given.command not in ("train", "install") and given.out:
         check_outputs([given.out], [])
@@ -553,8 +558,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif given.command == "evaluate":
         print(json.dumps(evaluate(given.run, given.split, given.out, given.captioner), indent=1))
     elif given.command == "install":
+        if given.threshold is not None:
+            check_shares(given, ["threshold"])
         prepare_folder(given.out, used=True)
-        print(install(given.run, given.captioner, given.out))
+        print(install(given.run, given.captioner, given.out, given.threshold))
     else:
         assemble(given.detector, given.cnn, given.out)
     return 0
