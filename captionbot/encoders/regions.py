@@ -245,7 +245,8 @@ class RegionEncoder(Encoder):
         ours = {k: tensors.pop(k) for k in list(tensors) if k.startswith(("detector.", "grid."))}
         cnn = GridConfig(config.architecture, config.layer, mirror=config.mirror)
         self.grid = cnn_of(config.cnns, cnn, tensors or None)
-        self._cnn = (self._shared_cnn(),) if config.detector_cnn else ()  # in a tuple, as it is the grid's
+        # In a tuple, as its layers are the grid's.
+        self._cnn: tuple[fx.GraphModule, ...] = (self._shared_cnn(),) if config.detector_cnn else ()
         sizes = self._sizes_of_maps if config.detector_cnn else None
         self.detector = Detector(config.detector, config.detector_options, config.classes, sizes)
         for part, module in (("detector.", self.detector), ("grid.", self.grid)):

@@ -327,6 +327,13 @@ def test_shipped_configurations_build(shared):
     flickr = training.load_detector_config("flickr8k")
     detector = training.build_detector(flickr)
     assert 1.5e6 < sum(p.numel() for p in detector.parameters()) < 4e6
+    coco = training.load_detector_config("coco")
+    ships = training.cards.Card.load(training.find_card("top-down")).encoder
+    assert (ships["detector"], ships["detector_options"]) == (coco.detector, coco.detector_options)
+    assert (ships["detector_cnn"], ships["detector_layers"]) == (
+        coco.detector_cnn,
+        list(coco.detector_layers),
+    )
     genome = training.load_detector_config("visual-genome")
     path = shared / "data" / "visual_genome" / "objects_vocab.txt"
     small = dataclasses.replace(

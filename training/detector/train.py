@@ -495,6 +495,7 @@ def install(run: Path, captioner: str, out: Path, threshold: float | None = None
     new = dataclasses.replace(
         card,
         encoder={"kind": "regions", **dataclasses.asdict(changed)},
+        training=card.training | {"detector": dataclasses.asdict(config)},
         scores={},
         confidence={},
         default=False,
