@@ -5,8 +5,9 @@ takes the cores and a time is what the server needs. Of each page:
 
 - many sessions at once, each with photos of its own: every one must get the caption that the captioner gives
   when it is called directly;
-- the time of a steered and of a hidden caption (all maps of a caption are in the browser: no server is
-  asked for them);
+- the time of a steered and of a hidden caption;
+- the time from pointing at a word until its map is painted, in chromium (all maps of a caption are in the
+  browser: no server is asked for them), where playwright is installed;
 - the memory of the server after a warm-up and after many captions more, and after each captioner in turn.
 """
 
@@ -25,13 +26,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import requests
 from PIL import Image
 
-from benchmarks.servers import served
+from benchmarks.servers import CHROMIUM, served
 from captionbot import CaptionBotError, Captioner, SearchOptions, load_image
 from captionbot.pages.samples import sample_photos
 from captionbot.store.registry import list_cards
@@ -66,12 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--each", type=int, default=3, help="photos of a session (default: %(default)s)")
     parser.add_argument("--captions", type=int, default=500, help="for memory (default: %(default)s)")
     parser.add_argument("--clicks", type=int, default=20, help="timed ones (default: %(default)s)")
+    parser.add_argument("--hover", action="store_true", help="only the time from a word to its map")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
     args = parser.parse_args(argv)
     if not sample_photos():
         print("There are no samples: captionbot/pages/photos is missing.", file=sys.stderr)
         return 2
     try:
+        if args.hover:
+            for page in args.pages:
+                with served(page) as (address, _):
+                    for name, value in hover(address).items():
+                        print(f"{page:10} {name:42} {value}", flush=True)
+            return 0
         count = max(args.sessions * args.each, 8)
         photos = [photo(number) for number in range(count)]
         expected = directly(photos)
@@ -128,6 +136,8 @@ def measure(
         if said != expected[0]:
             print(f"{page}: “{said}” and not “{expected[0]}”", file=sys.stderr)
 
+        for name, value in hover(address).items():
+            note(name, value)
         times: dict[str, list[float]] = {"steer": [], "hide": []}
         worked: dict[str, list[float]] = {name: [] for name in times}
         for turn in range(args.clicks):
@@ -159,6 +169,59 @@ def measure(
             note(f"memory with {name}, MiB", memory(pid))
             numbers.setdefault("captioners", []).append([name, memory(pid)])
     return numbers
+
+
+_HOVER = """async (count) => {
+    const words = [...document.querySelectorAll(".cb-word")], heat = document.querySelector(".cb-heat");
+    const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+    const painted = () => new Promise((done) => requestAnimationFrame(() => {
+        const channel = new MessageChannel();  // whose message comes once the frame is painted
+        channel.port1.onmessage = done;
+        channel.port2.postMessage(0);
+    }));
+    const times = [];
+    for (let turn = 0; turn < count; turn++) {
+        const word = words[turn % words.length], tell = (name) =>
+            word.dispatchEvent(new PointerEvent(name, { pointerType: "mouse" }));
+        await wait(400);
+        const began = performance.now();
+        tell("pointerenter");
+        await painted();
+        times.push(performance.now() - began);
+        if (heat.dataset.word.toLowerCase() !== word.textContent.toLowerCase()) throw Error("no map came");
+        tell("pointerleave");
+    }
+    return times;
+}"""
+
+
+def hover(address: str, count: int = 30) -> dict[str, float]:
+    """Milliseconds from pointing at a word until its map is painted, in chromium: for whoever wants no motion
+    all of it, for others its first frame, after which it comes smoothly. Nothing without playwright."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return {}
+    if CHROMIUM is None:
+        return {}
+    found = {}
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        motions: dict[str, Literal["reduce", "no-preference"]] = {
+            "the whole map": "reduce",
+            "its first frame": "no-preference",
+        }
+        for what, motion in motions.items():
+            page = browser.new_page(viewport={"width": 1440, "height": 900}, reduced_motion=motion)
+            page.goto(f"http://{address}/")
+            page.locator(".cb-word").first.wait_for(timeout=300_000)
+            page.wait_for_timeout(8_000)  # the sentence has played once
+            times = page.evaluate(_HOVER, count)
+            found[f"hover to {what}, ms, median of {count}"] = round(median(times), 1)
+            found[f"hover to {what}, ms, slowest"] = round(max(times), 1)
+            page.close()
+        browser.close()
+    return found
 
 
 def at_once(
@@ -377,7 +440,7 @@ class GradioVisitor:
         box = self.part("dropdown", elem_id="model")
         self.values[box] = model
         self.fire(box, "input")
-        self.fire(self.part("button", value="Generate captions"), "click")
+        self.fire(self.part("button", value="Caption again"), "click")
         return self.headline()
 
 

@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1280, "height": 900})
             page.set_default_timeout(PATIENCE)
+            page.add_init_script("localStorage.setItem('captionbot.toured', 'yes')")
             for shot in SHOTS:
                 if not args.names or shot.name in args.names:
                     data = small(take(page, address, shot, args.sample, args.word))

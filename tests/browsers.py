@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE = 120_000  # milliseconds: another program may have all the cores
+TOURED = "try { localStorage.setItem('captionbot.toured', 'yes') } catch {}"  # what a browser remembers
 
 
 @contextmanager
@@ -41,9 +43,18 @@ def opened() -> Iterator[Browser]:
 
 
 @contextmanager
-def on_a_laptop(browser: Browser, address: str, path: str = "") -> Iterator[Page]:
-    """A page of the server on a laptop's screen. It must ask no other machine for anything, nor throw."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900}, accept_downloads=True)
+def on_a_laptop(
+    browser: Browser, address: str, path: str = "", toured: bool = True, **context_options: Any
+) -> Iterator[Page]:
+    """A page of the server on a laptop's screen. It must ask no other machine for anything, nor throw.
+
+    toured: whether it is no first visit.
+    """
+    context = browser.new_context(
+        viewport={"width": 1400, "height": 900}, accept_downloads=True, **context_options
+    )
+    if toured:
+        context.add_init_script(TOURED)
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     page = context.new_page()

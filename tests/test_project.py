@@ -145,6 +145,23 @@ def test_requirements_for_hosts_are_those_of_the_package(file, needed):
     assert sorted(map(str, requirements(file))) == sorted(map(str, needed))
 
 
+def test_the_cloud_gets_the_page_and_pytorch_without_cuda_for_every_python():
+    assert "captionbot.pages.streamlit.app import main" in (ROOT / "hosting/streamlit_app.py").read_text()
+    usual = {r.name: r.specifier for r in requirements("requirements.txt")}
+    of_wheels: dict[str, set[str]] = {}
+    for requirement in requirements("hosting/requirements.txt"):
+        name, build, python, *_ = requirement.url.rpartition("/")[2].replace("%2B", "+").split("-")
+        assert name == requirement.name
+        assert build.endswith("+cpu")
+        assert usual[name].contains(build.removesuffix("+cpu"))
+        release = f"3.{python.removeprefix('cp3')}"
+        assert str(requirement.marker) == f'python_version == "{release}"'
+        of_wheels.setdefault(name, set()).add(release)
+    supported = {f"3.{minor}" for minor in range(8, 20)}
+    supported = {release for release in supported if release in SpecifierSet(PROJECT["requires-python"])}
+    assert of_wheels == {"torch": supported, "torchvision": supported}
+
+
 @pytest.fixture(scope="module")
 def front_matter() -> dict[str, object]:
     """The block of YAML that makes the repository a Hugging Face Space."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-from browsers import ARTEFACTS
-from playwright.sync_api import Locator, Page, expect
+import pytest
+from browsers import ARTEFACTS, on_a_laptop
+from playwright.sync_api import Browser, Locator, Page, expect
+
+SERIOUS = ("serious", "critical")  # of axe's four impacts
 
 
 def words(page: Page) -> Locator:
@@ -81,10 +85,82 @@ def hide_by_the_keyboard(page: Page) -> None:
     expect(page.locator(".cb-edits")).to_be_hidden()
 
 
-def stand_on_a_phone(page: Page, name: str) -> None:
+def stand_on_a_phone(page: Page, name: str, open_beam: Callable[[], None] = lambda: None) -> None:
+    """All is within the width, and the photo stays in sight beside the beam search, which is further down.
+
+    open_beam: shows it, where a page forgets that as it is loaded again.
+    """
     page.set_viewport_size({"width": 390, "height": 844})
     page.reload()
     expect(words(page).first).to_be_visible()
     expect(photo(page)).to_be_in_viewport(ratio=1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.screenshot(path=ARTEFACTS / f"{name}-phone.png")
+    open_beam()
+    tree, note = page.locator(".cb-tree"), page.locator(".cb-beam .cb-note")
+    expect(tree).to_be_visible()
+    page.mouse.move(0, 0)  # or a word of the tree comes under it, and what is said of that moves the tree
+    tree.evaluate("tree => tree.scrollIntoView({ block: 'end' })")
+    expect(photo(page)).to_be_in_viewport(ratio=0.95)  # its edges are round
+    expect(tree).to_be_in_viewport(ratio=0.95)
+    stage, told = page.locator(".cb-stage").bounding_box(), note.bounding_box()
+    assert stage is not None
+    assert told is not None
+    assert stage["y"] + stage["height"] <= told["y"]  # the photo covers none of it
+    page.screenshot(path=ARTEFACTS / f"{name}-phone-beam.png")
+
+
+def find_the_photo_by_tab(page: Page) -> None:
+    """The first stop of the keyboard leads to the photo."""
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the photo")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator(".cb-frame")).to_be_focused()
+
+
+def meet_no_barrier(page: Page, where: str) -> None:
+    """axe finds nothing serious, nor a picture without a text."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = [
+        (where, one["id"], node["target"], node["html"][:200])
+        for one in axe.Axe().run(page).response["violations"]
+        if one["impact"] in SERIOUS
+        for node in one["nodes"]
+    ]
+    assert not found, found
+
+
+def be_shown_around(browser: Browser, address: str) -> None:
+    """The tour comes once, stands in nobody's way, and comes again where it is asked for."""
+    with on_a_laptop(browser, address, toured=False, reduced_motion="reduce") as page:
+        tour = page.get_by_role("region", name="A tour of the page")
+        expect(tour).to_contain_text("1 / 5")
+        expect(tour).to_have_css("animation-name", "none")
+        expect(page.locator(".cb-frame.cb-toured")).to_have_count(1)
+        expect(page.get_by_role("button", name="Stop", exact=True)).to_have_count(
+            0
+        )  # nothing plays by itself
+        find_the_photo_by_tab(page)  # the card has not taken the keyboard
+        hint = page.locator(".cb-sentence .cb-note")
+        before = hint.inner_text()
+        words(page).nth(1).hover()  # the page can be used meanwhile
+        expect(hint).not_to_have_text(before)
+        tour.get_by_role("button", name="Next").press("Enter")
+        expect(tour).to_contain_text("2 / 5")
+        expect(page.locator(".cb-words.cb-toured")).to_have_count(1)
+        for step in (3, 4, 5):
+            page.keyboard.press("Enter")  # the keyboard is on Next
+            expect(tour).to_contain_text(f"{step} / 5")
+        expect(page.locator("[role=tablist].cb-toured")).to_be_in_viewport()
+        page.keyboard.press("Enter")
+        expect(tour).to_have_count(0)
+        expect(page.locator(".cb-toured")).to_have_count(0)
+        expect(page.locator(".cb-frame")).to_be_focused()
+        page.reload()
+        expect(words(page).first).to_be_visible()
+        expect(tour).to_have_count(0)  # a second visit has none
+        page.get_by_role("button", name="Tour", exact=True).click()
+        expect(tour.get_by_role("button", name="Next")).to_be_focused()
+        page.keyboard.press("Escape")
+        expect(tour).to_have_count(0)

@@ -13,9 +13,11 @@ from urllib.parse import quote
 from captionbot.bulk.records import as_written, free_name
 from captionbot.bulk.review import Entry, csv_bytes, jsonl_bytes
 from captionbot.files import utf8
+from captionbot.images.embedding import embed_each
 from captionbot.images.metadata import sidecar
 
 CSV, JSONL, HTML = "alt-text.csv", "alt-text.jsonl", "alt-text.html"
+LEFT_OUT = "left-out.txt"
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
@@ -86,6 +88,24 @@ def sidecars(entries: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:
         if entry.alt and name not in taken:  # of two photos of one name the first
             taken.add(name)
             yield as_written(name), sidecar(entry.alt)
+
+
+def embedded(photos: Sequence[tuple[str, bytes, str]]) -> Iterator[tuple[str, bytes]]:
+    """A copy of every photo with its text in it: its relative path and its bytes; then why others have none.
+
+    photos: name, bytes and text of each.
+    """
+    taken: set[str] = set()
+    left_out = []
+    for (name, _, _), found in zip(photos, embed_each(photos), strict=True):
+        path = str(below(name))
+        if isinstance(found, str):
+            left_out.append(found)
+        elif path not in taken:  # of two photos of one name the first
+            taken.add(path)
+            yield as_written(path), found
+    if left_out:
+        yield LEFT_OUT, utf8("\n".join([*left_out, ""]))
 
 
 def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:

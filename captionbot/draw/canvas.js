@@ -10,6 +10,7 @@ const CaptionBot = (() => {
   const BLUR = 0.6; // as captionbot.explain.attention_maps
   const BEAT = 480; // milliseconds of a word as the sentence plays
   const PATIENCE = 20000; // milliseconds until a question counts as refused
+  const TOURED = "captionbot.toured"; // under which a browser remembers the tour
   const BRUSH = 32; // cells of the brush, each way
   const LINES = [0.3, 0.5, 0.7, 0.9]; // of equal attention, as captionbot.draw.overlays.contours
   const INFERNO = ["000004", "1b0c41", "4a0c6b", "781c6d", "a52c60", "cf4446", "ed6925", "fb9b06", "f7d13d",
@@ -18,11 +19,11 @@ const CaptionBot = (() => {
 
   /* What the parts of one page share. t: the word that is chosen; hover: that is pointed at; branch: a map of
      the beam search; kind: which of a word's maps is drawn; spot: the cell of the photo that is asked about;
-     step: how far the sentence has played. */
+     step: how far the sentence has played; tour: the card of the tour, while there is one. */
   class Store {
     constructor() {
       Object.assign(this, { sentence: null, photo: null, t: null, hover: null, branch: null, kind: "looked",
-        spot: null, step: null, timer: 0, parts: new Set() });
+        spot: null, step: null, timer: 0, parts: new Set(), tour: null });
     }
     set(changes) {
       if (changes.hover != null || changes.t != null || changes.step != null || changes.branch) this.spot = null;
@@ -129,6 +130,70 @@ const CaptionBot = (() => {
     context.putImageData(image, 0, 0);
   }
 
+  // ---- the way in -------------------------------------------------------------------------------------
+
+  /* The first stop of the keyboard leads to the photo, past whatever the page has above it. */
+  function skipLink(text) {
+    if (!text || document.querySelector(".cb-skip")) return;
+    const photo = () => document.getElementById("cb-photo");
+    const link = element("a", { class: "cb-skip", href: "#cb-photo",
+      onfocus: () => { if (!photo()) link.remove(); }, // the page has turned to something else
+      onclick: (event) => { event.preventDefault(); photo()?.focus(); } }, text);
+    document.body.prepend(link);
+  }
+
+  /* Whether this browser had the tour; so says one that remembers nothing, or it would come every time. */
+  function toured() {
+    try {
+      return localStorage.getItem(TOURED) !== null;
+    } catch { return true; }
+  }
+  function remember() {
+    try {
+      localStorage.setItem(TOURED, "yes");
+    } catch { /* asked for again, it comes again */ }
+  }
+
+  /* A card that shows a newcomer around, a step at a time. It takes the keyboard only once it was used or asked
+     for, and Escape ends it wherever the keyboard is. says: texts, and steps that each have what they point at
+     (a CSS selector). asked: whether the visitor wants it, the first time or again. */
+  function tour(root, says, asked = false) {
+    const shared = store();
+    if (!says || shared.tour?.isConnected || (!asked && toured())) return;
+    remember();
+    const text = element("p", { "aria-live": "polite" }), bar = element("div", { class: "cb-bar" });
+    const card = (shared.tour = element("section", { class: "cb-tour", "aria-label": says.title }, text, bar));
+    let shown = null;
+    function leave() {
+      const held = card.contains(document.activeElement);
+      shown?.classList.remove("cb-toured");
+      card.remove();
+      if (held) root.querySelector(".cb-frame")?.focus({ preventScroll: true });
+    }
+    document.addEventListener("keydown", function escape(event) {
+      const elsewhere = event.target.closest?.("[role=dialog]"); // which closes by the same key
+      if (card.isConnected && event.key === "Escape" && !elsewhere) leave();
+      if (!card.isConnected) document.removeEventListener("keydown", escape);
+    });
+    function show(step) {
+      shown?.classList.remove("cb-toured");
+      if (step === says.steps.length) return leave();
+      const last = step + 1 === says.steps.length;
+      shown = document.querySelector(says.steps[step].at);
+      shown?.classList.add("cb-toured");
+      if (step) shown?.scrollIntoView({ block: "nearest", behavior: still() ? "auto" : "smooth" });
+      text.textContent = says.steps[step].text;
+      bar.replaceChildren(
+        button(last ? says.done : says.next, () => show(step + 1), { class: "cb-main" }),
+        ...(last ? [] : [button(says.skip, leave)]),
+        element("span", { class: "cb-hint" }, `${step + 1} / ${says.steps.length}`),
+      );
+      if (step || asked) bar.firstChild.focus({ preventScroll: true });
+    }
+    root.append(card);
+    show(0);
+  }
+
   // ---- the photo --------------------------------------------------------------------------------------
 
   function photoPart(root, send) {
@@ -138,7 +203,7 @@ const CaptionBot = (() => {
     const cover = element("canvas", { class: "cb-cover", "aria-hidden": "true" });
     const marks = element("div", { class: "cb-marks" });
     const ring = element("div", { class: "cb-ring", hidden: true });
-    const frame = element("div", { class: "cb-frame", tabindex: "0", role: "group" }, image, heat, cover, ring, marks);
+    const frame = element("div", { class: "cb-frame", id: "cb-photo", tabindex: "0", role: "group" }, image, heat, cover, ring, marks);
     const badge = element("p", { class: "cb-badge", role: "status" });
     const tools = element("div", { class: "cb-bar", role: "toolbar" });
     const sources = element("div", { class: "cb-sources" });
@@ -370,7 +435,8 @@ const CaptionBot = (() => {
         element("div", { class: "cb-bar" },
           button(says.upload, () => file.click(), { class: "cb-main" }), file,
           button(video.hidden ? says.camera : says.take, camera),
-          button(says.link, () => { form.hidden = !form.hidden; if (!form.hidden) address.focus(); })),
+          button(says.link, () => { form.hidden = !form.hidden; if (!form.hidden) address.focus(); }),
+          data.tour ? button(data.tour.again, () => tour(root.firstChild, data.tour, true), { class: "cb-plain" }) : null),
         form,
         element("div", { class: "cb-samples", role: "group", "aria-label": says.samples },
           ...(data.samples ?? []).map((sample) => button(
@@ -410,6 +476,8 @@ const CaptionBot = (() => {
         showSources();
         drawCover();
         show();
+        skipLink(says.skip);
+        tour(root.firstChild, data.tour);
       },
       leave() { shared.parts.delete(show); },
     };
@@ -712,6 +780,7 @@ const CaptionBot = (() => {
         tree.setAttribute("aria-label", says.keys);
         const [width, height] = ["width", "height"].map((name) => Number(svg.getAttribute(name)));
         whole = [0, 0, width, height];
+        tree.style.setProperty("--tree", width / height);
         svg.removeAttribute("width");
         svg.removeAttribute("height");
         svg.setAttribute("preserveAspectRatio", "xMinYMin meet");

@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 WAYS = ("Best", "Worst", "Most different")
-HINT = (
-    "With a data set at hand, `python -m training.gallery --out cache/val.json` captions its photos with "
-    "every captioner; then start this page with `CAPTIONBOT_VAL=cache/val.json`."
-)
 
 
 def leaderboard() -> list[dict[str, Any]]:

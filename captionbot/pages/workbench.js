@@ -3,11 +3,25 @@
 One source for both pages; `captionbot/pages/workbench.py` makes the records. `Workbench.mount(root, data, send)`
 may be called again with more cards of the same batch: what the visitor wrote stays. `send("edits", edits)` tells
 the page all that was changed, as {id: [text, accepted]}, `send("open", id)` which photo is to be explored.
+
+A tab remembers the batch that it shows and what was changed of it. Mounted without data, after a reload,
+`send("resume", batch)` tells the page to bring it back.
 */
 const Workbench = (() => {
   "use strict";
   const PAUSE = 700; // milliseconds without a key before the page is told
   const ALL = "all";
+  const OPEN = "captionbot.alt"; // under which a tab remembers its batch, and what was changed of it
+  function remembered() {
+    try {
+      return JSON.parse(sessionStorage.getItem(OPEN)) ?? {};
+    } catch { return {}; } // of browsers that keep nothing
+  }
+  function remember(value) {
+    try {
+      sessionStorage.setItem(OPEN, JSON.stringify(value));
+    } catch { /* then a reload begins anew */ }
+  }
 
   function element(tag, attributes = {}, ...children) {
     const made = document.createElement(tag);
@@ -41,8 +55,11 @@ const Workbench = (() => {
       if (data.batch !== this.batch) {
         clearTimeout(this.timer);
         this.cards.forEach((card) => card.node.remove());
-        Object.assign(this, { batch: data.batch, cards: new Map(), edits: {}, filter: "review", order: "sure" });
+        const before = remembered(), edits = before.batch === data.batch ? before.edits : {};
+        Object.assign(this, { batch: data.batch, cards: new Map(), edits, filter: "review", order: "sure" });
+        remember({ batch: data.batch, edits });
         this.words();
+        if (Object.keys(edits).length) send("edits", { ...edits });
       }
       for (const record of data.cards) {
         if (this.cards.has(record.id)) this.cards.get(record.id).record.rank = record.rank;
@@ -68,7 +85,8 @@ const Workbench = (() => {
 
     add(record) {
       const says = this.says, id = record.id;
-      const card = { record, alt: record.alt, accepted: record.accepted };
+      const [alt, accepted] = this.edits[id] ?? [record.alt, record.accepted];
+      const card = { record, alt, accepted };
       const image = element("img", { src: record.thumbnail, alt: record.error ? "" : record.alt, loading: "lazy" });
       const photo = element("button", { type: "button", class: "wb-photo", title: says.open,
         "aria-label": fill(says.openOne, record), onclick: () => { this.flush(); this.send("open", id); } }, image);
@@ -142,6 +160,7 @@ const Workbench = (() => {
       if (!this.timer) return;
       clearTimeout(this.timer);
       this.timer = 0;
+      remember({ batch: this.batch, edits: this.edits });
       this.send("edits", { ...this.edits });
     }
 
@@ -217,5 +236,11 @@ const Workbench = (() => {
     }
   }
 
-  return { mount: (root, data, send) => (root.workbench ??= new Gallery(root)).show(data, send) };
+  function mount(root, data, send) {
+    if (data?.cards) return (root.workbench ??= new Gallery(root)).show(data, send);
+    const { batch } = remembered();
+    if (batch && !root.asked) send("resume", batch);
+    root.asked = true;
+  }
+  return { mount };
 })();

@@ -7,8 +7,10 @@ what it sends back, and so may hold anything, goes through `Bench.edit` and `Ben
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from captionbot.bulk.records import Result
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from captionbot.bulk.folder import Loaded
 
 THUMBNAIL = 240  # pixels
+RESUMABLE = 16  # benches that are kept for whoever reloads the page
+KEPT = 3600  # seconds that texts are kept after they were proposed: a review takes longer than a look
 REVIEWS = (".csv", ".jsonl")
 
 
@@ -53,7 +57,7 @@ class Bench:
     model: str
     total: int | None = None
     cards: list[Card] = field(default_factory=list)
-    batch: str = field(default_factory=lambda: secrets.token_hex(8))
+    batch: str = field(default_factory=lambda: secrets.token_hex(16))  # only its visitor's browser knows it
 
     @property
     def entries(self) -> list[Entry]:
@@ -81,6 +85,37 @@ class Bench:
             if text.isascii() and text.isdecimal() and len(text) < 8 and int(text) < len(self.cards):
                 return self.cards[int(text)]
         return None
+
+
+class Shelf:
+    """Benches that visitors go on with once they reloaded the page, by the secret names that their browsers
+    keep: the newest ones, without the photos, for an hour at most."""
+
+    def __init__(self) -> None:
+        self._benches: dict[str, tuple[float, Bench, Any]] = {}
+        self._lock = Lock()
+
+    def keep(self, bench: Bench, of: Any = None) -> None:
+        """of: what else a page keeps of it."""
+        with self._lock:
+            self._benches.pop(bench.batch, None)
+            self._benches[bench.batch] = time.monotonic(), bench, of
+            old = [name for name, (since, _, _) in self._benches.items() if time.monotonic() - since > KEPT]
+            for name in {*old, *list(self._benches)[:-RESUMABLE]}:
+                del self._benches[name]
+
+    def get(self, batch: Any) -> tuple[Bench, Any] | None:
+        """The bench of a name that a browser tells, and what else was kept of it."""
+        with self._lock:
+            since, bench, of = self._benches.get(batch if isinstance(batch, str) else "", (0.0, None, None))
+        return (bench, of) if bench is not None and time.monotonic() - since <= KEPT else None
+
+    def drop(self, bench: Bench) -> None:
+        with self._lock:
+            self._benches.pop(bench.batch, None)
+
+
+SHELF = Shelf()
 
 
 def styled(options: SearchOptions, style: str) -> SearchOptions:

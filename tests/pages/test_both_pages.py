@@ -35,7 +35,10 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies"},
     "compare": {"ALONE", "FIRST", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},
-    "batch": {"READING", "TITLE", "share", "AGAIN", "GO_ON", "EXPORT", "MAKE", "WRITTEN", "LET_GO"},
+    "batch": {  # Gradio has the files made by buttons
+        *("READING", "TITLE", "share", "AGAIN", "GO_ON", "GONE"),
+        *("EXPORT", "MAKE", "WRITTEN", "LET_GO", "EMBED"),
+    },
     "results": {"DRAWING", "PEOPLE", "TITLE", "chosen", "markdown", "written"},
 }
 

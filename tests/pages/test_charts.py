@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from tiny import build_tiny_captioner
 
+from captionbot.errors import CaptionBotError
 from captionbot.pages.presenters.charts import Chart, html
-from captionbot.pages.presenters.measured import pictures
+from captionbot.pages.presenters.measured import picture, titles
 from captionbot.pages.presenters.seen import Table
 from captionbot.pages.work import Work
 
@@ -53,9 +54,10 @@ def measured(weights: Path) -> Path:
 
 
 def test_all_that_was_measured_is_drawn_with_its_numbers(measured: Path) -> None:
-    charts = {chart.title: chart for chart in pictures(Work())}
+    charts = [picture(Work(), title) for title in titles(Work())]
+    assert [chart.title for chart in charts] == titles(Work())
     title = "Show, Attend and Tell"
-    scores, speed, training, sure, risk = charts.values()
+    scores, bleu, speed, training, sure, risk = charts
     assert scores.table.written == [
         [title, "greedy", "0.400", ""],
         [title, "beam 5", "0.500", "0.400 to 0.600"],
@@ -71,24 +73,25 @@ def test_all_that_was_measured_is_drawn_with_its_numbers(measured: Path) -> None
     ]
     assert sure.table.written == [[of, "10", "55%", "40%", "0.168 to 0.687"] for of in ("one", "other")]
     assert risk.table.written[:2] == [["one", "50%", "10%"], ["one", "100%", "30%"]]
-    assert all(chart.svg.startswith("<svg") for chart in charts.values())
+    assert all(chart.svg.startswith("<svg") for chart in charts)
 
-    assert pictures(Work(), "BLEU-4")[0].table.titles[2] == "BLEU-4"
-    page = html([scores])
+    assert bleu.table.titles[2] == "BLEU-4"
+    page = html(scores)
     assert f'alt="{scores.text}"' in page
     assert page.count("<tr>") == 3
     (measured / "leaderboard.json").write_text("[]")  # what is drawn follows the files
-    assert [chart.title for chart in pictures(Work())] == [training.title, sure.title, risk.title]
+    assert titles(Work()) == [training.title, sure.title, risk.title]
+    with pytest.raises(CaptionBotError, match="There is no picture “CIDEr”; choose one of Training"):
+        picture(Work(), "CIDEr")
 
 
 def test_where_nothing_was_measured_nothing_is_drawn(weights: Path) -> None:
     (weights / "broken.json").write_text("{}")  # a damaged card hides its own alone
-    assert pictures(Work()) == []
-    assert html([]) == ""
+    assert titles(Work()) == []
 
 
 def test_names_of_cards_are_no_markup() -> None:
     hostile = "<img src=x onerror=alert(1)>"
-    page = html([Chart(hostile, "<svg/>", hostile, hostile, Table((), [], hostile))])
+    page = html(Chart(hostile, "<svg/>", hostile, hostile, Table((), [], hostile)))
     assert "<img src=x" not in page
     assert len(re.findall("<img", page)) == 1

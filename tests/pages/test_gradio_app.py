@@ -256,7 +256,7 @@ def test_the_queues_have_limits_and_neither_batches_nor_programs_stand_in_the_wa
         *("on_test", "on_compare", "on_own"),
     }
     assert names["programs"] == {"caption", "explain", "beam", "steer", "ask", "compare"}
-    assert names["batch"] == {"on_batch", "batch"}
+    assert names["batch"] == {"on_batch", "on_photos", "batch"}
 
 
 def test_a_caption_is_shown_word_by_word(page, view):
@@ -281,7 +281,7 @@ def test_a_caption_is_shown_word_by_word(page, view):
 
 
 def test_files_to_take_along(page, view):
-    paths = page.app.views["share"].on_share(view)
+    paths = page.app.views["share"].on_share(view)["value"]
     assert [Path(path).name for path in paths] == [
         f"seen.{form}" for form in ("html", "png", "gif", "webp", "json")
     ]
@@ -410,7 +410,7 @@ def test_an_address_without_a_photo_is_a_sentence_and_changes_no_other_setting(p
     app, bad = page.app, "http://127.0.0.1:9/photo.jpg?<b>"
     shown = app.on_open(SimpleNamespace(query_params={"url": bad, "beam_size": "2"}))
     with pytest.warns(UserWarning, match=r"127\.0\.0\.1") as warned:
-        assert asyncio.run(app.on_link(bad)) == gr.skip()
+        assert asyncio.run(app.on_link(bad)) == (gr.skip(), "")  # which no link to the page then names
     assert "<b>" not in str(warned[0].message)  # messages are HTML
     assert (shown[app.link], shown[app.settings.options["beam_size"]]) == (bad, 2)
 
@@ -544,7 +544,9 @@ def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_
     assert ("mine (yours)", own) in answer[app.settings.model]["choices"]
     seen = looked_at(page, photo, own)
     assert seen.caption.text == looked_at(page, photo, "tiny").caption.text  # the same random weights
-    shared = "".join(Path(path).read_text(errors="ignore") for path in app.views["share"].on_share(seen))
+    shared = "".join(
+        Path(path).read_text(errors="ignore") for path in app.views["share"].on_share(seen)["value"]
+    )
     assert own not in shared  # its name is the session's secret
     assert says_share.numbers(seen)["model"] == "mine"
     assert says_share.numbers(looked_at(page, photo, "other"))["model"] == "other"  # programs read no titles

@@ -44,12 +44,7 @@ def at(query: str) -> pytest.MarkDecorator:
 
 
 def view(page: Page, name: str) -> None:
-    tab = page.get_by_role("tab", name=name, exact=True)
-    if not tab.is_visible():
-        page.locator("#views .overflow-menu > button").click()
-    page.locator("#views").get_by_role("button", name=name, exact=True).or_(tab).locator(
-        "visible=true"
-    ).first.click()
+    page.get_by_role("tab", name=name, exact=True).click()
 
 
 def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Path) -> None:
@@ -118,6 +113,9 @@ def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: P
     expect(page.get_by_role("button", name="Accepted (1)")).to_be_visible()
     expect(texts.filter(visible=True)).to_be_focused()
     page.screenshot(path=ARTEFACTS / "gradio-alt.png", full_page=True)
+    page.reload()  # nothing is lost
+    view(page, "Alt text")
+    expect(page.get_by_role("button", name="Accepted (1)")).to_be_visible()
     page.get_by_role("button", name="Make the files").click()
     with page.expect_download() as download:
         page.locator("a[download='alt-text.zip']").click()
@@ -147,7 +145,30 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page, address: str) 
 
 
 def test_on_a_phone_the_photo_stays_in_sight(page: Page) -> None:
-    walks.stand_on_a_phone(page, "gradio")
     before = headline(page).inner_text()
     page.get_by_role("button", name="A dog").click()
     expect(headline(page)).not_to_have_text(before)
+    walks.stand_on_a_phone(page, "gradio", open_beam=lambda: view(page, "Beam"))
+
+
+def test_nothing_bars_the_way_and_the_keyboard_finds_the_photo_first(browser: Browser, address: str) -> None:
+    with on_a_laptop(browser, address, reduced_motion="reduce") as page:
+        expect(words(page).first).to_be_visible()
+        walks.find_the_photo_by_tab(page)
+        for expert in (False, True):
+            if expert:
+                page.get_by_label("Expert").check()
+                expect(page.locator(".cb-number")).to_contain_text("log-probability")
+            for name in ("Captions", "Beam", "Faithfulness", "Compare", "Share", "Alt text", "Results"):
+                view(page, name)
+                page.wait_for_timeout(500)  # until what follows the click has begun
+                expect(page.locator("#views .pending")).to_have_count(0)
+                walks.meet_no_barrier(page, f"{name}, {'expert' if expert else 'plain'}")
+            page.get_by_role("button", name="Settings").click()
+            expect(page.get_by_label("Start the caption with…")).to_be_visible()
+            walks.meet_no_barrier(page, "Settings")
+            page.get_by_role("button", name="Settings").click()
+
+
+def test_a_first_visit_has_a_tour(browser: Browser, address: str) -> None:
+    walks.be_shown_around(browser, address)

@@ -82,7 +82,7 @@ def test_the_beam_is_a_tree_and_its_sentences_with_why_they_lost(seen: Seen) -> 
     assert finished.rows[0][0] == share.captions(seen)[0]
     scores = [row[2] for row in finished.rows]
     assert scores == sorted(scores, reverse=True)
-    assert finished.rows[0][-1] == "it won"
+    assert finished.rows[0][-1] == "the best score"
     assert finished.rows[1][-1] == f"its score is {scores[0] - scores[1]:.2f} lower"
 
 

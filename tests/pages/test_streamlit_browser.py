@@ -47,6 +47,7 @@ def at(view: str) -> pytest.MarkDecorator:
 
 def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Path) -> None:
     first = str(photo(page).get_attribute("src"))
+    drag_a_rectangle(page)
     walks.upload_one(page, CAT)
     walks.point_at_words(page)
     page.screenshot(path=ARTEFACTS / "streamlit.png")
@@ -62,8 +63,22 @@ def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Pat
     assert str(photo(page).get_attribute("src")) != first  # and so does the photo
 
 
+def drag_a_rectangle(page: Page) -> None:
+    page.get_by_role("button", name="Hide a rectangle").click()
+    box = page.locator(".cb-frame").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.2 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.8 * box["height"], steps=3)
+    page.mouse.up()
+    expect(page.locator(".cb-edits")).to_contain_text("Part of the photo is hidden")
+    page.screenshot(path=ARTEFACTS / "streamlit-ask.png")
+    page.get_by_role("button", name="Whole photo again").click()
+    expect(page.locator(".cb-edits")).to_be_hidden()
+
+
 def test_the_keyboard_reaches_the_photo_first_and_all_is_on_one_screen(page: Page) -> None:
-    page.keyboard.press("Home")
+    walks.find_the_photo_by_tab(page)
     assert page.evaluate("document.scrollingElement.scrollHeight <= innerHeight")
     for control in (photo(page), words(page).last, page.get_by_role("tab", name="Share")):
         expect(control).to_be_in_viewport(ratio=1)
@@ -73,6 +88,9 @@ def test_the_keyboard_reaches_the_photo_first_and_all_is_on_one_screen(page: Pag
     expect(words(page).nth(1)).to_be_focused()
     expect(page.locator(".cb-heat")).to_have_attribute("data-word", words(page).nth(1).inner_text())
     walks.hide_by_the_keyboard(page)
+    page.get_by_text("How it decides where to look").click()  # with this photo's own numbers
+    expect(page.locator(".katex").first).to_be_visible()
+    page.screenshot(path=ARTEFACTS / "streamlit-learn.png", full_page=True)
 
 
 @at("?model=top-down&sample=Musicians")
@@ -138,6 +156,13 @@ def test_alt_texts_are_accepted_by_a_key_and_taken_along(page: Page, tmp_path: P
     page.get_by_role("article", name=named).get_by_role("button", name="Explore").click()
     expect(page.get_by_role("link", name="Explore")).to_be_visible()
     expect(page.get_by_role("article")).to_have_count(0)
+    page.get_by_role("link", name="Alt text").click()
+    expect(page.get_by_role("button", name="Accepted (2)")).to_be_visible()
+    page.reload()  # after which the texts are there, and the photos are not
+    expect(page.get_by_role("button", name="Accepted (2)")).to_be_visible()
+    page.get_by_role("button", name="Accepted (2)").click()
+    page.get_by_role("article", name=named).get_by_role("button", name="Explore").click()
+    expect(page.get_by_text("The photos are not here any more, only their texts")).to_be_visible()
 
 
 @at("?model=show-and-tell&expert=true&beam_size=2&sample=A+horse&view=Share")
@@ -152,7 +177,7 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
 
 
 @at("?view=Share")
-def test_downloads(page: Page) -> None:
+def test_downloads_of_which_the_report_opens_offline(page: Page, tmp_path: Path) -> None:
     for label, ending, magic in (
         ("Every word (PNG)", ".png", b"\x89PNG"),
         ("5 seconds to send (GIF)", ".gif", b"GIF8"),
@@ -163,6 +188,21 @@ def test_downloads(page: Page) -> None:
         assert download.value.suggested_filename.endswith(ending)
         assert Path(download.value.path()).read_bytes().startswith(magic)
     page.screenshot(path=ARTEFACTS / "streamlit-share.png", full_page=True)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="opens offline").click()
+    download.value.save_as(tmp_path / "report.html")
+    report = page.context.new_page()
+    report.context.set_offline(True)
+    report.goto((tmp_path / "report.html").as_uri())
+    words, heat = report.locator(".cb-word"), report.locator(".cb-heat")
+    words.nth(1).hover()
+    expect(heat).to_have_attribute("data-word", words.nth(1).inner_text())
+    expect(words.nth(1)).to_have_attribute("data-mark", re.compile("[●◐◇○]"))  # what it needs was measured
+    expect(report.get_by_role("button", name="What it needs")).to_have_attribute("aria-pressed", "true")
+    report.get_by_role("button", name="Where it looked").click()
+    report.screenshot(path=ARTEFACTS / "report.png")
+    expect(report.locator(".cb-tree svg")).to_be_visible()
+    report.context.set_offline(False)
 
 
 @at("?view=Faithfulness")
@@ -192,39 +232,15 @@ def test_results_of_all_that_ship(page: Page) -> None:
     expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
     expect(page.get_by_role("img", name=re.compile("^CIDEr of"))).to_be_visible()
-    page.get_by_role("button", name="BLEU-4").or_(page.get_by_role("radio", name="BLEU-4")).click()
-    expect(page.get_by_role("img", name=re.compile("^BLEU-4 of"))).to_be_visible()
+    page.get_by_role("combobox", name="Picture").click()
+    page.get_by_role("option", name="Training").click()
+    expect(page.get_by_role("img", name=re.compile("^CIDEr on val from"))).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^CIDEr of"))).to_have_count(0)  # one at a time
     page.screenshot(path=ARTEFACTS / "streamlit-results.png", full_page=True)
 
 
-@at("?view=Captions")
-def test_a_lesson_with_this_photo_s_own_numbers(page: Page) -> None:
-    page.get_by_text("How it decides where to look").click()
-    expect(page.locator(".katex").first).to_be_visible()
-    page.screenshot(path=ARTEFACTS / "streamlit-learn.png", full_page=True)
-
-
-@at("?view=Share")
-def test_the_report_opens_offline(page: Page, tmp_path: Path) -> None:
-    with page.expect_download() as download:
-        page.get_by_role("button", name="opens offline").click()
-    download.value.save_as(tmp_path / "report.html")
-    report = page.context.new_page()
-    report.context.set_offline(True)
-    report.goto((tmp_path / "report.html").as_uri())
-    words, heat = report.locator(".cb-word"), report.locator(".cb-heat")
-    words.nth(1).hover()
-    expect(heat).to_have_attribute("data-word", words.nth(1).inner_text())
-    expect(words.nth(1)).to_have_attribute("data-mark", re.compile("[●◐◇○]"))  # what it needs was measured
-    expect(report.get_by_role("button", name="What it needs")).to_have_attribute("aria-pressed", "true")
-    report.get_by_role("button", name="Where it looked").click()
-    report.screenshot(path=ARTEFACTS / "report.png")
-    expect(report.locator(".cb-tree svg")).to_be_visible()
-    report.context.set_offline(False)
-
-
 @at("?view=Beam")
-def test_the_tree_fits_grows_and_shows_where_a_branch_looked(page: Page) -> None:
+def test_the_tree_fits_grows_shows_where_a_branch_looked_and_has_room_on_a_phone(page: Page) -> None:
     tree, end = page.locator(".cb-tree"), page.locator(".beam-tree g.won").last
     expect(end).to_be_in_viewport()
     end.click()
@@ -237,23 +253,30 @@ def test_the_tree_fits_grows_and_shows_where_a_branch_looked(page: Page) -> None
     page.keyboard.press("ArrowRight")
     expect(page.locator(".beam-tree g.cb-on")).to_have_count(1)
     page.screenshot(path=ARTEFACTS / "streamlit-beam.png")
-
-
-def test_drag_a_rectangle_over_the_photo(page: Page) -> None:
-    page.get_by_role("button", name="Hide a rectangle").click()
-    box = page.locator(".cb-frame").bounding_box()
-    assert box is not None
-    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.2 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.8 * box["height"], steps=3)
-    page.mouse.up()
-    expect(page.locator(".cb-edits")).to_contain_text("Part of the photo is hidden")
-    page.screenshot(path=ARTEFACTS / "streamlit-ask.png")
-    page.get_by_role("button", name="Whole photo again").click()
-    expect(page.locator(".cb-edits")).to_be_hidden()
-
-
-def test_the_page_fits_a_phone(page: Page) -> None:
     walks.stand_on_a_phone(page, "streamlit")
-    page.get_by_role("tab", name="Share").scroll_into_view_if_needed()
-    expect(photo(page)).to_be_in_viewport()
+
+
+def test_nothing_bars_the_way(browser: Browser, address: str) -> None:
+    with on_a_laptop(browser, address, reduced_motion="reduce") as page:
+        settled(page)
+        for expert in (False, True):
+            if expert:
+                page.get_by_text("Expert", exact=True).click()
+                expect(page.locator(".cb-number")).to_contain_text("log-probability")
+            for tab in page.get_by_role("tab").all():
+                tab.click()
+                settled(page)
+                walks.meet_no_barrier(page, f"{tab.inner_text()}, {'expert' if expert else 'plain'}")
+            page.get_by_role("button", name="Settings").click()
+            expect(page.get_by_role("combobox", name="Captioner")).to_be_visible()
+            walks.meet_no_barrier(page, "Settings")
+            page.keyboard.press("Escape")
+        for name in ("Alt text", "Results"):
+            page.get_by_role("link", name=name).click()
+            expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
+            settled(page)
+            walks.meet_no_barrier(page, name)
+
+
+def test_a_first_visit_has_a_tour(browser: Browser, address: str) -> None:
+    walks.be_shown_around(browser, address)

@@ -18,10 +18,11 @@ from captionbot.bulk.review import entry_of, parse
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import ImageSource
 from captionbot.images.metadata import described
+from captionbot.pages import workbench
 from captionbot.pages.presenters import batch
 from captionbot.pages.presenters.seen import Seen
 from captionbot.pages.work import Asked, Decoded, Settings, Work
-from captionbot.pages.workbench import Bench, Card, propose, reviewed, styled
+from captionbot.pages.workbench import RESUMABLE, Bench, Card, Shelf, propose, reviewed, styled
 from captionbot.search.options import SearchOptions
 from captionbot.text.alt_text import STYLES
 
@@ -107,3 +108,51 @@ def test_every_style_goes_with_all_that_is_asked(options: dict[str, Any]) -> Non
         assert styled(SearchOptions(**beams, **options), style)
     with pytest.raises(CaptionBotError, match="no such style"):
         styled(SearchOptions(), "x")
+
+
+def test_benches_wait_for_a_reload_by_their_secret_names_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf, bench, now = Shelf(), Bench("tiny", 3), [0.0]
+    monkeypatch.setattr(workbench.time, "monotonic", lambda: now[0])
+    shelf.keep(bench, "its settings")
+    assert shelf.get(bench.batch) == (bench, "its settings")
+    assert [shelf.get(other) for other in ("", None, 5, [bench.batch], Bench("tiny").batch)] == [None] * 5
+    now[0] = workbench.KEPT + 1
+    assert shelf.get(bench.batch) is None
+    others = [Bench("tiny") for _ in range(RESUMABLE + 1)]
+    for other in others:
+        shelf.keep(other)
+    assert [shelf.get(other.batch) is None for other in others] == [True, *[False] * RESUMABLE]
+    shelf.drop(others[-1])
+    assert shelf.get(others[-1].batch) is None
+    assert batch.rest(bench).startswith("3 were not captioned yet")
+    assert batch.rest(Bench("tiny", 0)) == ""
+
+
+def test_copies_of_photos_have_their_descriptions_inside(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    pyexiv2 = pytest.importorskip("pyexiv2", reason="needs pyexiv2")
+    photos = {}
+    for name, kind in (("a.jpg", "JPEG"), ("in.zip/../a.jpg", "JPEG"), ("b.png", "PNG"), ("c.bmp", "BMP")):
+        seen.shown.save(buffer := io.BytesIO(), kind)
+        photos[name] = buffer.getvalue()
+    photos["broken.jpg"] = photos["a.jpg"][:100]
+    bench = Bench("tiny", len(photos))
+    bench.cards = [Card(entry_of((name, seen.captioned), "tiny"), "") for name in photos]
+    bench.edit({"0": ["Mine.", True]})
+    [file] = batch.embedding(bench, photos.get)
+    with zipfile.ZipFile(io.BytesIO(file.make())) as archive:
+        assert archive.namelist() == ["a.jpg", "in.zip/a.jpg", "b.png", "left-out.txt"]
+        left_out = archive.read("left-out.txt").decode()
+        with pyexiv2.ImageData(archive.read("a.jpg")) as image:
+            assert image.read_xmp()["Xmp.dc.description"] == {'lang="x-default"': "Mine."}
+            assert image.read_iptc()["Iptc.Application2.Caption"] == "Mine."
+        again = batch.embedding(bench, {**photos, "a.jpg": archive.read("a.jpg")}.get)[0].make
+        bench.edit({"0": ["Another.", True]})
+    assert "c.bmp has no room for a description" in left_out
+    assert "broken.jpg cannot be given a description" in left_out
+    with zipfile.ZipFile(io.BytesIO(again())) as archive:
+        assert "a.jpg has another description: it stays." in archive.read("left-out.txt").decode()
+    with pytest.raises(CaptionBotError, match="There are no alt texts here"):
+        batch.embedding(bench, {}.get)[0].make()
+    monkeypatch.setattr(batch, "MAX_EMBED_MEGABYTES", 0.001)
+    with pytest.raises(CaptionBotError, match=r"larger than 0\.001 MB together"):
+        file.make()

@@ -64,7 +64,7 @@ SAMPLES = sample_photos()
 gr.set_static_paths([*SAMPLES.values()])  # wherever they are installed
 
 CSS = """
-.gradio-container { max-width: 1480px !important; }
+.gradio-container { max-width: 1480px !important; overflow: clip !important; }  /* or nothing could stick */
 main.contain, .main { padding-top: 0.5rem !important; }
 #headline, #headline * { position: absolute; width: 1px; height: 1px; overflow: hidden;
   clip-path: inset(50%); }
@@ -75,9 +75,9 @@ main.contain, .main { padding-top: 0.5rem !important; }
 #title p { margin: 0; }
 #expert { flex: 0 0 auto; width: auto; min-width: 6.5rem !important; background: none; }
 .caption-label { white-space: pre-line !important; max-width: 100% !important; }
-.block label > span, .block .label-wrap > span, [data-testid=block-info] {
-  color: var(--body-text-color) !important; background: none !important; }
+#views [role=tab] { padding: 0 0.5rem; }
 #views [role=grid] * { font-family: var(--font); }
+.dark { --color-accent: #a5b4fc !important; }
 .dark .token, .dark .token * { color: white !important; }
 @media (min-width: 900px) {  /* all in sight: what a view has too much of scrolls within it */
   #views .tabitem { max-height: calc(100vh - 24rem); min-height: 14rem; overflow-y: auto; }
@@ -85,7 +85,7 @@ main.contain, .main { padding-top: 0.5rem !important; }
 @media (max-width: 899px) {
   #heroes { flex-direction: column; }
   #heroes > * { width: 100%; min-width: 0 !important; }
-  #left { top: 0; }
+  #heroes :has(.cb-stage) { display: contents; }  /* the photo sticks, its tools do not */
   #canvas .cb-photo { --cb-tall: 30vh; }
 }
 @media (max-width: 700px) {
@@ -108,6 +108,26 @@ LAUNCH: dict[str, Any] = {
         primary_hue="indigo",
         font=("system-ui", "sans-serif"),
         font_mono=("ui-monospace", "monospace"),
+    ).set(
+        # All text with a contrast of 4.5 or more, and labels that are no purple badges.
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        color_accent="*primary_600",
+        block_label_background_fill="*background_fill_primary",
+        block_label_background_fill_dark="*background_fill_primary",
+        block_label_text_color="*body_text_color",
+        block_title_background_fill="none",
+        block_title_background_fill_dark="none",
+        block_title_text_color="*body_text_color",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_label_background_fill_selected="*primary_600",
     ),
     "css": CSS + canvas.STYLE,
     "max_file_size": f"{MAX_MEGABYTES}mb",  # of a captioner; photos have a limit of their own
@@ -167,7 +187,7 @@ class Explorer(Frame):
 
     def build_views(self) -> None:
         self.views: dict[str, Any] = {}
-        with gr.Tabs(elem_id="views") as self.tabs:
+        with gr.Tabs(elem_id="views", overflow_behavior="wrap") as self.tabs:
             for name in (*presenters.VIEWS, *presenters.PAGES):
                 with gr.Tab(presenters.title(name), id=name) as tab:
                     self.views[name] = import_module(f"captionbot.pages.gradio.{name}").View(self, tab)
@@ -188,7 +208,7 @@ class Explorer(Frame):
             **BUSY,
         }
         self.demo.load(self.on_open, None, [*settings.controls.values(), photo, link], **PRIVATE).then(
-            self.on_link, link, photo, **QUIET, **FETCHING
+            self.on_link, link, [photo, link], **QUIET, **FETCHING
         ).then(**caption_photo)
         asked_for = [photo.change, settings.button.click, settings.prefix.submit, settings.banned.submit]
         gr.on(asked_for, **caption_photo)
@@ -244,18 +264,18 @@ class Explorer(Frame):
             if name == "sample" and value in SAMPLES:
                 return str(SAMPLES[value]), ""
             if name == "link" and isinstance(value, str):
-                return await self.on_link(value), value
+                return await self.on_link(value)
         return gr.skip(), gr.skip()
 
     async def on_link(self, url: str) -> Any:
-        """The photo at an address; the one before stays where there is none."""
+        """The photo at an address, and the address; the one before stays where there is none."""
         if not url.strip():
-            return gr.skip()
+            return gr.skip(), gr.skip()
         try:
-            return await aside(work.photo_at, url.strip())
+            return await aside(work.photo_at, url.strip()), url
         except CaptionBotError as error:
             warn(str(error))
-            return gr.skip()
+            return gr.skip(), ""  # or a link to the page would name a photo that it does not show
 
     def on_expert(self, seen: Seen | None, expert: bool) -> Shown:
         """The same with all its numbers, or without any."""

@@ -8,11 +8,12 @@ from PIL import Image
 from captionbot.draw.overlays import DISPLAY
 from captionbot.errors import CaptionBotError
 from captionbot.pages.gradio import view
+from captionbot.pages.gradio.door import told
 from captionbot.pages.gradio.view import PICTURES, PRIVATE, QUIET
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.presenters import results as says
 from captionbot.pages.presenters.charts import html
-from captionbot.pages.presenters.measured import pictures
+from captionbot.pages.presenters.measured import picture, titles
 from captionbot.pages.results import Gallery, gallery_file
 from captionbot.text.display import plain
 
@@ -21,14 +22,10 @@ class View(view.View):
     def build(self) -> None:
         measured = says.leaderboard(WORK)
         gr.Markdown(says.INTRODUCTION if measured.rows else says.NONE)
-        metric = gr.Radio(
-            list(says.METRICS),
-            value=next(iter(says.METRICS)),
-            label=says.METRIC,
-            visible=bool(measured.rows),
-        )
-        charts = gr.HTML(elem_id="charts")
-        gr.on([self.tab.select, metric.input], drawn, metric, charts, **PRIVATE)
+        if pictures := titles(WORK):
+            title = gr.Dropdown(pictures, value=pictures[0], label=says.PICTURE)
+            chart = gr.HTML(elem_id="chart")
+            gr.on([self.tab.select, title.input], drawn, title, chart, **PRIVATE)
         gr.Dataframe(
             measured.written,
             headers=measured.titles,
@@ -43,7 +40,7 @@ class View(view.View):
         with gr.Accordion(says.ABOUT, open=False):
             gr.Markdown(says.markdown(says.descriptions(WORK)))
         found, why = gallery()
-        with gr.Accordion(says.GALLERY, open=found is not None):
+        with gr.Accordion(says.GALLERY, visible=bool(found or why)):
             if found is None:
                 gr.Markdown(why)
             else:
@@ -59,15 +56,17 @@ class View(view.View):
         gr.on([self.tab.select, way.input, captioner.input], shots, [way, captioner], pictures, **QUIET)
 
 
-def drawn(metric: str) -> str:
-    return html(pictures(WORK, metric))
+def drawn(title: str) -> str:
+    with told():
+        return html(picture(WORK, title))
 
 
 def gallery() -> tuple[Gallery | None, str]:
-    """What captioners said of the photos of a data set; None, and why, where there is none here."""
+    """What captioners said of the photos of a data set, None where there is none here; and why, of a file
+    that is no such thing."""
     file = gallery_file()
     try:
-        return (Gallery.load(file), "") if file else (None, says.HINT)
+        return (Gallery.load(file), "") if file else (None, "")
     except CaptionBotError as error:
         return None, plain(str(error))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from captionbot.pages.gradio import view
@@ -15,7 +17,10 @@ class View(view.View):
             label=says.LINK, info=says.LINK_HELP, interactive=False, buttons=["copy"], elem_id="address"
         )
         button = gr.Button(says.BUTTON, variant="primary")
-        files = gr.File(label=says.EXPORT, file_count="multiple", interactive=False, elem_id="shared")
+        files = gr.File(
+            label=says.EXPORT, file_count="multiple", interactive=False, visible=False, elem_id="shared"
+        )
+        self.frame.answer(CAPTION, files)
         with gr.Accordion(says.NUMBERS, open=False):
             self.numbers = gr.JSON(show_label=False)
         self.frame.follow(CAPTION, self.show_caption, self.numbers)
@@ -29,8 +34,8 @@ class View(view.View):
             js="(query) => location.origin + location.pathname + query",
         )
 
-    def on_share(self, seen: Seen | None) -> list[str]:
-        return self.frame.keep(says.files(present(seen)))
+    def on_share(self, seen: Seen | None) -> Any:
+        return gr.update(visible=True, value=self.frame.keep(says.files(present(seen))))
 
     def show_caption(self, seen: Seen) -> Shown:
         return {self.numbers: says.numbers(seen)}

@@ -105,5 +105,5 @@ class View(view.View):
 
     def show_photo(self, seen: Seen) -> Shown:
         measured = says.parts_of_speech(seen)
-        value = html([measured]) if measured else ""
+        value = html(measured) if measured else ""
         return {self.measured: gr.update(visible=measured is not None, value=value)}

@@ -1,4 +1,4 @@
-"""Alt texts of many photos: files or a .zip in, cards to review, files to take away out."""
+"""Alt texts of many photos: files or a .zip in, cards to review, files to download out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from captionbot.bulk import alt_exports
 from captionbot.bulk.review import Entry, csv_bytes, jsonl_bytes
 from captionbot.errors import CaptionBotError, displayable
 from captionbot.files import utf8
-from captionbot.pages.limits import MAX_BATCH_PHOTOS
+from captionbot.images.embedding import can_embed
+from captionbot.pages.limits import MAX_BATCH_PHOTOS, MAX_EMBED_MEGABYTES
 from captionbot.pages.presenters.judgement import COLOURS
 from captionbot.pages.presenters.share import File
 from captionbot.pages.workbench import Bench, doubtful_word, order, wordings
@@ -21,7 +22,7 @@ from captionbot.text.judgement import NAMES
 TITLE = "Alt text"
 INTRODUCTION = (
     "Drop in photos, or a .zip of them. Every photo gets one proposed alt text; look them through, the least "
-    "sure first, and take them along. To go on with an earlier review, drop its CSV or JSONL in as well."
+    "sure first, and download them. To go on with an earlier review, drop its CSV or JSONL in as well."
 )
 FILES = "Photos, .zip files of them, and an earlier review"
 STYLE = "Style"
@@ -30,12 +31,14 @@ STYLES = {"plain": "Plain", "short": "Short", "detailed": "Detailed"}
 READING = "Reading the photos…"
 NONE = "There are no photos yet: upload some, or a .zip of them."
 LET_GO = "There are no alt texts here, or this page was left alone for too long: upload the photos again."
+GONE = "The photos are not here any more, only their texts: start over with the photos to explore one."
 STOP, GO_ON, AGAIN = "Stop", "Go on", "Start over"
-EXPORT = "Take along"
+EXPORT = "Download"
 EXPORT_HELP = (
     "A text that you accepted or changed is marked as accepted. Descriptions inside the photos' own files: "
     "`captionbot alt PHOTOS --from alt-text.csv --embed`."
 )
+EMBED = "Photos with their descriptions"
 MAKE = "Make the files"
 WRITTEN = "Files"
 
@@ -59,6 +62,14 @@ def share(bench: Bench) -> float:
 def note(bench: Bench) -> str:
     bad = len(unread(bench))
     return f"{len(bench.cards) - bad} captioned, {bad} could not be read."
+
+
+def rest(bench: Bench) -> str:
+    """How to go on with a bench whose photos are not here any more; "" where nothing is left to do."""
+    left = min(bench.total or 0, MAX_BATCH_PHOTOS) - len(bench.cards)
+    if left <= 0:
+        return ""
+    return f"{left} were not captioned yet: download the JSONL, start over, and drop it in with all photos."
 
 
 def unread(bench: Bench) -> list[str]:
@@ -136,14 +147,41 @@ SAYS: dict[str, Any] = {
     "back": "Review again",
     "other": "Another wording",
     "otherHelp": "What else the captioner nearly said",
-    "through": "All reviewed. Take the texts along below, or look at all of them.",
+    "through": "All reviewed. Download the texts below, or look at all of them.",
     "none": "There are none of these.",
     "live": "{name} accepted, {left} left to review.",
 }
 
 
+def embedding(bench: Bench, photo: Callable[[str], bytes | None]) -> list[File]:
+    """Copies of the photos with their texts in them, where the library for that is here.
+
+    photo: the bytes of a photo by its name, None where it is not here any more.
+    """
+    if not can_embed():
+        return []
+    return [File(EMBED, "photos.zip", "application/x-zip-photos", lambda: _embedded(bench, photo))]
+
+
+def _embedded(bench: Bench, photo: Callable[[str], bytes | None]) -> bytes:
+    found, room = [], MAX_EMBED_MEGABYTES * 1_000_000
+    for entry in alt_exports.written(bench.entries):
+        data = photo(entry.image)
+        if data is None:
+            raise CaptionBotError(LET_GO)
+        room -= len(data)
+        if room < 0:
+            raise CaptionBotError(
+                f"These photos are larger than {MAX_EMBED_MEGABYTES} MB together: take the sidecars, or use "
+                "`captionbot alt PHOTOS --from alt-text.csv --embed`."
+            )
+        if entry.alt:
+            found.append((entry.image, data, entry.alt))
+    return alt_exports.zipped(alt_exports.embedded(found))
+
+
 def files(bench: Bench) -> list[File]:
-    """What there is to take along, as it is when it is asked for."""
+    """What there is to download, as it is when it is asked for."""
 
     def written() -> list[Entry]:
         return alt_exports.written(bench.entries)

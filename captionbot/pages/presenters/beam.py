@@ -48,7 +48,7 @@ def finished(seen: Seen) -> Table:
             h.score,
             h.log_prob,
             h.evidence,
-            f"its score is {best - h.score:.2f} lower" if rank else "it won",
+            f"its score is {best - h.score:.2f} lower" if rank else "the best score",
         ]
         for rank, h in enumerate(hypotheses)
     ]

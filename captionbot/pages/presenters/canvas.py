@@ -53,6 +53,38 @@ PHOTO = {
     "samples": "Samples",
     "fails": "where it fails",
     "nocamera": "There is no camera here, or it may not be used.",
+    "skip": "Skip to the photo",
+}
+TOUR = {
+    "title": "A tour of the page",
+    "next": "Next",
+    "skip": "Skip the tour",
+    "done": "Done",
+    "again": "Tour",
+    "steps": [
+        {
+            "at": ".cb-frame",
+            "text": "A minute’s tour. The light on the photo is where the model looked as it said a word.",
+        },
+        {
+            "at": ".cb-words",
+            "text": "Point at a word, or tap it: its light comes on. Click it to say something else, and the "
+            "sentence goes on from there.",
+        },
+        {
+            "at": ".cb-photo [role=toolbar]",
+            "text": "Hide a part of the photo, and see which words leave the sentence.",
+        },
+        {
+            "at": ".cb-sources",
+            "text": "Drop in a photo of your own, or try a sample. One of them shows where the model fails.",
+        },
+        {
+            "at": "[role=tablist]",
+            "text": "There is more: other captions, the search for the sentence, what each word needs of the "
+            "photo, other captioners, and a short clip to share.",
+        },
+    ],
 }
 GIVEN = "Given as the beginning, not chosen by the model."
 EDITED, HIDDEN = "Edited. Before:", "Part of the photo is hidden. Before:"
@@ -163,6 +195,7 @@ def photo(seen: Seen, touched: Touched, **sources: Any) -> dict[str, Any]:
         seen.shown,
         sentence(seen.caption.text),
         PHOTO,
+        tour=TOUR,
         boxes=touched.boxes,
         only=touched.only,
         places=_boxes(seen.captioned.captions[0], touched.gone),

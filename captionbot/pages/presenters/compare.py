@@ -97,7 +97,7 @@ class Answer:
         if word not in self.words:
             return Picture(shown, f"{self.title} does not say “{word}”.")
         if self.maps is None:
-            return Picture(shown, f"What “{word}” of {self.title} rests on is not measured yet.")
+            return Picture(shown, f"What “{word}” of {self.title} needs is not measured yet.")
         drawn = word_overlay(shown, self.maps.on(self.best), self.words.index(word), look)
         return Picture(drawn, f"{self.title}: {where(word, self.attends)}")
 
@@ -181,7 +181,7 @@ def asking(title: str) -> str:
 
 
 def measuring(title: str) -> str:
-    return f"Hiding pieces of the photo to find out what words of {title} rest on…"
+    return f"Hiding pieces of the photo to find out what words of {title} need…"
 
 
 def shared_words(sentences: Sequence[Sequence[str]]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
 
 from captionbot.draw import plots
 from captionbot.draw.files import svg
 from captionbot.draw.plots import Dot, Mark
-from captionbot.errors import CaptionBotError
+from captionbot.errors import CaptionBotError, shortened
 from captionbot.pages import results
 from captionbot.pages.presenters.charts import Chart
 from captionbot.pages.presenters.results import METRICS, search_title, speed
@@ -20,23 +20,55 @@ from captionbot.pages.resident import cards_here
 from captionbot.pages.work import Work
 from captionbot.store.card import Card
 
+_Epoch = tuple[int, str, int, float]  # stage, its loss, epochs until then, CIDEr
 _AS_ITS_CARD = "as its card says"
+SPEED, TRAINING = "Quality against speed", "Training"
+SURE, RISK = "Is it as sure as it is right?", "What leaving out the unsure ones is worth:"
 
 
-def pictures(work: Work, metric: str = "CIDEr") -> list[Chart]:
-    """What was measured of the captioners that are here, as pictures. metric: one of `METRICS`."""
-    stamp = results.stamp()
-    return [chart for chart in (_scores(work, metric, stamp), *_others(work, stamp)) if chart]
+def titles(work: Work) -> list[str]:
+    """The pictures that there are of the captioners that are here."""
+    return list(_pictures(work))
 
 
-# Drawing takes a third of a second each. stamp: changes as the files do.
-@lru_cache(maxsize=8)
-def _scores(work: Work, metric: str, stamp: object) -> Chart | None:
+def picture(work: Work, title: str) -> Chart:
+    """One of `titles`; CaptionBotError where it is none of them."""
+    found = _pictures(work)
+    if title not in found:
+        raise CaptionBotError(f"There is no picture “{shortened(title)}”; choose one of {', '.join(found)}.")
+    return _drawn(work, title, results.stamp())
+
+
+@lru_cache(maxsize=32)  # drawing takes a third of a second
+def _drawn(work: Work, title: str, stamp: object) -> Chart:
+    """stamp: changes as the files do."""
+    return _pictures(work)[title]()
+
+
+def _pictures(work: Work) -> dict[str, Callable[[], Chart]]:
+    """What draws each picture, by its title."""
+    rows, cards = results.leaderboard(), {work.title(name): card for name, card in _cards(work)}
+    found: dict[str, Callable[[], Chart]] = {
+        metric: partial(_scores, work, metric)
+        for metric, key in METRICS.items()
+        if any(row.get(key) is not None for row in rows)
+    }
+    if any(row.get("CIDEr") is not None and row.get("images_per_second") for row in rows):
+        found[SPEED] = partial(_speeds, work)
+    if told := {title: epochs for title, card in cards.items() if (epochs := list(_epochs(card)))}:
+        found[TRAINING] = partial(_training, told)
+    for title, card in cards.items():
+        if photos := _held_out(card):
+            level = card.confidence["measured"].get("level", 0)
+            found[f"{SURE} {title}"] = partial(_sure, title, photos, level)
+            found[f"{RISK} {title}"] = partial(_risk, title, photos)
+    return found
+
+
+def _scores(work: Work, metric: str) -> Chart:
     """The scores of all captioners by one metric, a dot for each way to search."""
     key = METRICS[metric]
     rows = [row for row in results.leaderboard() if row.get(key) is not None]
-    if not rows:
-        return None
     names = list(dict.fromkeys(row["name"] for row in rows))
     searches = dict.fromkeys(search_title(row.get("beam_size")) or _AS_ITS_CARD for row in rows)
     found = {(row["name"], search_title(row.get("beam_size")) or _AS_ITS_CARD): row for row in rows}
@@ -65,12 +97,6 @@ def _scores(work: Work, metric: str, stamp: object) -> Chart | None:
     )
 
 
-@lru_cache(maxsize=8)
-def _others(work: Work, stamp: object) -> list[Chart | None]:
-    cards = {work.title(name): card for name, card in _cards(work)}
-    return [_speeds(work), _training(cards), *(chart for one in cards.items() for chart in _judged(*one))]
-
-
 def _cards(work: Work) -> Iterator[tuple[str, Card]]:
     """Of captioners that anybody may see; not of those that a visitor uploaded."""
     here = {path.stem for path in cards_here()}
@@ -80,12 +106,10 @@ def _cards(work: Work) -> Iterator[tuple[str, Card]]:
                 yield name, work.card(name)
 
 
-def _speeds(work: Work) -> Chart | None:
+def _speeds(work: Work) -> Chart:
     """CIDEr against photos a second, greedy and beam search of a captioner joined by a line."""
     rows = [row for row in results.leaderboard() if row.get("CIDEr") is not None]
     timed = [row for row in rows if row.get("images_per_second")]
-    if not timed:
-        return None
     series: dict[str, list[Mark]] = {work.title(row["name"]): [] for row in rows}  # all, for their colours
     for row in timed:
         series[work.title(row["name"])].append(Mark(row["images_per_second"], row["CIDEr"]))
@@ -98,7 +122,7 @@ def _speeds(work: Work) -> Chart | None:
     fastest, best = (max(timed, key=itemgetter(by)) for by in ("images_per_second", "CIDEr"))
     left_out = dict.fromkeys(work.title(row["name"]) for row in rows if row not in timed)
     return Chart(
-        "Quality against speed",
+        SPEED,
         svg(figure),
         f"The fastest, {work.title(fastest['name'])}, captions {fastest['images_per_second']:.0f} photos a "
         f"second with CIDEr {fastest['CIDEr']:.3f}; the best of those that were timed, "
@@ -114,18 +138,16 @@ def _speeds(work: Work) -> Chart | None:
     )
 
 
-def _training(cards: Mapping[str, Card]) -> Chart | None:
-    """CIDEr on val over the epochs that the weights have seen, stage after stage."""
-    told = {title: rows for title, card in cards.items() if (rows := list(_epochs(card)))}
-    if not told:
-        return None
+def _training(told: Mapping[str, Sequence[_Epoch]]) -> Chart:
+    """CIDEr on val over the epochs that the weights have seen, stage after stage. told: of `_epochs`, by the
+    titles of captioners."""
     series = {title: [Mark(row[2], row[3]) for row in rows] for title, rows in told.items()}
     figure = plots.lines(series, ("Epochs", "CIDEr on val"))
     columns = Column("Captioner"), Column("Stage"), Column("Loss"), Column("Epochs"), Column("CIDEr", 3)
     table = Table(columns, [[title, *row] for title, rows in told.items() for row in rows])
     said = [f"{title} from {rows[0][3]:.3f} to {rows[-1][3]:.3f}" for title, rows in told.items()]
     return Chart(
-        "Training",
+        TRAINING,
         svg(figure),
         f"CIDEr on val from the first stage of training to the last: {', '.join(said)}.",
         "As the cards tell it: every epoch of a stage where they keep them, its best one otherwise. Scored "
@@ -134,7 +156,7 @@ def _training(cards: Mapping[str, Card]) -> Chart | None:
     )
 
 
-def _epochs(card: Card) -> Iterator[tuple[int, str, int, float]]:
+def _epochs(card: Card) -> Iterator[_Epoch]:
     """Stage, its loss, epochs until then and CIDEr, of what a card says of training."""
     before = 0
     for number, stage in enumerate(card.training.get("stages", ()), 1):
@@ -147,31 +169,33 @@ def _epochs(card: Card) -> Iterator[tuple[int, str, int, float]]:
         before += int(best.get("epoch", 0))  # the next stage goes on from there
 
 
-def _judged(title: str, card: Card) -> Iterator[Chart]:
-    """How far a captioner's judgement of its captions can be trusted."""
-    measured = card.confidence.get("measured", {})
-    photos = dict(measured.get("held out", {}))
+def _held_out(card: Card) -> dict[str, Any]:
+    """What was measured of a captioner's judgement, by the kind of photos; nothing where it was not."""
+    photos = dict(card.confidence.get("measured", {}).get("held out", {}))
     if len(photos) > 1:
         photos.pop("all", None)
-    if not photos:
-        return
+    return photos
+
+
+def _sure(title: str, photos: Mapping[str, Any], level: float) -> Chart:
+    """How often a captioner is right of what it says it is."""
     errors = [f"{said['expected calibration error']:.3f} on {of}" for of, said in photos.items()]
     columns = (
         Column("Photos of"),
         Column("Captions"),
         Column("It says", share=True),
         Column("Right", share=True),
+        Column("95 % interval"),
     )
-    level = measured.get("level", 0)
-    yield Chart(
-        f"Is it as sure as it is right? {title}",
+    return Chart(
+        f"{SURE} {title}",
         svg(plots.reliability(photos)),
         f"The probability that {title} gives its captions against the share of them that are right; the "
         f"expected calibration error is {', '.join(errors)}.",
         f"On the dotted line it is right as often as it says. Lines are 95 % intervals. Right: it names the "
         f"subject as somebody did, with a CIDEr of {level} or more; photos that the fit had not seen.",
         Table(
-            (*columns, Column("95 % interval")),
+            columns,
             [
                 [of, row["photos"], row["said"], row["right"], _range(plots.calibrated(row).interval)]
                 for of, said in photos.items()
@@ -179,17 +203,21 @@ def _judged(title: str, card: Card) -> Iterator[Chart]:
             ],
         ),
     )
+
+
+def _risk(title: str, photos: Mapping[str, Any]) -> Chart:
+    """How many wrong captions there are among the surest."""
     risks = {of: said["risk by coverage"] for of, said in photos.items()}
     half = [f"{of} {found['0.5']:.0%}" for of, found in risks.items() if "0.5" in found]
-    shown = Column("Photos of"), Column("Shown", share=True), Column("Wrong", share=True)
-    yield Chart(
-        f"What leaving out the unsure ones is worth: {title}",
+    columns = Column("Photos of"), Column("Shown", share=True), Column("Wrong", share=True)
+    return Chart(
+        f"{RISK} {title}",
         svg(plots.risk(photos)),
         f"The share of wrong captions against how many are shown, surest first; of the surer half: "
         f"{', '.join(half)}.",
         "Risk against coverage: at the right all captions are shown, at the left only the surest.",
         Table(
-            shown,
+            columns,
             [[of, float(share), wrong] for of, found in risks.items() for share, wrong in found.items()],
         ),
     )

@@ -17,7 +17,7 @@ from captionbot.text.display import sentence
 from captionbot.types import Caption
 
 TITLE = "Regions"
-PICTURE = "What the detector found; rest on a name to see its box"
+PICTURE = "What the detector found; point at a name to see its box"
 MOST, LEAST = "Boxes at most", "Score at least"
 BOXES = "Click a box to take it away: the photo is captioned again without it"
 NOTHING = "Nothing was detected: the photo is described as a whole."

@@ -8,12 +8,12 @@ from PIL import Image
 
 from captionbot.pages import results
 from captionbot.pages.presenters.seen import Column, Picture, Table
-from captionbot.pages.results import HINT, WAYS, Gallery, Shot
+from captionbot.pages.results import WAYS, Gallery, Shot
 from captionbot.pages.work import Work
 from captionbot.store.card import Card
 from captionbot.text.display import plain, sentence
 
-__all__ = ["HINT", "WAYS"]
+__all__ = ["WAYS"]
 
 TITLE = "Results"
 INTRODUCTION = (
@@ -28,7 +28,7 @@ WAY, CAPTIONER = "Captions", "Captions of"
 PEOPLE = "What people wrote"
 METRICS = {"CIDEr": "CIDEr", "BLEU-4": "Bleu_4", "METEOR": "METEOR", "ROUGE-L": "ROUGE_L"}
 SHOTS = 6
-METRIC, DRAWING = "Score", "Drawing what was measured…"
+PICTURE, DRAWING = "Picture", "Drawing what was measured…"
 
 
 def leaderboard(work: Work) -> Table:

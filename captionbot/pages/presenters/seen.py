@@ -23,7 +23,7 @@ from captionbot.types import Caption, Captioned, Word
 
 WHOLE = (
     "This captioner sees the photo as a whole: pieces of the photo are hidden, one after the other, to find "
-    "out what a word rests on."
+    "out what a word needs."
 )
 SAME = "Nothing changed: the model says the same."
 

@@ -65,7 +65,7 @@ DIVERSITY = 1.0  # nats that a group pays for a word that another just took
 FEW = "captions"
 """What everybody is offered; the others are for experts, under `MORE`."""
 MORE = "More options"
-GENERATE, DRAW_AGAIN = "Generate captions", "Draw again"
+GENERATE, DRAW_AGAIN = "Caption again", "Draw again"
 OWN = "A captioner of your own"
 OWN_FILES = "Card (.json) and weights (.safetensors), or a .zip of both"
 OWN_HELP = (

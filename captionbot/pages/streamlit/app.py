@@ -41,8 +41,7 @@ STYLE = """<style>
 .st-key-uploads { display: none; }
 /* Streamlit writes white on the primary colour, which is too light for that on the dark page. */
 [data-testid="stBaseButton-primary"], .stMultiSelect [data-tag] { background: #4f46e5; }
-[data-testid="stCaptionContainer"], [data-testid="stCaptionContainer"] p {
-    color: color-mix(in srgb, var(--st-text-color, currentColor) 78%, transparent); opacity: 1; }
+[data-testid="stCaptionContainer"] { color: inherit; opacity: 0.8; }  /* its own grey is too faint */
 .st-key-stage h1 { font-size: 1.35rem; padding: 0; }
 .st-key-canvas { position: sticky; top: 3.5rem; z-index: 90; }
 @media (min-width: 900px) {  /* all in sight: what a panel has too much of scrolls within it */
@@ -50,10 +49,14 @@ STYLE = """<style>
         overflow-x: hidden; padding-right: 0.5rem; }
 }
 @media (max-width: 899px) {
-    .st-key-stage [data-testid="stColumn"]:has(.cb-photo) { position: sticky; top: 3rem; z-index: 90;
-        background: var(--st-background-color, #fff); }
     .stTable td:first-child { min-width: 11rem; }
 }
+@media (max-width: 640px) {  /* Streamlit's own width for one column: the photo sticks, its tools do not */
+    .st-key-stage :has(.cb-stage) { display: contents; }
+    .st-key-stage [data-testid="stColumn"] { width: 100% !important; flex: none !important; }
+    .st-key-stage { --cb-top: 3.5rem; }
+}
+@media (min-width: 641px) { .st-key-elsewhere { display: none; } }
 </style>"""
 SETTINGS_KEYS = (
     *("captioner", "beam_size", "captions", "prefix", "banned", "length", "length_penalty", "no_repeat"),
@@ -69,15 +72,17 @@ def main() -> None:
     for key in SETTINGS_KEYS:  # which Streamlit forgets while their widgets are on another page
         if key in st.session_state:
             st.session_state[key] = st.session_state[key]
-    page = st.navigation(
-        [
-            st.Page(explorer, title=about.EXPLORE, icon=":material/search:", default=True),
-            st.Page(many, title=many_says.TITLE, icon=":material/photo_library:", url_path="many"),
-            st.Page(results.show, title=results_say.TITLE, icon=":material/leaderboard:", url_path="results"),
-        ],
-        position="top",
-    )
+    pages = [
+        st.Page(explorer, title=about.EXPLORE, icon=":material/search:", default=True),
+        st.Page(many, title=many_says.TITLE, icon=":material/photo_library:", url_path="many"),
+        st.Page(results.show, title=results_say.TITLE, icon=":material/leaderboard:", url_path="results"),
+    ]
+    page = st.navigation(pages, position="top")
     page.run()
+    with st.container(horizontal=True, key="elsewhere"):  # on a phone, where Streamlit hides the way there
+        for other in pages:
+            if other.title != page.title:
+                st.page_link(other)
 
 
 def explorer() -> None:

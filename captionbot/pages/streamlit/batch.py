@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -35,7 +36,7 @@ GALLERY = st.components.v2.component(
     css=workbench.style(),
     js=f"""{workbench.script()}
     export default function ({{ data, parentElement, setStateValue, setTriggerValue }}) {{
-        const send = (event, value) => (event === "open" ? setTriggerValue : setStateValue)(event, value);
+        const send = (event, value) => (event === "edits" ? setStateValue : setTriggerValue)(event, value);
         Workbench.mount(parentElement.querySelector(".gallery"), data, send);
     }}""",
 )
@@ -81,6 +82,7 @@ def show(settings: Settings) -> None:
         explore(job, opened)
     if job is None:
         st.markdown(says.INTRODUCTION)
+        resume()
         begin(settings)
         return
     progress(job)
@@ -89,9 +91,22 @@ def show(settings: Settings) -> None:
         st.subheader(says.EXPORT, anchor=False)
         with st.container(horizontal=True):
             downloads(says.files(job.bench))
+            if job.files:
+                downloads(says.embedding(job.bench, partial(bytes_of, job.files)))
         st.caption(says.EXPORT_HELP)
     if job.running:
         step(job)
+
+
+def resume() -> None:
+    """Brings back the bench that this tab had before it was reloaded."""
+    key = "resumed"
+
+    def asked() -> None:
+        if found := workbench.SHELF.get(st.session_state[key].get("resume")):
+            st.session_state["job"] = Job(found[0], (), None)
+
+    GALLERY(key=key, on_resume_change=asked)
 
 
 def begin(settings: Settings) -> None:
@@ -136,6 +151,7 @@ def start(files: Sequence[Any], settings: Settings, style: str) -> Job:
             return list(caption_each(WORK.captioner(model), some, len(some), asked))
 
     bench = Bench(WORK.public(model), sum(map(count, photos)))
+    workbench.SHELF.keep(bench)
     return Job(bench, photos, workbench.propose(sources(photos), wanted, caption, bench.model, known))
 
 
@@ -164,7 +180,7 @@ def progress(job: Job) -> None:
             st.progress(says.share(job.bench), says.so_far(job.bench, seconds, job.before))
             st.button(says.STOP, on_click=stop, args=(job,), key="stop")
         else:
-            st.caption(says.note(job.bench))
+            st.caption(f"{says.note(job.bench)} {says.rest(job.bench) if not job.files else ''}")
             if job.left is not None:
                 st.button(says.GO_ON, type="primary", on_click=go_on, args=(job,), key="go on")
         st.button(says.AGAIN, icon=":material/restart_alt:", on_click=forget, key="again")
@@ -179,7 +195,7 @@ def go_on(job: Job) -> None:
 
 
 def forget() -> None:
-    st.session_state.pop("job", None)
+    workbench.SHELF.drop(st.session_state.pop("job").bench)
 
 
 def part(job: Job) -> None:
@@ -219,6 +235,12 @@ def explore(job: Job, place: Any) -> None:
         for name in ("sample", "url"):
             st.query_params.pop(name, None)
         st.switch_page(st.Page(app.explorer, default=True))
+    st.warning(says.GONE)
+
+
+def bytes_of(files: Sequence[Any], name: str) -> bytes | None:
+    photo = photo_of(files, name)
+    return photo.data if photo else None
 
 
 def photo_of(files: Sequence[Any], name: str) -> PhotoFile | None:

@@ -10,7 +10,8 @@ from PIL import Image
 from captionbot.errors import CaptionBotError
 from captionbot.pages.presenters import results as says
 from captionbot.pages.presenters.charts import html
-from captionbot.pages.presenters.measured import pictures
+from captionbot.pages.presenters.measured import picture as drawn
+from captionbot.pages.presenters.measured import titles
 from captionbot.pages.presenters.results import Described
 from captionbot.pages.results import Gallery, Shot, gallery_file
 from captionbot.pages.streamlit.view import show as picture
@@ -26,8 +27,6 @@ def show() -> None:
     scores()
     file = gallery_file()
     if file is None:
-        with st.expander(says.GALLERY, icon=":material/photo_library:"):
-            st.markdown(says.HINT)
         return
     try:
         photos(load(file, file.stat().st_mtime_ns if file.is_file() else 0))
@@ -41,11 +40,10 @@ def scores() -> None:
         st.info(says.NONE)
         return
     st.markdown(says.INTRODUCTION)
-    metric = st.segmented_control(
-        says.METRIC, list(says.METRICS), default=next(iter(says.METRICS)), required=True, key="metric"
-    )
-    with st.spinner(says.DRAWING, show_time=False):
-        st.html(html(pictures(WORK, metric)))
+    if pictures := titles(WORK):
+        title = st.selectbox(says.PICTURE, pictures, key="measured")
+        with st.spinner(says.DRAWING, show_time=False):
+            st.html(html(drawn(WORK, title)))
     table(measured)
     st.caption(says.speed())
     st.subheader(says.ABOUT, anchor=False)

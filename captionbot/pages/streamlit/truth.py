@@ -99,4 +99,4 @@ def many_photos(seen: Seen) -> None:
     if measured is None:
         return
     with st.expander(measured.title, icon=":material/photo_library:"):
-        st.html(html([measured]))
+        st.html(html(measured))
