@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and held by one program; JSON that a stranger may have written."""
+"""Files that are whole or not there, and held by one program; JSON of strangers; and where the cache is."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ from captionbot.errors import CaptionBotError, shortened
 MOST_JSON = 16_000_000  # bytes; as Python's objects they may take fifty times as many
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of network folders, as a rule
+
+
+def cache_folder() -> Path:
+    """The folder of what was downloaded and measured: CAPTIONBOT_CACHE, else ~/.cache/captionbot.
+
+    Raises CaptionBotError where there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("CAPTIONBOT_CACHE") or Path.home() / ".cache" / "captionbot")
+    except RuntimeError as error:  # a user without an entry, as in some containers
+        raise CaptionBotError(
+            "There is no home folder: set CAPTIONBOT_CACHE to one for downloads."
+        ) from error
 
 
 def utf8(text: str) -> bytes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -307,20 +307,23 @@ def _seen_by(cnn: fx.GraphModule, node: fx.Node, reach: dict[fx.Node, list[Reach
         return None
     layer: Any = cnn.get_submodule(str(node.target)) if node.op == "call_module" else None
     if isinstance(layer, _PLACEWISE) or (layer is None and node.target in _PLACEWISE_FUNCTIONS):
-        if len({tuple(len(first) for first, _ in axes) for axes in before}) > 1:
-            return None
-        return [
-            (
-                torch.stack([first for first, _ in axes]).amin(0),
-                torch.stack([last for _, last in axes]).amax(0),
-            )
-            for axes in zip(*before, strict=True)
-        ]
+        return _together(before)
     if isinstance(layer, SamePad2d):
         return [_padded(*of) for of in zip(before[0], layer.pads(*map(_length, before[0])), strict=True)]
     if (windows := _windows(layer)) is None:
         return None
-    return [_slid(axis, *window) for axis, window in zip(before[0], windows, strict=True)]
+    slid = [_slid(axis, *window) for axis, window in zip(before[0], windows, strict=True)]
+    return _together([slid, *before[1:]])  # a packed convolution may add what another layer gave
+
+
+def _together(before: Sequence[list[Reach]]) -> list[Reach] | None:
+    """What places see that are made of those of several layers; None where these are of different sizes."""
+    if len({tuple(len(first) for first, _ in axes) for axes in before}) > 1:
+        return None
+    return [
+        (torch.stack([first for first, _ in axes]).amin(0), torch.stack([last for _, last in axes]).amax(0))
+        for axes in zip(*before, strict=True)
+    ]
 
 
 def _channels(cnn: fx.GraphModule, node: fx.Node, channels: dict[fx.Node, int]) -> int:

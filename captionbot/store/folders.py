@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.files import cache_folder as cache_folder
 from captionbot.files import read_json
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -17,19 +18,6 @@ SHIPPED = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "weights"
 def weights_folder() -> Path:
     """The folder of the weights that ship, of a checkout or a wheel; CAPTIONBOT_WEIGHTS names another."""
     return Path(os.environ.get("CAPTIONBOT_WEIGHTS") or SHIPPED)
-
-
-def cache_folder() -> Path:
-    """The folder of what was downloaded: CAPTIONBOT_CACHE, else ~/.cache/captionbot.
-
-    Raises CaptionBotError where there is no home folder.
-    """
-    try:
-        return Path(os.environ.get("CAPTIONBOT_CACHE") or Path.home() / ".cache" / "captionbot")
-    except RuntimeError as error:  # a user without an entry, as in some containers
-        raise CaptionBotError(
-            "There is no home folder: set CAPTIONBOT_CACHE to one for downloads."
-        ) from error
 
 
 def read_listing(path: Path) -> Any:

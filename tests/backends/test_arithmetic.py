@@ -14,6 +14,7 @@ from captionbot.backends.cpu import cnn as packed_cnn
 from captionbot.backends.cpu import linear
 from captionbot.backends.cpu import precision as arithmetic
 from captionbot.backends.cpu.decoder import CPUPacking, pack
+from captionbot.backends.cpu.remembered import FILE, remembered
 from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
 from captionbot.decoders import FAMILIES, build_decoder
 from captionbot.decoders.packing import Matrix
@@ -217,19 +218,33 @@ def test_integers_are_found_in_weights_that_are_stored_so():
     torch.testing.assert_close(scale[rows], packed["w.scale"].float()[rows], atol=0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize(
+    ("architecture", "layer", "size"),
+    [
+        ("resnet18", "layer3", 64),
+        ("squeezenet1_1", "features.6", 64),
+        ("mobilenet_v2", "features.10", 64),
+        ("efficientnet_lite0", "blocks.3", 63),  # pads more on one side
+        ("inception_v3", "Mixed_6b", 107),  # pads by name, and convolutions of 1 x 7
+    ],
+)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, dtype):
+def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, layer, size, dtype):
     torch.manual_seed(0)
-    layer = {"resnet18": "layer3", "squeezenet1_1": "features.6", "mobilenet_v2": "features.10"}[architecture]
     encoder = build_encoder("grid", {"architecture": architecture, "layer": layer}).eval()
+    unfilled = {name: tensor for name, tensor in encoder.state_dict().items() if tensor.is_meta}
+    made = {name: torch.randn(t.shape) * (2 / t[0].numel()) ** 0.5 for name, t in unfilled.items()}
+    encoder.load_state_dict(made, strict=False, assign=True)
     encoder.requires_grad_(False)
-    photos = torch.randn(2, 3, 64, 64)
+    photos = torch.randn(2, 3, size, size)
     packed = packed_cnn.packed_encoder(encoder, dtype, photos[:1])
     assert isinstance(packed, GridEncoder)
     assert packed is not encoder
     assert any(isinstance(module, packed_cnn.PackedConv2d) for module in packed.modules())
     assert not any(isinstance(module, packed_cnn.PackedConv2d) for module in encoder.modules())
+    assert not any(isinstance(module, nn.Conv2d) for module in packed.modules())
+    behind = {str(node.target) for node in packed.cnn.graph.nodes if node.op == "call_function"}
+    assert not any(name in told for told in behind for name in ("add", "relu"))  # convolutions do these
     with torch.inference_mode():
         seen, expected = packed(photos).values, encoder(photos).values
     assert seen.dtype == torch.float32
@@ -253,16 +268,36 @@ def test_an_encoder_that_cannot_be_packed_stays_as_it_is():
     assert packed_cnn.packed_encoder(encoder, torch.float32, torch.zeros(1, 2, 8, 8)) is encoder
 
 
+def test_a_cnn_whose_packed_layers_fail_is_run_as_it_is(monkeypatch):
+    torch.manual_seed(0)
+    encoder = (
+        build_encoder("grid", {"architecture": "resnet18", "layer": "layer1"}).eval().requires_grad_(False)
+    )
+    fast, photos = packed_cnn.PackedEncoder(encoder, torch.float32), torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = encoder(photos).values
+        torch.testing.assert_close(fast(photos).values, expected, atol=1e-4, rtol=1e-4)
+        assert fast.packed[0] is not encoder
+        monkeypatch.delattr(packed_cnn.PackedConv2d, "forward")
+        assert torch.equal(fast(photos).values, expected)
+        assert fast.packed[0] is encoder
+        with pytest.raises(RuntimeError, match="channels"):
+            packed_cnn.PackedEncoder(encoder, torch.float32)(torch.zeros(1, 2, 64, 64))
+
+
 def test_precisions(monkeypatch):
-    assert arithmetic.choose("float32").encoder is None
+    monkeypatch.setattr(arithmetic, "remembered", lambda name, measure: measure())
     monkeypatch.setattr(arithmetic, "knows", lambda dtype: True)
     assert arithmetic.choose("bfloat16") == arithmetic.Arithmetic(torch.bfloat16, torch.bfloat16)
     for half in (torch.float16, torch.bfloat16):
         monkeypatch.setattr(arithmetic, "half", lambda half=half: half)
-        monkeypatch.setattr(arithmetic, "_gains", lambda half: (2.0, 1.5))
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: [2.0, 1.1, 1.5])
         assert arithmetic.choose("auto") == arithmetic.Arithmetic(half, torch.float32)
+        assert arithmetic.choose("float32") == arithmetic.Arithmetic(torch.float32, torch.float32)
         assert arithmetic.choose("half") == arithmetic.Arithmetic(half, half)
-        monkeypatch.setattr(arithmetic, "_gains", lambda half: (1.2, 0.9))
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: [1.7, 1.5, 1.5])  # packed gains as much
+        assert arithmetic.choose("auto") == arithmetic.Arithmetic(torch.float32, torch.float32)
+        monkeypatch.setattr(arithmetic, "_gains", lambda half: [1.2, 0.9, 0.9])
         for pay in (True, False):
             monkeypatch.setattr(arithmetic, "slices_pay", lambda pay=pay: pay)
             assert arithmetic.choose("auto") == arithmetic.Arithmetic(None, torch.float32 if pay else None)
@@ -275,20 +310,24 @@ def test_precisions(monkeypatch):
             arithmetic.choose(precision)
 
 
+def encodes_in(captioner):
+    return getattr(captioner._encode, "dtype", torch.float32)
+
+
 @needs_bfloat16
 def test_who_chooses_the_precision(monkeypatch, tmp_path):
     path = build_tiny_captioner(tmp_path)
     monkeypatch.delenv(arithmetic.VARIABLE, raising=False)
     captioner = Captioner.from_pretrained(path, "cpu")  # this card says nothing
-    assert captioner._encode is captioner.encoder
+    assert encodes_in(captioner) == torch.float32
     dataclasses.replace(captioner.card, precision="bfloat16").write(path)
     captioner = Captioner.from_pretrained(path, "cpu")
-    assert captioner._encode is not captioner.encoder
+    assert encodes_in(captioner) == torch.bfloat16
     monkeypatch.setenv(arithmetic.VARIABLE, "float32")  # the environment overrules the card
     captioner = Captioner.from_pretrained(path, "cpu")
-    assert captioner._encode is captioner.encoder
+    assert encodes_in(captioner) == torch.float32
     captioner = Captioner.from_pretrained(path, "cpu", "bfloat16")  # and the caller both
-    assert captioner._encode is not captioner.encoder
+    assert encodes_in(captioner) == torch.bfloat16
     monkeypatch.setenv(arithmetic.VARIABLE, "quarter")
     monkeypatch.setattr("captionbot.captioner._device", torch.device)
     for device in ("cpu", "meta"):
@@ -318,6 +357,36 @@ def test_what_the_cpu_cannot_is_no_matter_to_other_devices(monkeypatch, tmp_path
     monkeypatch.setattr("captionbot.captioner._device", torch.device)
     captioner = Captioner.from_pretrained(path, "meta", "half")
     assert captioner._encode is captioner.encoder
+
+
+def test_what_was_measured_is_kept_between_starts(monkeypatch, tmp_path):
+    monkeypatch.setenv("CAPTIONBOT_CACHE", str(tmp_path / "cache"))
+    asked = []
+
+    def measure():
+        asked.append(1)
+        return [1.5, 0.0]
+
+    def told(name="gains"):
+        return remembered(name, measure), len(asked)
+
+    assert told() == ([1.5, 0.0], 1)
+    assert told() == ([1.5, 0.0], 1)
+    assert told("others") == ([1.5, 0.0], 2)
+    assert told() == ([1.5, 0.0], 2)
+    file = tmp_path / "cache" / FILE
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    assert told() == ([1.5, 0.0], 3)
+    kept = json.loads(file.read_text())
+    assert len(kept) == 3
+    for damaged in ("{", "[]", json.dumps(dict.fromkeys(kept, "fast"))):
+        file.write_text(damaged)
+        assert told() == ([1.5, 0.0], len(asked))
+    assert len(asked) == 6
+    file.unlink()
+    file.mkdir()  # no file can be written there
+    assert told() == ([1.5, 0.0], 7)
+    assert told() == ([1.5, 0.0], 8)
 
 
 @needs_bfloat16

@@ -1,7 +1,7 @@
 """What a captioner computes in on a CPU: oneDNN's layouts, integers, half precision, where they are faster.
 
-What is faster is measured, once a process. torch's oneDNN operators are not public, so whatever goes wrong
-with them means to do without.
+What is faster is measured once and kept in the cache folder, by CPU and version of torch. torch's oneDNN
+operators are not public, so whatever goes wrong with them means to do without.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
 from captionbot.backends.cpu.cnn import PackedConv2d
 from captionbot.backends.cpu.linear import PackedLinear
+from captionbot.backends.cpu.remembered import remembered
 from captionbot.backends.cpu.slices import SlicedLinear
 from captionbot.errors import CaptionBotError
 
 HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 PRECISIONS = ("auto", "float32", "half", *HALVES)
 VARIABLE = "CAPTIONBOT_PRECISION"
+_RELU = ("relu", ())
 _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
 
 
@@ -52,9 +54,11 @@ def choose(precision: str) -> Arithmetic:
                 f"This CPU does not multiply in {precision} precision; choose auto or float32."
             )
         return Arithmetic(dtype, dtype)
-    cnn_gains, linear_gains = _gains(dtype)
+    half_gains, cnn_gains, linear_gains = remembered(f"gains of {dtype}", partial(_gains, dtype))
     decoder = torch.float32 if linear_gains > 1 or slices_pay() else None
-    return Arithmetic(dtype if precision == "auto" and cnn_gains > _HALF_PAYS else None, decoder)
+    encoder = torch.float32 if cnn_gains > 1 else None
+    half_pays = precision == "auto" and half_gains > _HALF_PAYS * max(cnn_gains, 1)
+    return Arithmetic(dtype if half_pays else encoder, decoder)
 
 
 def known(precision: str) -> str:
@@ -95,21 +99,27 @@ def knows(dtype: torch.dtype) -> bool:
         return False
 
 
-@cache
-def _gains(half: torch.dtype | None) -> tuple[float, float]:
-    """How many times as fast a convolution is in half precision, and a linear layer packed in fp32.
+def _gains(half: torch.dtype | None) -> list[float]:
+    """How many times as fast a convolution is in half precision, packed in fp32, and a linear layer so.
 
-    Some 50 ms, once a process.
+    Some 80 ms.
     """
     with torch.inference_mode():
         layer = nn.Conv2d(192, 192, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         photo = torch.randn(1, 192, 17, 17).contiguous(memory_format=torch.channels_last)
         wide, rows = nn.Linear(512, 4096), torch.randn(5, 512)
+
+        def plain(x: Tensor) -> Tensor:
+            return layer(x).relu_()
+
+        def packed(dtype: torch.dtype) -> float:
+            return _times_as_fast(PackedConv2d(layer, dtype, _RELU), plain, photo)
+
         try:
             linear = _times_as_fast(PackedLinear(wide.weight, wide.bias), wide, rows)
-            return (_times_as_fast(PackedConv2d(layer, half), layer, photo) if half else 0.0), linear
+            return [packed(half) if half else 0.0, packed(torch.float32), linear]
         except (AttributeError, RuntimeError):  # an operator is gone, or is another one
-            return 0.0, 0.0
+            return [0.0, 0.0, 0.0]
 
 
 @cache
@@ -119,6 +129,10 @@ def slices_pay() -> bool:
     Older CPUs add products of 8 bits in 16, which is too little for the largest ones. A draw goes to the
     integers: a whole decoder's weights, which no cache holds, gain more than those that are tried here.
     """
+    return bool(remembered("slices", lambda: [float(_slices_pay())])[0])
+
+
+def _slices_pay() -> bool:
     with torch.inference_mode():
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(5, 2048, generator=generator).clamp(max=1)  # many of the largest
