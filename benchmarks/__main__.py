@@ -1,7 +1,7 @@
-"""All of the speed in one table, ratios first: `python -m benchmarks` (`--quick` to see that it runs).
+"""All of the speed on one page, ratios first: `python -m benchmarks` (`--quick` to see that it runs).
 
-What is compared runs in turns in one process. The search, GPT-2 and the floor are of one thread and of the
-processor's time, so that they hold on a busy machine; photos, folders and starts are by the clock, on all
+What is compared runs in turns in one process. The search, GPT-2, CNNs and the floor are of one thread and of
+the processor's time, so that they hold on a busy machine; photos, folders and starts are by the clock, on all
 threads, and hold on an idle one.
 """
 
@@ -15,20 +15,22 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import caption, folder, gpt2, photo, pixels, startup
-from benchmarks.timing import Row
+from benchmarks import caption, encoders, folder, gpt2, photo, pixels, startup
+from benchmarks.timing import Part, Row
 from captionbot import CaptionBotError
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results.json", ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
 START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-PARTS = ("search", "gpt2", "photo", "folder", "pixels", "start")
+PARTS = ("search", "gpt2", "encoders", "photo", "folder", "pixels", "start")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help="write benchmarks/results.json and the table in docs/benchmarks.md",
+        help="write benchmarks/results.json, the tables in docs/benchmarks.md and three lines of the README",
     )
     args = parser.parse_args(argv)
     if args.publish and (args.quick or len(args.parts) < len(PARTS)):
@@ -56,25 +58,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     into = args.json or (RESULTS if args.publish else None)
     page = args.page or (PAGE if args.publish else None)
     rounds, quick = args.rounds or (1 if args.quick else 3), args.quick
-    parts: dict[str, Callable[[], list[Row]]] = {
+    parts: dict[str, Callable[[], list[Part]]] = {
         "search": partial(caption.measure, rounds, quick),
         "gpt2": partial(gpt2.measure, rounds, quick),
+        "encoders": partial(encoders.measure, rounds, quick),
         "photo": partial(photo.measure, args.model, rounds, quick),
         "folder": partial(folder.measure, args.model, rounds, quick),
         "pixels": partial(pixels.measure, args.model, rounds, quick),
-        "start": partial(startup.measure, rounds),
+        "start": partial(startup.measure, rounds, quick),
     }
-    rows: list[Row] = []
+    measured: list[Part] = []
     try:
         for part in args.parts:
             print(f"{part} …", file=sys.stderr, flush=True)
             with redirect_stdout(sys.stderr):
-                rows += parts[part]()
+                measured += parts[part]()
     except CaptionBotError as error:
         print(error, file=sys.stderr)
         return 2
-    rows.sort(key=lambda row: not row.unit.startswith("times"))
-    found = {"machine": machine(), "rounds": rounds, "rows": [asdict(row) for row in rows]}
+    found = {"machine": machine(), "rounds": rounds, "parts": [asdict(part) for part in measured]}
     print(table(found))
     if into:
         into.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -82,19 +84,56 @@ def main(argv: Sequence[str] | None = None) -> int:
         from training.evaluation.leaderboard import write_table
 
         write_table(page, table(found), START, END)
+        if args.publish:
+            write_table(README, in_short(found), START, END)
     return 0
 
 
 def table(found: dict[str, Any]) -> str:
-    """Markdown of what the JSON holds: what was measured on, and a line a row."""
+    """Markdown of what the JSON holds: five ratios where all of them are there, then the tables."""
     on = found["machine"]
     head = (
-        f"{on['processor']}, {on['cores']} cores, torch {on['torch']} with {on['threads']} threads; medians "
-        f"of {found['rounds']} rounds in turns, by `python -m benchmarks`. Search and GPT-2: one thread, its "
-        "processor's time; the rest: by the clock."
+        f"Measured on {on['date']} on {on['cores']} cores of an {on['processor']} ({on['vectors']}), torch "
+        f"{on['torch']} with {on['threads']} threads, by `python -m benchmarks`; medians of "
+        f"{found['rounds']} rounds in turns."
     )
-    rows = (Row(**row) for row in found["rows"])
-    return "\n".join([head, "", "| | |", "|---|---|", *(f"| {row.name} | {row.text()} |" for row in rows)])
+    parts = _parts(found)
+    lines = ["| | |", "|---|---|", *(f"| {what} | **{ratio}** |" for what, ratio in _ratios(parts))]
+    return "\n\n".join([head, *(["\n".join(lines)] if lines[2:] else []), *(p.markdown() for p in parts)])
+
+
+def in_short(found: dict[str, Any]) -> str:
+    """Three lines of it for the README."""
+    return "\n".join(f"- {what}: **{ratio}**" for what, ratio in _ratios(_parts(found))[:3])
+
+
+def _parts(found: dict[str, Any]) -> list[Part]:
+    return [Part(**{**part, "rows": [Row(**row) for row in part["rows"]]}) for part in found["parts"]]
+
+
+def _ratios(parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """What one should know, as far as it was measured, and in words how many times as fast it is."""
+    of = {part.title.partition(",")[0]: part for part in parts}
+    folder, start, gpt = of.get("A folder"), of.get("Start"), of.get("GPT-2 of 12 layers")
+    whole, search = of.get("From a JPEG to its caption"), of.get("The search")
+    found: list[tuple[str, float, str]] = []
+    if whole is not None:
+        found.append(("From a JPEG to its caption, against sgrvinod's tutorial with the same weights, fp32",
+                      whole.value("against sgrvinod's"), "as fast"))  # fmt: skip
+    if search is not None:
+        found.append(
+            ("The search alone, 32 photos, against sgrvinod's", search.rows[0].values[-1], "as fast")
+        )
+    if gpt is not None:
+        found.append(("GPT-2 with 12 layers, one photo, against `generate` of transformers, same captions",
+                      gpt.value("fp32 against `generate`"), "as fast"))  # fmt: skip
+    if folder is not None:
+        gain = folder.value("pipeline") / folder.value("one by one")
+        found.append(("A folder, the command line's pipeline against photo by photo", gain, "as fast"))
+    if start is not None:
+        found.append(("The command line, from nothing to a caption, against `import torch` alone",
+                      start.rows[0].values[0], "as long"))  # fmt: skip
+    return [(what, f"{ratio:.3g} times {how}") for what, ratio, how in found]
 
 
 def machine() -> dict[str, object]:
@@ -103,7 +142,9 @@ def machine() -> dict[str, object]:
     lines = path.read_text().splitlines() if path.is_file() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
+        "date": date.today().isoformat(),
         "processor": names[0] if names else platform.processor(),
+        "vectors": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

@@ -1,108 +1,175 @@
-"""The batched search over soft attention against two plain ones, and against the floor of the machine.
+"""The batched search, and the whole way from a JPEG to a caption, against sgrvinod's tutorial and the floor.
 
-"plain" runs one hypothesis at a time, and "tutorial" works out what depends on the image alone before every
-word as well, as tutorials do. Both have the decoder as PyTorch runs it; ours has it as a captioner loads it,
-in fp32 and, where the CPU multiplies in it, in half precision. All have the same weights, those of matrices
-rounded to 8 bits, as in the captioners that ship; "fp32 weights" are not rounded, as in those that others
-train and import. One thread, and its processor's time: other work on the machine hardly matters.
+Both have the same random weights of that tutorial's sizes and find the same words. Ours are as a captioner
+loads them, in fp32 and, where the CPU multiplies in it, in half precision, the matrices rounded to 8 bits as
+in the captioners that ship; "fp32 weights" are not rounded, as in those that others train and import. One
+thread, and its processor's time: other work on the machine hardly matters.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
-from benchmarks import floor
-from benchmarks.plain_search import plain_search
-from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
-from captionbot import SearchOptions
+from benchmarks import floor, sgrvinod
+from benchmarks.pages import photo
+from benchmarks.timing import Part, Row, Times, in_turns, one_thread, times_as_fast
+from captionbot import SearchOptions, load_image
+from captionbot.backends.cpu import packed
 from captionbot.backends.cpu import precision as arithmetic
 from captionbot.backends.cpu.decoder import pack
 from captionbot.decoders import Decoder
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
+from captionbot.encoders import GridConfig, GridEncoder
+from captionbot.images.load import Preprocessing, to_pixel_values
 from captionbot.search.beam import beam_search
 from captionbot.store import card as cards
 from captionbot.types import Features
 
 _Decoder = TypeVar("_Decoder", bound=Decoder)
 BATCHES = (1, 8, 32)
-VOCABULARY, GRID, CHANNELS, WORDS, BEAMS = 7500, 14, 1024, 20, 5
-PLAIN = 4  # images at most that the plain searches, which go image by image, are timed on
+WORDS, BEAMS, BOS, EOS = 20, 5, 1, 2
+ONE_BY_ONE = 2  # photos at most that the tutorial's search, which goes photo by photo, is timed on
 PRECISIONS = {"fp32": "float32"} | ({"half": "half"} if arithmetic.half() else {})
 UNROUNDED = "fp32 weights"
 OURS = (*PRECISIONS, UNROUNDED)
+THEIRS = "sgrvinod's"
 
 
-def measure(rounds: int, quick: bool) -> list[Row]:
-    """Ratios, milliseconds an image and floors: beam 5, exactly 20 words, random weights."""
+def measure(rounds: int, quick: bool) -> list[Part]:
+    """The search alone, and the whole way: beam 5, exactly 20 words, random weights."""
     torch.manual_seed(0)
-    vocabulary, grid, channels, words = (500, 4, 64, 4) if quick else (VOCABULARY, GRID, CHANNELS, WORDS)
-    config = SoftAttentionConfig(vocabulary, channels)
+    words = 4 if quick else WORDS
+    config = SoftAttentionConfig(500, 64) if quick else sgrvinod.CONFIG
     unrounded = SoftAttentionDecoder(config).eval().requires_grad_(False)
-    decoder = as_stored(unrounded)
-    options = SearchOptions(beam_size=BEAMS, min_length=words, max_length=words)
-    asked: dict[str, Any] = {"bos_id": 1, "eos_id": 2, "options": options}
-    searches: dict[str, Callable] = {
-        **{
-            name: partial(beam_search, packed, **asked)
-            for name, packed in all_loaded(unrounded, decoder).items()
-        },
-        "plain": partial(plain_search, decoder, **asked),
-        "tutorial": partial(plain_search, decoder, **asked, once_an_image=False),
-    }
-    work = floor.search_flop(config, grid**2, words, BEAMS) / 1e9
+    stored = as_stored(unrounded)
+    ours = all_loaded(unrounded, stored)
     dtypes = {"fp32": torch.float32, "half": arithmetic.half()}
     peaks = {name: floor.gflops(dtype) for name, dtype in dtypes.items() if dtype}
-    memory = floor.bandwidth()
-    batches = BATCHES[:2] if quick else BATCHES
-    times: list[dict[str, list[float]]] = []
-    same: list[float] = []
     with one_thread():
-        for batch in batches:
-            features, few = (_features(min(batch, most), grid, channels) for most in (batch, PLAIN))
-            ours = searches["fp32"](few).hypotheses
-            theirs = searches["plain"](few)
-            same.append(sum(a[0].token_ids == b[0].token_ids for a, b in zip(ours, theirs, strict=True)))
-            same[-1] /= len(few)
-            runs = {name: partial(search, features if name in OURS else few)
-                    for name, search in searches.items()}  # fmt: skip
-            taken = in_turns(runs, rounds, time.process_time)
-            images = {name: len(features if name in OURS else few) for name in runs}
-            times.append({name: [1000 * t / images[name] for t in row] for name, row in taken.items()})
-    what = f"search, beam {BEAMS}, batch {', '.join(map(str, batches))}"
-    rows = [
-        Row(f"{what}: {ours} against {told}", [times_as_fast(t, ours, slow) for t in times], "times as fast")
-        for slow, told in (
-            ("plain", "one hypothesis at a time"),
-            ("tutorial", "one at a time, the image's part again for every word"),
+        parts = [_search(ours, stored, words, rounds, peaks, BATCHES[:2] if quick else BATCHES)]
+        if not quick:
+            parts.append(_whole(unrounded, stored, rounds, peaks))
+    return parts
+
+
+def _search(
+    ours: Mapping[str, Decoder],
+    stored: Decoder,
+    words: int,
+    rounds: int,
+    peaks: Mapping[str, float],
+    batches: tuple[int, ...],
+) -> Part:
+    options = SearchOptions(beam_size=BEAMS, min_length=words, max_length=words)
+    asked: dict[str, Any] = {"bos_id": BOS, "eos_id": EOS, "options": options}
+    searches = {name: partial(beam_search, decoder, **asked) for name, decoder in ours.items()}
+    theirs = _theirs(stored, words)
+    channels = stored.config.feature_size
+    times: list[Times] = []
+    same: list[float] = []
+    for batch in batches:
+        features, few = _features(batch, channels), _features(min(batch, ONE_BY_ONE), channels)
+        told, expected = searches["fp32"](few).hypotheses, theirs(few)
+        same.append(
+            sum(list(a[0].token_ids[:-1]) == b for a, b in zip(told, expected, strict=True)) / len(few)
         )
-        for ours in OURS
+        runs: dict[str, Callable[[], object]] = {n: partial(run, features) for n, run in searches.items()}
+        taken = in_turns({**runs, THEIRS: partial(theirs, few)}, rounds, time.process_time)
+        images = {name: len(few) if name == THEIRS else batch for name in taken}
+        times.append({name: [1000 * t / images[name] for t in row] for name, row in taken.items()})
+    config: Any = stored.config
+    work = floor.search_flop(config, sgrvinod.GRID**2, words, BEAMS) / 1e9
+    memory = floor.bandwidth()
+    read = 1000 * 4 * floor.step_weights(config) * (words + 1) / (memory * 2**30)
+    ratios = {name: [times_as_fast(t, name, THEIRS) for t in times] for name in ours}
+    floors = {name: [median(t[name]) * peak / work / 1000 for t in times] for name, peak in peaks.items()}
+    rows = [
+        *(Row(f"{name} against {THEIRS}", values, "times") for name, values in ratios.items()),
+        *(Row(f"{name} against its floor", values, "times") for name, values in floors.items()),
+        *(Row(f"{name}, a photo", [median(t[name]) for t in times], "ms") for name in (*ours, THEIRS)),
+        Row(f"share of captions, fp32, that are {THEIRS}", same, ""),
     ]
-    rows.append(Row(f"{what}: share of captions, fp32, that one at a time gives too", same, ""))
-    for name, peak in peaks.items():
-        shares = [median(t[name]) * peak / work / 1000 for t in times]
-        rows.append(Row(f"{what}: {name} against the floor of its arithmetic", shares, "times the floor"))
-    rows += [Row(f"{what}: {name}, an image", [median(t[name]) for t in times], "ms") for name in searches]
-    floors = [1000 * work / peak for peak in peaks.values()]
-    names = ", ".join(peaks)
-    rows.append(Row(f"floor of the search, {work:.3g} GFLOP an image: {names}", floors, "ms"))
-    read = 1000 * floor.step_weights(config) * (words + 1) / (memory * 2**30)
-    reading = [read * dtype.itemsize for dtype in dtypes.values() if dtype]
-    rows.append(Row(f"floor of reading the weights at each word, one image: {names}", reading, "ms"))
-    rows.append(Row(f"this core at best: {names}", list(peaks.values()), "GFLOP a second"))
-    rows.append(Row("this core at best: memory", [memory], "GiB a second"))
-    return rows
+    speeds = " and ".join(f"{peak:.0f} GFLOP/s in {name}" for name, peak in peaks.items())
+    how = (
+        f"Beam {BEAMS}, exactly {words} words, {sgrvinod.GRID} x {sgrvinod.GRID} places. The floor is "
+        f"{work:.3g} GFLOP a photo, at {speeds}, which a large matrix product has on this core; reading the "
+        f"weights in fp32 at each word takes {read:.0f} ms ({memory:.0f} GiB/s)."
+    )
+    columns = [f"{batch} photo{'s' * (batch > 1)}" for batch in batches]
+    return Part(f"The search, against {THEIRS}", how, columns, rows)
 
 
-def _features(images: int, grid: int, channels: int) -> Features:
-    values = torch.randn(images, grid**2, channels, generator=torch.Generator().manual_seed(0))
-    return Features(values, torch.zeros(1, grid**2, 4), (grid, grid))
+def _whole(unrounded: Decoder, stored: Decoder, rounds: int, peaks: Mapping[str, float]) -> Part:
+    """From the bytes of a JPEG to a caption."""
+    import torchvision.models as models
+
+    size = (sgrvinod.SIZE, sgrvinod.SIZE)
+    preprocessing = Preprocessing(size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "bilinear")
+    cnn = models.resnet101(weights=None).eval().requires_grad_(False)
+    grid = (sgrvinod.GRID, sgrvinod.GRID)
+    encoder = (
+        GridEncoder(GridConfig("resnet101", "layer4", grid), cnn.state_dict()).eval().requires_grad_(False)
+    )
+    options = SearchOptions(beam_size=BEAMS, min_length=WORDS, max_length=WORDS)
+    data, plain, search = photo(0), sgrvinod.TutorialEncoder(cnn), _theirs(stored, WORDS)
+
+    def pixels() -> Tensor:
+        return to_pixel_values([load_image(data)], preprocessing)
+
+    def ours(encode: Callable[[Tensor], Features], decoder: Decoder) -> object:
+        with torch.inference_mode():
+            features = encode(pixels())
+        return beam_search(decoder, features, bos_id=BOS, eos_id=EOS, options=options)
+
+    def theirs() -> object:
+        with torch.inference_mode():
+            features = plain(pixels().contiguous())
+        return search(features)
+
+    runs: dict[str, Callable[[], object]] = {}
+    encoders: dict[str, Callable[[], object]] = {}
+    for name in {"fp32": "float32", "auto": "auto", **PRECISIONS}:
+        precision = PRECISIONS.get(name, name)
+        of: nn.Module = copy.deepcopy(encoder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        encode, decoder = packed(of, copy.deepcopy(stored), precision)
+        runs[name] = partial(ours, encode, decoder)
+        encoders[name] = torch.inference_mode()(partial(encode, pixels()))
+    runs[THEIRS] = theirs
+    for run in runs.values():
+        run()
+    taken = in_turns(runs, rounds, time.process_time)
+    encoded = in_turns(encoders, rounds, time.process_time)
+    work = (
+        floor.encoder_flop(encoder, pixels()) + floor.search_flop(sgrvinod.CONFIG, 196, WORDS, BEAMS)
+    ) / 1e9
+    rows = [
+        Row(f"against {THEIRS}", [times_as_fast(taken, name, THEIRS) for name in runs], "times"),
+        Row("the whole", [1000 * median(of) for of in taken.values()], "ms"),
+        Row("of that the CNN", [*(1000 * median(of) for of in encoded.values()), float("nan")], "ms"),
+    ]
+    how = (
+        f"One photo of 640 x 480 pixels, ResNet-101 at {sgrvinod.SIZE} pixels, beam {BEAMS}, exactly {WORDS} "
+        f"words. The floor is {work:.3g} GFLOP, {1000 * work / peaks['fp32']:.0f} ms in fp32."
+    )
+    return Part(f"From a JPEG to its caption, against {THEIRS}", how, list(runs), rows)
+
+
+def _theirs(decoder: Decoder, words: int) -> Callable[[Features], list[list[int]]]:
+    return partial(sgrvinod.search, decoder, bos_id=BOS, eos_id=EOS, words=words, beams=BEAMS)
+
+
+def _features(images: int, channels: int) -> Features:
+    places = sgrvinod.GRID**2
+    values = torch.randn(images, places, channels, generator=torch.Generator().manual_seed(0))
+    return Features(values, torch.zeros(1, places, 4), (sgrvinod.GRID, sgrvinod.GRID))
 
 
 def as_stored(decoder: _Decoder) -> _Decoder:

@@ -1,7 +1,7 @@
 """What this machine could do at best: its peak arithmetic, its memory, and what a search must compute.
 
-One thread throughout. The floor of a search is its arithmetic at the peak of a large matrix product; no
-implementation with the same sums can be faster.
+One thread throughout. A floor is the arithmetic of something at the peak of a large matrix product, by
+whichever of torch's libraries is the faster; hardly an implementation with the same sums can be faster.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks.timing import one_thread, seconds
+from captionbot.backends.cpu.linear import PackedLinear
 from captionbot.decoders.soft_attention import SoftAttentionConfig
 
 _SIZE = 1536  # of square matrices: large enough for the peak, and 7 MB in bf16
@@ -21,7 +23,8 @@ _BYTES = 256 * 2**20  # far more than caches hold
 def gflops(dtype: torch.dtype, rounds: int = 5) -> float:
     """Thousand million floating-point operations a second of a matrix product, by one thread."""
     a, b = (torch.randn(_SIZE, _SIZE).to(dtype) for _ in range(2))
-    return 2 * _SIZE**3 / _best(lambda: a @ b, rounds) / 1e9
+    packed = PackedLinear(b, None, dtype)
+    return 2 * _SIZE**3 / min(_best(lambda: a @ b, rounds), _best(lambda: packed(a), rounds)) / 1e9
 
 
 def bandwidth(rounds: int = 5) -> float:
@@ -60,3 +63,25 @@ def search_flop(config: SoftAttentionConfig, places: int, words: int, beams: int
         once += places * config.feature_size * channels
     row = step_weights(config) + places * (attention + channels)  # scores and context
     return 2 * (once + row * (1 + beams * words))  # the first word has one row
+
+
+def encoder_flop(encoder: nn.Module, pixels: Tensor) -> int:
+    """Operations of a photo's convolutions and linear layers."""
+    total = 0
+
+    def note(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
+        nonlocal total
+        total += 2 * made.numel() // len(pixels) * layer.weight[0].numel()  # type: ignore[index,operator]
+
+    hooks = [
+        layer.register_forward_hook(note)
+        for layer in encoder.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        with torch.inference_mode():
+            encoder(pixels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.caption import UNROUNDED, all_loaded, as_stored
-from benchmarks.timing import Row, in_turns, one_thread, times_as_fast
+from benchmarks.timing import Part, Row, in_turns, one_thread, times_as_fast
 from captionbot.decoders import Decoder
 from captionbot.decoders.gpt2_prefix import GPT2_NAMES, GPT2PrefixConfig, GPT2PrefixDecoder
 from captionbot.encoders import grid_boxes
@@ -31,7 +31,7 @@ BATCHES = (1, 8)
 BOS, EOS, WORDS, BEAMS = 1, 2, 20, 5
 
 
-def measure(rounds: int, quick: bool) -> list[Row]:
+def measure(rounds: int, quick: bool) -> list[Part]:
     """Ratios, milliseconds, and how many captions are the same, of a GPT-2 with random weights."""
     torch.manual_seed(0)
     vocabulary, layers, width, words = (1000, 2, 128, 4) if quick else (50261, 12, 768, WORDS)
@@ -51,16 +51,16 @@ def measure(rounds: int, quick: bool) -> list[Row]:
             for name, shares in same.items():
                 shares.append(sum(a == b for a, b in zip(runs[name](), expected, strict=True)) / batch)
             times.append(in_turns({**runs, "generate": theirs}, rounds, time.process_time))
-    what = f"GPT-2 of {layers} layers, beam {BEAMS}, batch {', '.join(map(str, BATCHES))}"
     rows = [
-        Row(f"{what}: {name} against `generate`", [times_as_fast(t, name, "generate") for t in times],
-            "times as fast") for name in ours
+        *(Row(f"{name} against `generate`", [times_as_fast(t, name, "generate") for t in times], "times")
+          for name in ours),
+        *(Row(name, [1000 * median(t[name]) for t in times], "ms") for name in (*ours, "generate")),
+        *(Row(f"share of captions, {name}, that are those of `generate`", shares, "")
+          for name, shares in same.items()),
     ]  # fmt: skip
-    rows += [Row(f"{what}: share of captions, {name}, that `generate` gives too", shares, "")
-             for name, shares in same.items()]  # fmt: skip
-    rows += [Row(f"{what}: {name}", [1000 * median(t[name]) for t in times], "ms")
-             for name in (*ours, "generate")]  # fmt: skip
-    return rows
+    how = f"Beam {BEAMS}, exactly {words} words behind 10 tokens of the photo."
+    columns = [f"{batch} photo{'s' * (batch > 1)}" for batch in BATCHES]
+    return [Part(f"GPT-2 of {layers} layers, against `generate` of transformers", how, columns, rows)]
 
 
 def search(decoder: Decoder, features: Features, words: int = WORDS) -> list[tuple[int, ...]]:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.pages import photo
-from benchmarks.timing import Row, in_turns
+from benchmarks.timing import Part, Row, in_turns
 from captionbot import Captioner, load_image
 from captionbot.bulk.folder import BATCH, caption_each, workers_for
 from captionbot.images.load import squash
@@ -24,7 +24,7 @@ from captionbot.images.load import squash
 BEAMS, DIFFERENT = 5, 64
 
 
-def measure(model: str | None, rounds: int, quick: bool) -> list[Row]:
+def measure(model: str | None, rounds: int, quick: bool) -> list[Part]:
     """Photos a second at beam 5 on the fastest device, compiled too where that is a GPU."""
     captioners = {"as it is": Captioner.from_pretrained(model, compiled=False)}
     plain = captioners["as it is"]
@@ -47,12 +47,12 @@ def measure(model: str | None, rounds: int, quick: bool) -> list[Row]:
     for once in runs.values():  # what is compiled, is compiled now
         once()
     times = {name: median(taken) for name, taken in in_turns(runs, rounds).items()}
-    what = f"{count} photos in memory, beam {BEAMS}, batch {batch}, {_name(plain.device)}"
-    rows = [Row(f"{what}: {', '.join(runs)}", [count / taken for taken in times.values()], "photos a second")]
+    rows = [Row("photos a second", [count / taken for taken in times.values()], "")]
     if kind == "cuda":
         shares = [100 * kernel_seconds(once) / times[name] for name, once in runs.items()]
-        rows.append(Row(f"{what}: share of the time that the GPU is busy: {', '.join(runs)}", shares, "%"))
-    return rows
+        rows.append(Row("share of the time that the GPU is busy", shares, "%"))
+    how = f"{count} photos, beam {BEAMS}, batches of {batch}, {_name(plain.device)}."
+    return [Part("Photos in memory", how, list(runs), rows)]
 
 
 def kernel_seconds(run: Callable[[], object]) -> float:

@@ -21,16 +21,41 @@ Times = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; a unit that begins with "times" makes it a ratio."""
+    """A line of a table, a value for each of its columns, NaN for none; the unit "times" makes it a ratio."""
 
     name: str
     values: Sequence[float]
     unit: str
 
-    def text(self) -> str:
+    def cells(self) -> list[str]:
         """The values with their unit, three digits each."""
-        values = (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in self.values)
-        return f"{', '.join(values)} {self.unit}".rstrip()
+        unit = "×" if self.unit == "times" else self.unit
+        digits = (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in self.values)
+        return ["" if value == "nan" else f"{value} {unit}".rstrip() for value in digits]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table: what was measured, and how; the names of its columns; its lines, ratios first."""
+
+    title: str
+    how: str
+    columns: Sequence[str]
+    rows: Sequence[Row]
+
+    def markdown(self) -> str:
+        lines = [
+            *(f"### {self.title}", "", self.how, ""),
+            f"| | {' | '.join(self.columns)} |",
+            "|---" * (1 + len(self.columns)) + "|",
+            *(f"| {row.name} | {' | '.join(row.cells())} |" for row in self.rows),
+        ]
+        return "\n".join(lines)
+
+    def value(self, name: str, column: int = 0) -> float:
+        """Of the line of that name; KeyError where there is none."""
+        found = {row.name: row.values for row in self.rows}
+        return found[name][column]
 
 
 def seconds(run: Callable[[], object], clock: Clock = time.perf_counter) -> float:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import build_tiny_captioner
 
-from benchmarks.__main__ import END, PAGE, RESULTS, START, main, table
+from benchmarks.__main__ import END, PAGE, README, RESULTS, START, in_short, main, table
+from benchmarks.sgrvinod import search
 from benchmarks.timing import Row, in_turns, times_as_fast
+from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.pages.samples import sample_photos
+from captionbot.types import Features
 
 
 @pytest.fixture
@@ -25,13 +31,13 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("parts", "names"),
     [
-        (("search", "gpt2"), ("one hypothesis at a time", "times the floor", "`generate`", "ms")),
+        (("search", "gpt2"), ("fp32 against sgrvinod's", "against its floor", "`generate`", "ms")),
         pytest.param(
             ("photo", "folder"),
-            ("heatmaps", "p99 against p50", "one by one", "GiB"),
+            ("heatmaps", "95th percentile", "one by one", "MiB at most"),
             marks=pytest.mark.slow,
         ),
-        (("pixels",), ("photos in memory, beam 5",)),
+        (("encoders", "pixels"), ("times the floor", "mobilenet_v2", "Photos in memory")),
         pytest.param(("start",), ("import captionbot", "first caption"), marks=pytest.mark.slow),
     ],
 )
@@ -44,10 +50,14 @@ def test_a_quick_run_prints_and_writes_one_table(weights, tmp_path, capsys, part
     found = json.loads(numbers.read_text())
     assert table(found) == shown.rstrip("\n")
     assert page.read_text() == f"Before.\n{START}\n{shown}{END}\nAfter.\n"
-    ratios = [row["unit"].startswith("times") for row in found["rows"]]
-    assert ratios == sorted(ratios, reverse=True)
-    assert all(value > 0 for row in found["rows"] if row["unit"] for value in row["values"])
-    same = [row["values"] for row in found["rows"] if "fp32" in row["name"] and "share" in row["name"]]
+    rows = [(part, row) for part in found["parts"] for row in part["rows"]]
+    for part in found["parts"]:
+        ratios = [row["unit"] == "times" for row in part["rows"]]
+        assert ratios == sorted(ratios, reverse=True)
+    assert all(len(row["values"]) == len(part["columns"]) for part, row in rows)
+    assert all(value > 0 for _, row in rows for value in row["values"] if not math.isnan(value))
+    same = [row["values"] for _, row in rows if "fp32" in row["name"] and "share" in row["name"]]
+    assert len(same) == ("search" in parts) + ("gpt2" in parts)
     assert all(share == 1 for shares in same for share in shares)
 
 
@@ -74,12 +84,34 @@ def test_only_a_whole_run_is_published(capsys):
     assert "a whole run" in capsys.readouterr().err
 
 
-def test_the_table_in_the_docs_is_the_published_one():
-    page = PAGE.read_text(encoding="utf-8")
-    assert page.count(START) == page.count(END) == 1
+def test_what_the_docs_say_is_what_was_published():
+    page, readme = (path.read_text(encoding="utf-8") for path in (PAGE, README))
+    for text in (page, readme):
+        assert text.count(START) == text.count(END) == 1
     if not RESULTS.is_file():
         pytest.skip("nothing was published yet: python -m benchmarks --publish")
-    assert f"{START}\n{table(json.loads(RESULTS.read_text()))}\n{END}" in page
+    found = json.loads(RESULTS.read_text())
+    assert f"{START}\n{table(found)}\n{END}" in page
+    assert f"{START}\n{in_short(found)}\n{END}" in readme
+    assert table(found).split("### ")[0].count("**") == 2 * 5  # ratios, first of all
+    assert in_short(found).count("**") == 2 * 3
+
+
+def test_the_tutorials_search_is_that_of_a_search_which_tries_everything():
+    torch.manual_seed(0)
+    decoder = SoftAttentionDecoder(SoftAttentionConfig(7, 5, embedding_size=8, hidden_size=8)).eval()
+    features = Features(torch.randn(2, 4, 5), torch.rand(1, 4, 4), (2, 2))
+    found = search(decoder, features, bos_id=1, eos_id=2, words=2, beams=36)  # of 6 x 6 sentences
+    for photo, best in enumerate(found):
+        state = decoder.start(Features(features.values[photo : photo + 1], features.boxes, features.grid))
+        totals = {}
+        for sentence in itertools.product([0, 1, 3, 4, 5, 6], repeat=2):
+            of, total = state, 0.0
+            for given, told in itertools.pairwise((1, *sentence, 2)):
+                log_probs, _, of = decoder.step(torch.tensor([given]), of)
+                total += log_probs[0, told].item()
+            totals[sentence] = total
+        assert tuple(best) == max(totals, key=totals.__getitem__)
 
 
 def test_ratios_are_of_runs_in_turns():
@@ -93,4 +125,5 @@ def test_ratios_are_of_runs_in_turns():
 
 
 def test_numbers_have_three_digits():
-    assert Row("x", [2.1234, 0.01239, 12345.6], "ms").text() == "2.12, 0.0124, 12,346 ms"
+    assert Row("x", [2.1234, 0.01239, 12345.6], "ms").cells() == ["2.12 ms", "0.0124 ms", "12,346 ms"]
+    assert Row("x", [2.1234, math.nan], "times").cells() == ["2.12 ×", ""]

@@ -1,0 +1,68 @@
+"""CNNs as captioners load them against the floor of their arithmetic, in fp32, with random weights.
+
+"plain" is the same network as PyTorch runs it, batch norms folded and channels last. One thread, and its
+processor's time.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from statistics import median
+
+import torch
+
+from benchmarks import floor
+from benchmarks.timing import Part, Row, in_turns, one_thread
+from captionbot.backends.cpu.cnn import PackedEncoder
+from captionbot.encoders import GridConfig, GridEncoder
+
+CNNS = {  # the layer that captioners take, and the size of photos
+    "inception_v3": ("Mixed_7a", 299),
+    "efficientnet_lite2": ("act2", 256),
+    "resnet50": ("layer4", 224),
+    "resnet101": ("layer4", 224),
+    "mobilenet_v2": ("features.18", 224),
+}
+BATCHES = (1, 16)
+
+
+def measure(rounds: int, quick: bool) -> list[Part]:
+    """Milliseconds a photo, packed and plain, and how many times the floor that is."""
+    peak = floor.gflops(torch.float32)
+    rows = []
+    with one_thread():
+        for name in list(CNNS)[-1:] if quick else CNNS:
+            values: list[float] = []
+            for batch in BATCHES[:1] if quick else BATCHES:
+                work, taken = _timed(name, batch, rounds)
+                ours, plain = (1000 * median(taken[way]) / batch for way in ("packed", "plain"))
+                values += [ours / (work / peak / 1e6), ours, plain]
+            rows.append(Row(f"{name}, {work / 1e9:.3g} GFLOP", values, ""))
+    how = f"The floor is at {peak:.0f} GFLOP/s, which a large matrix product in fp32 has on this core."
+    columns = [
+        f"{batch} photo{'s' * (batch > 1)}: {what}"
+        for batch in (BATCHES[:1] if quick else BATCHES)
+        for what in ("times the floor", "ms a photo", "ms, plain")
+    ]
+    return [Part("CNNs", how, columns, rows)]
+
+
+def _timed(name: str, batch: int, rounds: int) -> tuple[int, dict[str, list[float]]]:
+    """Operations of a photo, and seconds of a batch, packed and plain."""
+    torch.manual_seed(0)
+    layer, size = CNNS[name]
+    encoder = GridEncoder(GridConfig(name, layer))
+    weights = {k: torch.randn(t.shape) * (2 / t[0].numel()) ** 0.5 for k, t in encoder.state_dict().items()}
+    encoder.load_state_dict(weights, assign=True)
+    encoder = encoder.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = torch.randn(batch, 3, size, size)
+    work = floor.encoder_flop(encoder, pixels[:1])
+    runs = {
+        "packed": partial(PackedEncoder(encoder, torch.float32), pixels),
+        "plain": partial(encoder, pixels),
+    }
+    with torch.inference_mode():
+        for run in runs.values():
+            run()
+        return work, in_turns(runs, rounds, time.process_time)
