@@ -129,6 +129,10 @@ def _whole(unrounded: Decoder, stored: Decoder, rounds: int, peaks: Mapping[str,
             features = encode(pixels())
         return beam_search(decoder, features, bos_id=BOS, eos_id=EOS, options=options)
 
+    def encoded(encode: Callable[[Tensor], Features], given: Tensor) -> object:
+        with torch.inference_mode():
+            return encode(given)
+
     def theirs() -> object:
         with torch.inference_mode():
             features = plain(pixels().contiguous())
@@ -141,7 +145,7 @@ def _whole(unrounded: Decoder, stored: Decoder, rounds: int, peaks: Mapping[str,
         of: nn.Module = copy.deepcopy(encoder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         encode, decoder = packed(of, copy.deepcopy(stored), precision)
         runs[name] = partial(ours, encode, decoder)
-        encoders[name] = torch.inference_mode()(partial(encode, pixels()))
+        encoders[name] = partial(encoded, encode, pixels())
     runs[THEIRS] = theirs
     for run in runs.values():
         run()
