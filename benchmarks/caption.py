@@ -78,9 +78,7 @@ def _search(
     for batch in batches:
         features, few = _features(batch, channels), _features(min(batch, ONE_BY_ONE), channels)
         told, expected = searches["fp32"](few).hypotheses, theirs(few)
-        same.append(
-            sum(list(a[0].token_ids[:-1]) == b for a, b in zip(told, expected, strict=True)) / len(few)
-        )
+        same.append(sum(list(a[0].token_ids) == b for a, b in zip(told, expected, strict=True)) / len(few))
         runs: dict[str, Callable[[], object]] = {n: partial(run, features) for n, run in searches.items()}
         taken = in_turns({**runs, THEIRS: partial(theirs, few)}, rounds, time.process_time)
         images = {name: len(few) if name == THEIRS else batch for name in taken}
