@@ -56,7 +56,8 @@ def _search_photo(
         state = State(decoder.start(copied).images, rows)
         log_probs, _, state = decoder.step(sentences[:, -1], state)
         log_probs[:, eos_id] = -torch.inf
-        scores, best = (scores[:, None] + log_probs).flatten().topk(beams)
+        totals = (scores[:, None] + log_probs).flatten()
+        scores, best = totals.topk(min(beams, len(totals)))
         of, word = best // log_probs.shape[1], best % log_probs.shape[1]
         sentences = torch.cat([sentences[of], word[:, None]], 1)
         rows = {name: values[of] for name, values in state.rows.items()}
