@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from pathlib import Path
 
 import pytest
-import torch
 from tiny import build_tiny_captioner
 
 from benchmarks.__main__ import END, PAGE, README, RESULTS, START, in_short, main, table
-from benchmarks.sgrvinod import search
 from benchmarks.timing import Row, in_turns, times_as_fast
-from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.pages.samples import sample_photos
-from captionbot.types import Features
 
 
 @pytest.fixture
@@ -95,23 +90,6 @@ def test_what_the_docs_say_is_what_was_published():
     assert f"{START}\n{in_short(found)}\n{END}" in readme
     assert table(found).split("### ")[0].count("**") == 2 * 5  # ratios, first of all
     assert in_short(found).count("**") == 2 * 3
-
-
-def test_the_tutorials_search_is_that_of_a_search_which_tries_everything():
-    torch.manual_seed(0)
-    decoder = SoftAttentionDecoder(SoftAttentionConfig(7, 5, embedding_size=8, hidden_size=8)).eval()
-    features = Features(torch.randn(2, 4, 5), torch.rand(1, 4, 4), (2, 2))
-    found = search(decoder, features, bos_id=1, eos_id=2, words=2, beams=36)  # of 6 x 6 sentences
-    for photo, best in enumerate(found):
-        state = decoder.start(Features(features.values[photo : photo + 1], features.boxes, features.grid))
-        totals = {}
-        for sentence in itertools.product([0, 1, 3, 4, 5, 6], repeat=2):
-            of, total = state, 0.0
-            for given, told in itertools.pairwise((1, *sentence, 2)):
-                log_probs, _, of = decoder.step(torch.tensor([given]), of)
-                total += log_probs[0, told].item()
-            totals[sentence] = total
-        assert tuple(best) == max(totals, key=totals.__getitem__)
 
 
 def test_ratios_are_of_runs_in_turns():
