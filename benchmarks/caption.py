@@ -31,7 +31,7 @@ from captionbot.encoders import GridConfig, GridEncoder
 from captionbot.images.load import Preprocessing, to_pixel_values
 from captionbot.search.beam import beam_search
 from captionbot.store import card as cards
-from captionbot.types import Features
+from captionbot.types import Features, Search
 
 _Decoder = TypeVar("_Decoder", bound=Decoder)
 BATCHES = (1, 8, 32)
@@ -69,8 +69,11 @@ def _search(
     batches: tuple[int, ...],
 ) -> Part:
     options = SearchOptions(beam_size=BEAMS, min_length=words, max_length=words)
-    asked: dict[str, Any] = {"bos_id": BOS, "eos_id": EOS, "options": options}
-    searches = {name: partial(beam_search, decoder, **asked) for name, decoder in ours.items()}
+
+    def searched(decoder: Decoder, features: Features) -> Search:
+        return beam_search(decoder, features, bos_id=BOS, eos_id=EOS, options=options)
+
+    searches = {name: partial(searched, decoder) for name, decoder in ours.items()}
     theirs = _theirs(stored, words)
     channels = stored.config.feature_size
     times: list[Times] = []
@@ -127,7 +130,7 @@ def _whole(unrounded: Decoder, stored: Decoder, rounds: int, peaks: Mapping[str,
             features = encode(pixels())
         return beam_search(decoder, features, bos_id=BOS, eos_id=EOS, options=options)
 
-    def encoded(encode: Callable[[Tensor], Features], given: Tensor) -> object:
+    def seen(encode: Callable[[Tensor], Features], given: Tensor) -> object:
         with torch.inference_mode():
             return encode(given)
 
@@ -143,7 +146,7 @@ def _whole(unrounded: Decoder, stored: Decoder, rounds: int, peaks: Mapping[str,
         of: nn.Module = copy.deepcopy(encoder).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         encode, decoder = packed(of, copy.deepcopy(stored), precision)
         runs[name] = partial(ours, encode, decoder)
-        encoders[name] = partial(encoded, encode, pixels())
+        encoders[name] = partial(seen, encode, pixels())
     runs[THEIRS] = theirs
     for run in runs.values():
         run()

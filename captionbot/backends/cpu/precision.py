@@ -110,7 +110,8 @@ def _gains(half: torch.dtype | None) -> list[float]:
         wide, rows = nn.Linear(512, 4096), torch.randn(5, 512)
 
         def plain(x: Tensor) -> Tensor:
-            return layer(x).relu_()
+            activated: Tensor = layer(x).relu_()
+            return activated
 
         def packed(dtype: torch.dtype) -> float:
             return _times_as_fast(PackedConv2d(layer, dtype, _RELU), plain, photo)
