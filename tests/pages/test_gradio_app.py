@@ -306,7 +306,9 @@ def test_boxes_that_are_unticked_or_unsure_are_left_out(page, photo):
     seen = looked_at(page, photo, "regions")
     caption, every = seen.caption, list(range(6))
     shown = regions.show_caption(seen)
-    assert shown[regions.tab]["visible"] is True
+    assert (shown[regions.found]["visible"], shown[regions.none]["visible"]) == (True, False)
+    without = regions.show_caption(looked_at(page, photo, "tiny"))
+    assert (without[regions.found]["visible"], without[regions.none]["visible"]) == (False, True)
     names = [name for name, _ in shown[regions.kept]["choices"]]
     assert names == says_regions.names(caption)
     assert caption.labels[3] in names[3]

@@ -25,20 +25,25 @@ from captionbot.types import Caption
 
 class View(view.View):
     def build(self) -> None:
-        with gr.Row():
-            self.picture = gr.AnnotatedImage(label=says.PICTURE, height=420, elem_id="boxes", format=PICTURES)
-            with gr.Column():
-                self.most = gr.Slider(1, 2, 2, step=1, label=says.MOST)
-                self.least = gr.Slider(0, 1, 0, step=0.05, label=says.LEAST)
-                self.kept = gr.CheckboxGroup([], label=says.BOXES, elem_id="kept")
-        self.said = SideBySide(self.frame, (says.ALL, says.ALL), elem_id="without")
-        self.leaning = gr.Dataframe(interactive=False, elem_id="leaning")
+        self.none = gr.Markdown(says.NONE, visible=False)
+        with gr.Column() as self.found:
+            with gr.Row():
+                self.picture = gr.AnnotatedImage(
+                    label=says.PICTURE, height=420, elem_id="boxes", format=PICTURES
+                )
+                with gr.Column():
+                    self.most = gr.Slider(1, 2, 2, step=1, label=says.MOST)
+                    self.least = gr.Slider(0, 1, 0, step=0.05, label=says.LEAST)
+                    self.kept = gr.CheckboxGroup([], label=says.BOXES, elem_id="kept")
+            self.said = SideBySide(self.frame, (says.ALL, says.ALL), elem_id="without")
+            self.leaning = gr.Dataframe(interactive=False, elem_id="leaning")
         outputs = [self.picture, self.leaning]
-        self.frame.follow(CAPTION, self.show_caption, self.tab, self.most, self.least, self.kept, *outputs)
+        choices = self.most, self.least, self.kept
+        self.frame.follow(CAPTION, self.show_caption, self.none, self.found, *choices, *outputs)
         gr.on(
             [self.most.release, self.least.release, self.kept.input],
             self.on_regions,
-            [self.frame.seen, self.most, self.least, self.kept],
+            [self.frame.seen, *choices],
             [*outputs, *self.said.outputs],
             trigger_mode="always_last",
             **PRIVATE,
@@ -59,13 +64,14 @@ class View(view.View):
         }
 
     def show_caption(self, seen: Seen) -> Shown:
-        """The detected boxes; captioners without a detector do not have this view."""
+        """The detected boxes, or that there are none: Gradio hides no tab before it was opened."""
         if not says.applies(seen.caption):
-            return hidden(self.tab)
+            return {self.none: gr.update(visible=True), **hidden(self.found)}
         names = says.names(seen.caption)
         places = list(range(len(names)))
         return {
-            self.tab: gr.update(visible=True),
+            **hidden(self.none),
+            self.found: gr.update(visible=True),
             self.most: gr.update(maximum=max(len(names), 2), value=len(names)),
             self.least: 0,
             self.kept: gr.update(choices=list(zip(names, places, strict=True)), value=places),

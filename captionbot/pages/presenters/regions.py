@@ -20,6 +20,10 @@ TITLE = "Regions"
 PICTURE = "What the detector found; point at a name to see its box"
 MOST, LEAST = "Boxes at most", "Score at least"
 BOXES = "Click a box to take it away: the photo is captioned again without it"
+NONE = (
+    "This captioner detects no boxes. Top-down attention does: choose “Bottom-up and top-down” among "
+    "the settings to see them."
+)
 NOTHING = "Nothing was detected: the photo is described as a whole."
 ATTENTION = "Attention per box and word, in %"
 ALL = "All boxes"
