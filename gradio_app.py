@@ -4,9 +4,9 @@ from captionbot import host
 
 host.prepare()  # before torch is imported
 
-from captionbot.pages.gradio.app import LAUNCH, build  # noqa: E402
+from captionbot.pages.gradio.app import build, launch_options  # noqa: E402
 
 demo = build().demo
 
 if __name__ == "__main__":
-    demo.launch(**LAUNCH)
+    demo.launch(**launch_options())

@@ -125,11 +125,11 @@ def test_a_visitor_of_gradio_has_a_captioner_fetched_and_asks_it(
     hub: LocalServer, repository: Path, noise: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
-    from captionbot.pages.gradio.app import LAUNCH, build
+    from captionbot.pages.gradio.app import build, launch_options
 
     go_on = slowly(hub, (repository / "model.safetensors").read_bytes())
     app = build()
-    _, url, _ = app.demo.launch(prevent_thread_lock=True, quiet=True, **LAUNCH)
+    _, url, _ = app.demo.launch(prevent_thread_lock=True, quiet=True, **launch_options())
     try:
         visitor = Visitor(url.removeprefix("http://").rstrip("/"))
         fetching = app.fetching

@@ -60,11 +60,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         patch.setenv("CAPTIONBOT_WEIGHTS", str(weights))
         patch.setenv("GRADIO_TEMP_DIR", str(temporary))
         from captionbot.pages.gradio import work
-        from captionbot.pages.gradio.app import LAUNCH, build
+        from captionbot.pages.gradio.app import build, launch_options
 
         app = build()
         _, url, _ = app.demo.launch(
-            prevent_thread_lock=True, quiet=True, mcp_server=find_spec("mcp") is not None, **LAUNCH
+            prevent_thread_lock=True,
+            quiet=True,
+            mcp_server=find_spec("mcp") is not None,
+            **launch_options(),
         )
         yield Page(app, work, url, Client(url, verbose=False), temporary)
         app.demo.close()

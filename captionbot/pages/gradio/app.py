@@ -137,8 +137,12 @@ LAUNCH: dict[str, Any] = {
     "footer_links": ["api"],
     "state_session_capacity": 200,
     "enable_monitoring": False,
-    "app_kwargs": {"middleware": [Middleware(Requests)]},
 }
+
+
+def launch_options() -> dict[str, Any]:
+    """What the page is launched with. Gradio writes into the last of it, so each launch gets its own."""
+    return {**LAUNCH, "app_kwargs": {"middleware": [Middleware(Requests)]}}
 
 
 class Explorer(Frame):
