@@ -28,7 +28,7 @@ BATCHES = (1, 16)
 
 
 def measure(rounds: int, quick: bool) -> list[Part]:
-    """Milliseconds a photo, packed and plain, and how many times the floor that is."""
+    """Milliseconds a photo, packed and plain, and how many times the floor the faster way is."""
     peak = floor.gflops(torch.float32)
     rows = []
     with one_thread():
@@ -37,13 +37,16 @@ def measure(rounds: int, quick: bool) -> list[Part]:
             for batch in BATCHES[:1] if quick else BATCHES:
                 work, taken = _timed(name, batch, rounds)
                 ours, plain = (1000 * median(taken[way]) / batch for way in ("packed", "plain"))
-                values += [ours / (work / peak / 1e6), ours, plain]
+                values += [min(ours, plain) / (work / peak / 1e6), ours, plain]
             rows.append(Row(f"{name}, {work / 1e9:.3g} GFLOP", values, ""))
-    how = f"The floor is at {peak:.0f} GFLOP/s, which a large matrix product in fp32 has on this core."
+    how = (
+        f"The floor is at {peak:.0f} GFLOP/s, which a large matrix product in fp32 has on this core; a "
+        "captioner takes the faster way, which it measures as it is loaded."
+    )
     columns = [
         f"{batch} photo{'s' * (batch > 1)}: {what}"
         for batch in (BATCHES[:1] if quick else BATCHES)
-        for what in ("times the floor", "ms a photo", "ms, plain")
+        for what in ("times the floor", "ms, packed", "ms, plain")
     ]
     return [Part("CNNs", how, columns, rows)]
 
