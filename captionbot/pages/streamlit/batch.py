@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, cast
 
 import streamlit as st
@@ -69,6 +70,7 @@ class Job:
     stopped: bool = False
     since: float = field(default_factory=time.monotonic)
     before: int = 0
+    turn: Lock = field(default_factory=Lock)
 
     @property
     def running(self) -> bool:
@@ -216,12 +218,15 @@ def part(job: Job) -> None:
 
 
 def step(job: Job) -> None:
-    """Captions a few photos, and asks for the next few."""
-    assert job.left is not None
-    some = list(islice(job.left, PHOTOS_AT_ONCE))
-    job.bench.cards += some
-    if not some:
-        job.left = None
+    """Captions a few photos, and asks for the next few.
+
+    One after the other: what a visitor writes meanwhile starts the script anew before this run has ended.
+    """
+    with job.turn:
+        some = list(islice(job.left or (), PHOTOS_AT_ONCE))
+        job.bench.cards += some
+        if not some:
+            job.left = None
     st.rerun()
 
 
