@@ -33,16 +33,16 @@ def titles(work: Work) -> list[str]:
 
 def picture(work: Work, title: str) -> Chart:
     """One of `titles`; CaptionBotError where it is none of them."""
-    found = _pictures(work)
-    if title not in found:
-        raise CaptionBotError(f"There is no picture “{shortened(title)}”; choose one of {', '.join(found)}.")
     return _drawn(work, title, results.stamp())
 
 
 @lru_cache(maxsize=32)  # drawing takes a third of a second
 def _drawn(work: Work, title: str, stamp: object) -> Chart:
     """stamp: changes as the files do."""
-    return _pictures(work)[title]()
+    found = _pictures(work)
+    if title not in found:
+        raise CaptionBotError(f"There is no picture “{shortened(title)}”; choose one of {', '.join(found)}.")
+    return found[title]()
 
 
 def _pictures(work: Work) -> dict[str, Callable[[], Chart]]:
