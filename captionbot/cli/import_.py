@@ -39,7 +39,7 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from captionbot.store.folders import cache_folder
+    from captionbot.files import cache_folder
     from captionbot.store.importers import import_captioner
 
     is_folder = os.sep in args.out or "/" in args.out

@@ -19,10 +19,10 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.files import cache_folder
 from captionbot.host import HUB
 from captionbot.pages.resident import cards_here
 from captionbot.store.card import room_of
-from captionbot.store.folders import cache_folder
 from captionbot.store.memory import available
 from captionbot.store.weights import WeightFile, weight_files
 

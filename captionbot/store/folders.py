@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
-from captionbot.files import cache_folder as cache_folder
 from captionbot.files import read_json
 
 _PACKAGE = Path(__file__).resolve().parents[1]

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.files import cache_folder
 from captionbot.images.archives import is_file, is_folder
-from captionbot.store.folders import cache_folder, read_listing, weights_folder
+from captionbot.store.folders import read_listing, weights_folder
 from captionbot.store.weights import importable, listed
 
 DEFAULT = "CAPTIONBOT_MODEL"

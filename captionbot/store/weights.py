@@ -8,8 +8,9 @@ from pathlib import Path
 
 from captionbot.errors import CaptionBotError
 from captionbot.fields import check_fields
+from captionbot.files import cache_folder
 from captionbot.store.downloads import DELAYS, Progress, download_file, recorded_sha256
-from captionbot.store.folders import SHIPPED, cache_folder, read_listing, weights_folder
+from captionbot.store.folders import SHIPPED, read_listing, weights_folder
 
 
 def _table() -> list[WeightFile]:

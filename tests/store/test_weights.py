@@ -12,8 +12,9 @@ import pytest
 from local_server import local_server
 
 from captionbot.errors import CaptionBotError
+from captionbot.files import cache_folder
 from captionbot.store import weights
-from captionbot.store.folders import cache_folder, weights_folder
+from captionbot.store.folders import weights_folder
 from captionbot.store.registry import find_card, list_cards
 from captionbot.store.weights import download, verification, weight_files
 

@@ -89,7 +89,7 @@ def download_hub(name: str, folder: Path | None = None, progress: Progress | Non
 
     folder: NAME is made in it; by default `cache_folder()`. CaptionBotError as of `import_hub`.
     """
-    from captionbot.store.folders import cache_folder
+    from captionbot.files import cache_folder
     from captionbot.store.weights import weight_files
 
     source, line = address_of(name), weight_files(name)[0]
