@@ -289,7 +289,8 @@ def label_images(
     """Write what the teachers see in each photo of `splits`; a run that broke off goes on where it was."""
     done = read_boxes(path) if path.is_file() else []
     write_boxes(path, done)
-    rest = [name for name in splits if name not in {d.image for d in done}]
+    known = {labelled.image for labelled in done}
+    rest = [name for name in splits if name not in known]
     labelled = (
         Labelled(name, splits[name], label(store.load(name), teachers, threshold, mirror))
         for name in tqdm(rest, desc="boxes", unit="photo", mininterval=1)
