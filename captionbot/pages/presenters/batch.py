@@ -1,4 +1,4 @@
-"""Alt texts of many photos: files or a .zip in, cards to review, files to download out."""
+"""Alt texts of many photos: files or a .zip in, cards to review, and files to download."""
 
 from __future__ import annotations
 
