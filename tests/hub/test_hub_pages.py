@@ -202,6 +202,7 @@ def test_a_host_that_does_not_say_so_offers_nothing(monkeypatch: pytest.MonkeyPa
 def test_what_a_machine_lacks_is_said_and_a_smaller_one_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAPTIONBOT_HUB", "1")
     monkeypatch.setattr(offers, "available", lambda: 1_300_000_000)
+    monkeypatch.setattr(offers, "seconds_of_a_product", lambda: 0.001)  # patience for each of them
     listed = offers.offers()
     lacking = {offer.name for offer in listed if offer.lacks}
     assert lacking >= {"blip-large", "git-large-coco"} and "blip-base" not in lacking
