@@ -79,7 +79,7 @@ class Hypothesis:
     log_prob: sum of log_probs.
     score: (log_prob + evidence) / (T + 1) ** length_penalty, what the search ranks by (arXiv 1609.08144,
         section 7, in the simpler form of most captioners).
-    evidence: of its words, each counted once (`captionbot.search.reranker`); 0 without any.
+    evidence: of its words, each counted once (`captionbot.decoders.evidence`); 0 without any.
     """
 
     token_ids: tuple[int, ...]

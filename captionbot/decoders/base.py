@@ -60,7 +60,7 @@ class Decoder(nn.Module, ABC):
     sessions are threads that share one decoder.
 
     config: the frozen dataclass that it was built from.
-    evidence: a `captionbot.search.reranker.WordEvidence`, which finished sentences are ranked with beside
+    evidence: a `captionbot.decoders.evidence.WordEvidence`, which finished sentences are ranked with beside
         their probability, where it was fitted.
     attends: whether alphas are attention, which tells the places apart where there are several; else
         they are uniform, and what a word rests on has to be asked in another way.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from captionbot.decoders.base import Decoder, DecoderConfig, State
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.decoders.family import Equations, Family
 from captionbot.errors import CaptionBotError
 from captionbot.fields import check_fields
@@ -52,7 +53,6 @@ class _Member(nn.Module):
 
     def __init__(self, spec: Mapping[str, Any], vocabulary_size: int) -> None:
         from captionbot.decoders import build_decoder
-        from captionbot.search.reranker import WordEvidence
 
         super().__init__()
         kind = spec["decoder"]["kind"]

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from captionbot.decoders.base import Decoder
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.search.constraints import Banned, Constraints, Prefix
 from captionbot.search.options import SearchOptions
-from captionbot.search.reranker import WordEvidence
 from captionbot.types import Fate, Features, Hypothesis, Search
 
 FLOOR = -1e4  # log-probability of words that a model calls impossible (-inf) or spoils (NaN): the last resort

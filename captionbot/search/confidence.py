@@ -2,7 +2,7 @@
 
 exp(mean log-probability) says how sure a captioner is of its wording, not whether the caption is true. A
 logistic regression reads what the search knows of its sentences, what the photo says for their words
-(`search.reranker`), and how far the photo lies from those that were learned from;
+(`decoders.evidence`), and how far the photo lies from those that were learned from;
 `training.fit.confidence` fits it on photos with captions by people, and docs/confidence.md says how.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from captionbot.decoders.attention import mean_annotation
-from captionbot.search.reranker import ALONE, WordEvidence
+from captionbot.decoders.evidence import ALONE, WordEvidence
 from captionbot.text.general import GENERAL, kinds
 from captionbot.text.parts_of_speech import parts_of_speech
 from captionbot.text.vocabulary import SubwordVocabulary, Vocabulary

@@ -44,7 +44,7 @@ class Card:
     search: the options of `SearchOptions` that it was chosen with.
     precision: what it computes in on a CPU unless told otherwise, see
         `captionbot.backends.cpu.precision.choose`: "auto" where its scores were measured so.
-    evidence: how `search.reranker.WordEvidence` is built, {} where the captioner has none.
+    evidence: how `decoders.evidence.WordEvidence` is built, {} where the captioner has none.
     confidence: how it judges its captions (`search.confidence.Confidence`) and what that was measured to be
         worth, {} where it does not.
     training: data, seed, settings, and the table of what was tried.
@@ -204,9 +204,9 @@ def skeleton(path: Path) -> tuple[Card, nn.Module, Decoder]:
     """
     from captionbot.backends.unfilled import unfilled
     from captionbot.decoders import build_decoder
+    from captionbot.decoders.evidence import WordEvidence
     from captionbot.encoders import build_encoder
     from captionbot.search.confidence import Confidence
-    from captionbot.search.reranker import WordEvidence
 
     name_cache_folder()
     card = Card.load(path).titled()  # what a stranger's card says of it is not shown

@@ -23,9 +23,9 @@ from tiny import build_tiny_captioner, built
 
 from captionbot import Captioner
 from captionbot.cli.caption import _below
+from captionbot.decoders.evidence import ALONE, WordEvidence
 from captionbot.files import hold
 from captionbot.images import load as images
-from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 
 ROOT = Path(__file__).parents[2]

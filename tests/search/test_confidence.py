@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from captionbot.captioner import Captioner
+from captionbot.decoders.evidence import ALONE, WordEvidence
 from captionbot.errors import CaptionBotError
 from captionbot.search.confidence import DISAGREE, SIGNALS, UNLIKE, Confidence, Judge
-from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 from captionbot.text.general import GENERAL, kinds
 from captionbot.text.vocabulary import Vocabulary

@@ -11,8 +11,8 @@ from PIL import Image
 from test_beam_search import CHANNELS, EOS, TinyDecoder, search, some_features
 
 from captionbot import Captioner, load_image
+from captionbot.decoders.evidence import ALONE, WordEvidence
 from captionbot.search.beam import tree
-from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 from captionbot.text.vocabulary import Vocabulary
 from captionbot.types import Features

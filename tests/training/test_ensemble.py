@@ -13,11 +13,11 @@ from tiny import WORDS, build_region_captioner, build_tiny_captioner, built
 
 from captionbot import CaptionBotError, Captioner
 from captionbot.decoders.ensemble import AVERAGES
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.encoders.pca import PCAEncoder
 from captionbot.explain.attribution import word_maps
 from captionbot.pages.uploads import load_captioner
 from captionbot.search.options import SearchOptions
-from captionbot.search.reranker import WordEvidence
 from captionbot.store import card as cards
 from captionbot.text.vocabulary import Vocabulary
 from training.ensemble import main

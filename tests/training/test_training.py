@@ -24,10 +24,10 @@ from tiny import build_tiny_captioner
 
 from captionbot import CaptionBotError, Captioner, load_image
 from captionbot.decoders import FAMILIES
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.decoders.soft_attention import SoftAttentionConfig, SoftAttentionDecoder
 from captionbot.encoders import build_encoder
 from captionbot.images.load import Preprocessing
-from captionbot.search.reranker import WordEvidence
 from captionbot.store import card as cards
 from captionbot.text.tokenizer import tokenize
 from captionbot.text.vocabulary import Vocabulary

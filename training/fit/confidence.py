@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from captionbot.cli.commands import Parser, command
+from captionbot.decoders.evidence import WordEvidence
 from captionbot.draw import plots
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.search.confidence import SIGNALS, Confidence, Judge
 from captionbot.search.options import SearchOptions
-from captionbot.search.reranker import WordEvidence
 from captionbot.store import card as cards
 from captionbot.store.registry import find_card
 from captionbot.text.general import GENERAL, kinds

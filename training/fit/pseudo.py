@@ -22,9 +22,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captionbot.cli.commands import Parser, command
+from captionbot.decoders.evidence import ALONE
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
-from captionbot.search.reranker import ALONE
 from captionbot.text.tokenizer import tokenize
 from captionbot.text.vocabulary import Vocabulary
 from training.data import open_images

@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from captionbot.cli.commands import Parser, command
 from captionbot.decoders.attention import mean_annotation
+from captionbot.decoders.evidence import ALONE, WordEvidence
 from captionbot.errors import CaptionBotError
 from captionbot.images.load import Preprocessing
 from captionbot.search.options import SearchOptions
-from captionbot.search.reranker import ALONE, WordEvidence
 from captionbot.store import card as cards
 from captionbot.store.registry import find_card
 from captionbot.text.vocabulary import Vocabulary, load_vocabulary
