@@ -24,7 +24,7 @@ gradio: $(VENV)/app.stamp  ## the Gradio page (PORT=7860)
 	GRADIO_SERVER_PORT=$(PORT) $(BIN)/python gradio_app.py
 
 test: $(VENV)/test.stamp  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20
 
 test-slow: $(VENV)/test.stamp  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
