@@ -17,11 +17,11 @@ help:  ## list these targets
 
 app: PORT ?= 8501
 app: $(VENV)/app.stamp  ## the Streamlit page, on the weights that ship (PORT=8501)
-	$(BIN)/streamlit run streamlit_app.py --server.port=$(PORT) --server.showEmailPrompt=false
+	$(BIN)/python -m captionbot app --port=$(PORT)
 
 gradio: PORT ?= 7860
 gradio: $(VENV)/app.stamp  ## the Gradio page (PORT=7860)
-	GRADIO_SERVER_PORT=$(PORT) $(BIN)/python gradio_app.py
+	$(BIN)/python -m captionbot app --gradio --port=$(PORT)
 
 test: $(VENV)/test.stamp  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations=20

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from captionbot import CaptionBotError
+from captionbot.host import HUB
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,15 +34,17 @@ def served(page: str, protected: bool = False) -> Iterator[tuple[str, int]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = {
-        "streamlit": [
-            *("-m", "streamlit", "run", "streamlit_app.py", "--server.headless=true"),
-            *(f"--server.port={port}", "--server.address=127.0.0.1", "--server.fileWatcherType=none"),
-            *([] if protected else ["--server.enableXsrfProtection=false"]),
-        ],
+        "streamlit": ["-m", "captionbot", "app", f"--port={port}"],
         "gradio": [str(ROOT / "gradio_app.py")],
     }[page]
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
-        environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": folder}
+        environment = os.environ | {
+            "GRADIO_SERVER_PORT": str(port),
+            "GRADIO_TEMP_DIR": folder,
+            "STREAMLIT_SERVER_HEADLESS": "true",
+            "STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION": str(protected).lower(),
+            HUB: os.environ.get(HUB, ""),  # visitors have no captioner fetched unless that is asked for
+        }
         # In a container the packages lie outside the folder that the page is started in.
         started_in = {"streamlit": str(ROOT), "gradio": folder}[page]
         server = subprocess.Popen(

@@ -1,5 +1,6 @@
 """The commands `captionbot` and `python -m captionbot`: see `captionbot.cli.main`."""
 
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -12,6 +13,7 @@ def run() -> NoReturn:
     code = main()
     if code == INTERRUPTED:
         os._exit(code)  # threads may be at work yet, which torch answers with an abort as Python ends
+    gc.freeze()  # Python's last collection would go through all of torch
     sys.exit(code)
 
 

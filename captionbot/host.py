@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 HUB = "CAPTIONBOT_HUB"
@@ -23,6 +26,19 @@ def prepare() -> None:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", "Image size .* exceeds limit")
         warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """For the import of torch and the loading of a captioner, whose 300,000 objects all stay: the collector
+    of garbage would go through them again and again."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def run(module: str, arguments: list[str] | None = None) -> int:

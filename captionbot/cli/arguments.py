@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from captionbot.bulk.folder import BATCH
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.fields import About
+from captionbot.host import uncollected
 from captionbot.images.archives import is_archive, is_file
 from captionbot.search.options import ABOUT, BEGINNINGS, SearchOptions
 
@@ -86,9 +87,10 @@ def search_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def load_captioner(args: argparse.Namespace) -> Captioner:
-    from captionbot import Captioner
+    with uncollected():
+        from captionbot import Captioner
 
-    return Captioner.from_pretrained(args.model, device=args.device)
+        return Captioner.from_pretrained(args.model, device=args.device)
 
 
 def check_spares(out: Path, paths: list[str]) -> None:

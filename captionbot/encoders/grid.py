@@ -131,7 +131,8 @@ def grid_boxes(rows: int, columns: int) -> Tensor:
 
 
 def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphModule:
-    """The CNN without the layers behind the chosen one: a graph from pixels to feature map."""
+    """The CNN without the layers behind the chosen one: a graph from pixels to feature map, whose code
+    `fold_batch_norm` makes."""
     cnn, trace = _cnn(config.architecture, config.layer)
     lost = [] if state_dict is None else _load(cnn, state_dict)
     module = trace(cnn.eval())
@@ -146,7 +147,6 @@ def _cut(config: GridConfig, state_dict: dict[str, Tensor] | None) -> fx.GraphMo
     output.args = (inside[-1],)
     module.graph.eliminate_dead_code()
     module.delete_all_unused_submodules()
-    module.recompile()
     if needed := [name for name in lost if name in module.state_dict()]:
         raise CaptionBotError(
             f"The weights lack {len(needed)} tensors that {config.architecture} needs up to {config.layer} "

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from captionbot.errors import CaptionBotError
+from captionbot.host import uncollected
 from captionbot.store.card import Card
 from captionbot.store.registry import DEFAULT, find_card, imported_cards, list_cards
 
@@ -76,6 +77,19 @@ def resident(name: str | None = None) -> Captioner:
     return _only(card, load)
 
 
+def load_ahead() -> None:
+    """Begin to load the default captioner, which takes as long as a page and a browser need to start.
+
+    Whoever asks for it meanwhile waits for the same one.
+    """
+    Thread(target=_load_ahead, name="captioner", daemon=True).start()
+
+
+def _load_ahead() -> None:
+    with suppress(CaptionBotError):  # which is said to whoever asks for it
+        resident()
+
+
 def resident_upload(files: Sequence[tuple[str, bytes]]) -> Captioner:
     """`resident` of the files that a visitor uploaded, as `uploads.load_captioner` takes them.
 
@@ -100,7 +114,8 @@ def _only(key: Hashable, load: Callable[[], Captioner]) -> Captioner:
         if key not in _held:
             _held.clear()
             _give_back()
-            _held[key] = load()
+            with uncollected():
+                _held[key] = load()
             # Streamlit collects garbage after every click: torch's 300,000 objects would be gone through.
             gc.collect()
             gc.freeze()
