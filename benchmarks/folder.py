@@ -14,6 +14,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import torch
+
+from benchmarks import floor
 from benchmarks.pages import photo
 from benchmarks.timing import Part, Row, process
 from captionbot import Captioner, load_image
@@ -36,7 +39,10 @@ def measure(model: str | None, rounds: int, quick: bool) -> list[Part]:
         runs = [process(command) for _ in range(rounds)]
     taken, memory = (median(column) for column in zip(*runs, strict=True))
     rows.append(Row("the command, start included", [count / taken, float("nan"), memory * 1024], ""))
-    how = f"{count} JPEGs of 640 x 480 pixels, beam {BEAMS}, by the clock on all threads."
+    how = (
+        f"{count} JPEGs of 640 x 480 pixels, beam {BEAMS}, by the clock on all threads. The floor is what "
+        "the CNNs alone would take at the speed of a large matrix product in fp32."
+    )
     columns = ["photos a second", "ms of processor's time a photo", "MiB at most"]
     return [Part("A folder", how, columns, rows)]
 
@@ -70,4 +76,10 @@ def in_process(model: str | None, folder: Path, rounds: int) -> list[Row]:
     for name, runs in times.items():
         wall, used = (median(run[clock] for run in runs) for clock in (0, 1))
         rows.append(Row(name, [count / wall, 1000 * used / count, float("nan")], ""))
-    return rows
+    return [*rows, _floor(plain)]
+
+
+def _floor(captioner: Captioner) -> Row:
+    pixels = torch.zeros(1, 3, *captioner.preprocessing.size)
+    seconds = floor.encoder_flop(captioner.encoder, pixels) / floor.gflops(torch.float32) / 1e9
+    return Row("floor", [torch.get_num_threads() / seconds, 1000 * seconds, float("nan")], "")
