@@ -14,7 +14,7 @@ LABELS = 6  # boxes of a drawing that carry their names: more would hide the pho
 
 
 def regions(image: Image.Image, caption: Caption, t: int | None = None, count: int = 5) -> Image.Image:
-    """The image with boxes, each with its label, score and, for word t, its share of the attention.
+    """The image with boxes, each with its label and its share of the attention of word t.
 
     Drawn are the `count` boxes with the most attention of word t, or of all words where t is None; the
     heavier a box, the thicker its lines. Boxes without labels are numbered.
@@ -32,7 +32,7 @@ def regions(image: Image.Image, caption: Caption, t: int | None = None, count: i
         colour, width = colour_of("viridis", 0.35 + 0.65 * heat), max(1, round(unit * (1 + 3 * heat)))
         right, bottom = max(right - 1, left), max(bottom - 1, top)
         draw.rectangle((left, top, right, bottom), outline=colour, width=width)
-        text = f"{box_name(caption, int(place))} · {percent(float(weights[place]))}"
+        text = f"{_label(caption, int(place))} · {percent(float(weights[place]))}"
         room = image.width - draw.textlength(text, font) - 2  # so that no label runs over the edge
         labels.append(((max(0, min(left + width + 2, room)), top + width + 1), text, colour))
     taken: list[tuple[float, ...]] = []
@@ -53,7 +53,10 @@ def _overlap(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 def box_name(caption: Caption, place: int) -> str:
     """A place of a caption for a reader: its label and score where a detector gave them, else its number."""
-    if caption.labels is None:
-        return f"box {place + 1}"
-    label = caption.labels[place]
-    return label if caption.scores is None else f"{label} {percent(float(caption.scores[place]))}"
+    label = _label(caption, place)
+    scored = caption.labels is not None and caption.scores is not None
+    return f"{label} {percent(float(caption.scores[place]))}" if scored else label
+
+
+def _label(caption: Caption, place: int) -> str:
+    return f"box {place + 1}" if caption.labels is None else caption.labels[place]

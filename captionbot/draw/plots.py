@@ -1,6 +1,6 @@
-"""What was measured, as pictures: dots with intervals, and lines with marks.
+"""What was measured, as pictures: dots with intervals, lines with marks, and heat grids.
 
-Both take names and numbers and return a matplotlib Figure; `files.png` and `files.svg` make files of it.
+All take names and numbers and return a matplotlib Figure; `files.png` and `files.svg` make files of it.
 Never pyplot, whose state all sessions of a server would share.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.figure import Figure
@@ -20,6 +22,8 @@ MARKERS = "os^DvP"
 WIDTH = 5.2  # inches: letters of 9 points keep their size on a phone
 _ROW = 0.3
 _SHARES = (0.0, 1.0), (0.0, 1.0)
+_INKED = 0.75  # of the colour of a full cell, so that the page's ink can be read on it
+_TOLD = 0.05  # the least share whose number is written
 
 
 class Dot(NamedTuple):
@@ -95,6 +99,33 @@ def lines(
     return figure
 
 
+def heat(rows: Sequence[str], columns: Sequence[str], shares: np.ndarray, label: str) -> Figure:
+    """A grid of cells, the stronger their colour the larger their share of 1, with the larger ones in %.
+
+    shares: (rows, columns). label: what a row is.
+    """
+    figure, axes = _axes(1.0 + 0.26 * len(rows))
+    axes.imshow(
+        np.ones(shares.shape),
+        cmap=_plain(COLOURS[0]),
+        vmin=0,
+        alpha=shares.clip(0, 1) * _INKED,
+        aspect="auto",
+    )
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= _TOLD:
+            axes.text(column, row, f"{100 * share:.0f}", color=INK, size=8, ha="center", va="center")
+    axes.set_yticks(range(len(rows)), list(map(_text, rows)))
+    axes.set_xticks(
+        range(len(columns)), list(map(_text, columns)), rotation=40, ha="left", rotation_mode="anchor"
+    )
+    axes.set(ylabel=label)
+    axes.tick_params(length=0, top=False, labeltop=True, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
 def reliability(held_out: Mapping[str, Any]) -> Figure:
     """How often captions are right against how likely that was said to be, for each set of photos.
 
@@ -150,6 +181,12 @@ def _axes(height: float) -> tuple[Figure, Any]:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(INK)
     return figure, axes
+
+
+def _plain(colour: str) -> Any:
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap([colour])
 
 
 def _style(number: int, **changes: Any) -> dict[str, Any]:

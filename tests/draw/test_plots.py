@@ -29,6 +29,20 @@ def test_dots_stand_in_their_rows_with_their_intervals() -> None:
     assert [text.get_text() for text in legend.get_texts()] == [r"a \$b", "c"]
 
 
+def test_a_heat_grid_has_a_cell_for_each_share_and_tells_the_larger_ones() -> None:
+    shares = np.array([[0.9, 0.04], [0.1, 0.96]])
+    [axes] = plots.heat(["1 dog", "2 man"], ["a", "$dog"], shares, "Box").axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1 dog", "2 man"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", r"\$dog"]
+    assert {text.get_text(): text.get_position() for text in axes.texts} == {
+        "90": (0, 0),
+        "10": (0, 1),
+        "96": (1, 1),
+    }
+    [cells] = axes.images
+    np.testing.assert_allclose(cells.get_alpha() / cells.get_alpha().max(), shares / shares.max())
+
+
 def test_a_series_keeps_its_colour_where_another_has_nothing_to_show() -> None:
     [axes] = plots.lines({"none": [], "one": [Mark(1, 2, (1, 3)), Mark(2, 4)]}, ("x", "y")).axes
     interval, line = axes.lines

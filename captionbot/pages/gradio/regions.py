@@ -15,11 +15,11 @@ from captionbot.pages.gradio.view import (
     Seen,
     Shown,
     SideBySide,
-    filled,
     hidden,
     present,
 )
 from captionbot.pages.presenters import regions as says
+from captionbot.pages.presenters.charts import html
 from captionbot.types import Caption
 
 
@@ -36,7 +36,7 @@ class View(view.View):
                     self.least = gr.Slider(0, 1, 0, step=0.05, label=says.LEAST)
                     self.kept = gr.CheckboxGroup([], label=says.BOXES, elem_id="kept")
             self.said = SideBySide(self.frame, (says.ALL, says.ALL), elem_id="without")
-            self.leaning = gr.Dataframe(interactive=False, elem_id="leaning")
+            self.leaning = gr.HTML(elem_id="leaning")
         outputs = [self.picture, self.leaning]
         choices = self.most, self.least, self.kept
         self.frame.follow(CAPTION, self.show_caption, self.none, self.found, *choices, *outputs)
@@ -60,7 +60,7 @@ class View(view.View):
     def boxes(self, seen: Seen, said: Caption) -> Shown:
         return {
             self.picture: says.boxed(seen.shown, said),
-            self.leaning: filled(says.attention(said)),
+            self.leaning: html(says.attention(said)),
         }
 
     def show_caption(self, seen: Seen) -> Shown:

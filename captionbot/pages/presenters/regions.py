@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from captionbot.draw import plots
 from captionbot.draw.boxes import box_name
 from captionbot.draw.boxes import regions as drawn_regions
-from captionbot.pages.presenters.seen import Column, Picture, Seen, Sides, Table, side_by_side
-from captionbot.text.display import sentence
+from captionbot.draw.files import svg
+from captionbot.pages.presenters.charts import Chart
+from captionbot.pages.presenters.seen import Column, Picture, Seen, Sides, Table, are_nouns, side_by_side
+from captionbot.text.display import percent, sentence
 from captionbot.types import Caption
 
 TITLE = "Regions"
@@ -25,7 +28,11 @@ NONE = (
     "the settings to see them."
 )
 NOTHING = "Nothing was detected: the photo is described as a whole."
-ATTENTION = "Attention per box and word, in %"
+ATTENTION = "Where each word looked"
+BOX = "Box, and how sure the detector is"
+NOTE = "A column for each word: the share of its attention that a box got, in % from 5 % up."
+LEFT_OUT = "The numbers have the {} boxes that got less, too."
+ROWS = 12  # of the heat grid
 ALL = "All boxes"
 
 
@@ -62,7 +69,9 @@ def picture(seen: Seen, said: Caption) -> Picture:
     """The photo with the boxes that a caption describes, those of the chosen word's attention marked."""
     t = seen.t if said is seen.caption else None
     drawn = drawn_regions(seen.shown, said, t, len(said.boxes))
-    return Picture(drawn, f"{sentence(said.text)} With its {len(said.boxes)} boxes.")
+    of = "the sentence" if t is None else f"“{said.words[t].text}”"
+    told = f"With its {len(said.boxes)} boxes and their shares of the attention of {of}."
+    return Picture(drawn, f"{sentence(said.text)} {told}")
 
 
 def boxed(photo: Image.Image, caption: Caption) -> tuple[Image.Image, list[tuple[Any, str]]]:
@@ -76,8 +85,24 @@ def boxed(photo: Image.Image, caption: Caption) -> tuple[Image.Image, list[tuple
     return photo, [(tuple(box), name) for box, name, label in named if label != WHOLE_IMAGE][::-1]
 
 
-def attention(caption: Caption) -> Table:
-    """A row a box, a column a word: the share of each word's attention that the box got, in %."""
-    columns = (Column("Box"), *(Column(word.text, 1, share=True, bar=1) for word in caption.words))
-    rows = [[name, *alphas.tolist()] for name, alphas in zip(names(caption), caption.alphas.T, strict=True)]
-    return Table(columns, rows, ATTENTION)
+def attention(caption: Caption) -> Chart:
+    """How much of each word's attention each box got: the boxes with the most of it as a heat grid, in their
+    order, and all of them as its numbers."""
+    named, words = names(caption), [word.text for word in caption.words]
+    most = np.sort(np.argsort(-caption.alphas.max(0), kind="stable")[:ROWS])
+    columns = (Column("Box"), *(Column(word, 1, share=True) for word in words))
+    rows = [[name, *alphas.tolist()] for name, alphas in zip(named, caption.alphas.T, strict=True)]
+    left = len(named) - len(most)
+    return Chart(
+        ATTENTION,
+        svg(plots.heat([named[place] for place in most], words, caption.alphas.T[most], BOX)),
+        " ".join(_looked(caption, named, t) for t, noun in enumerate(are_nouns(words)) if noun),
+        NOTE if not left else f"{NOTE} {LEFT_OUT.format(left)}",
+        Table(columns, rows),
+    )
+
+
+def _looked(caption: Caption, named: list[str], t: int) -> str:
+    place = int(caption.alphas[t].argmax())
+    share = percent(float(caption.alphas[t, place]))
+    return f"“{caption.words[t].text}” looked most at {named[place]}, with {share} of its attention."

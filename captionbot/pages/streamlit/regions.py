@@ -8,8 +8,9 @@ import streamlit as st
 from captionbot.errors import CaptionBotError
 from captionbot.pages.presenters import learn
 from captionbot.pages.presenters import regions as says
+from captionbot.pages.presenters.charts import html
 from captionbot.pages.presenters.seen import Seen
-from captionbot.pages.streamlit.view import labels, lesson, side_by_side, table, within
+from captionbot.pages.streamlit.view import labels, lesson, side_by_side, within
 from captionbot.pages.streamlit.view import show as picture
 from captionbot.text.display import plain
 
@@ -28,8 +29,7 @@ def show(seen: Seen) -> None:
         drawn = says.picture(seen, said)
         picture(drawn.image, drawn.text, within(drawn.image))
     with right:
-        st.caption(says.ATTENTION)
-        table(says.attention(said), pinned=True)
+        st.html(html(says.attention(said)))
     if said is not seen.caption:
         side_by_side(sides)
     lesson(learn.attention(seen))

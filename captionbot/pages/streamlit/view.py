@@ -75,8 +75,8 @@ def downloads(files: Sequence[File], **options: Any) -> None:
         )
 
 
-def table(table: Table, pinned: bool = False, **options: Any) -> None:
-    """A table of values, which can be sorted and searched. pinned: its first column stays in sight."""
+def table(table: Table) -> None:
+    """A table of values, which can be sorted and searched."""
     titles = labels(table.titles)
     st.dataframe(
         {
@@ -84,21 +84,17 @@ def table(table: Table, pinned: bool = False, **options: Any) -> None:
             for i, (title, column) in enumerate(zip(titles, table.columns, strict=True))
         },
         hide_index=True,
-        column_config={
-            title: _config(column, pinned and not i)
-            for i, (title, column) in enumerate(zip(titles, table.columns, strict=True))
-        },
+        column_config={title: _config(column) for title, column in zip(titles, table.columns, strict=True)},
         alt=table.text,
-        **options,
     )
 
 
-def _config(column: Column, pinned: bool) -> Any:
+def _config(column: Column) -> Any:
     if column.picture:
         return st.column_config.ImageColumn(width="small")
     if not column.share and column.digits is None:
-        return st.column_config.Column(pinned=pinned or None)
-    form = f"%.{column.digits}f" if column.digits is not None else "%.0f %%"
+        return st.column_config.Column()
+    form = f"%.{column.digits}f" if column.digits is not None else "%.0f%%"
     if column.bar is None:
         return st.column_config.NumberColumn(format=form)
     top = 100 * column.bar if column.share else column.bar
