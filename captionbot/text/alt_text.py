@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from captionbot.text.display import sentence
+from captionbot.text.parts_of_speech import word_set
 
 LIMIT = 125  # characters, after which some screen readers stop or pause
 
@@ -29,42 +30,10 @@ _OPENING = re.compile(
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s)")
 _CLAUSE_END = re.compile(r"[,;:](?=\s)")
-_DANGLING = frozenset(  # words that no sentence ends with, and the dash that stands alone
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "with",
-        "and",
-        "or",
-        "by",
-        "for",
-        "from",
-        "near",
-        "while",
-        "who",
-        "that",
-        "which",
-        "is",
-        "are",
-        "its",
-        "his",
-        "her",
-        "their",
-        "as",
-        "into",
-        "over",
-        "under",
-        "behind",
-        "beside",
-        "next",
-    ]
-) | {""}
+_DANGLING = word_set(  # words that no sentence ends with
+    """a an the of in on at to with and or by for from near while who that which is are its his her their
+    as into over under behind beside next"""
+) | {""}  # the dash that stands alone
 
 
 def alt_text(caption: str, limit: int = LIMIT) -> str:

@@ -12,20 +12,20 @@ from collections.abc import Sequence
 PARTS = ("noun", "verb", "adjective", "determiner", "preposition", "other")
 
 
-def _words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_DETERMINERS = _words(
+_DETERMINERS = word_set(
     "a an the this that these those another each every some any no all both his her its their"
 )
-_PREPOSITIONS = _words(
+_PREPOSITIONS = word_set(
     """about above across after against along alongside amid amidst among amongst around as at atop before
     behind below beneath beside besides between beyond by down during for from in inside into like near of off
     on onto out outside over past through throughout to toward towards under underneath up upon via with
     within without"""
 )
-_ADJECTIVES = _words(
+_ADJECTIVES = word_set(
     """black white red brown yellow green blue orange pink purple grey gray tan beige blond blonde golden
     silver colorful colourful multicolored bright dark pale clear plaid checkered striped patterned floral
     young old older younger elderly adult teenage little small tiny big large larger smaller huge giant tall
@@ -38,7 +38,7 @@ _ADJECTIVES = _words(
     professional martial outdoor indoor inflatable homeless dead asleep ready visible upper oncoming quick
     stuffed skinny plastic electric natural metallic rusty broken real"""
 )
-_OTHERS = _words(
+_OTHERS = word_set(
     """and or but nor so while whilst when where which who whom whose what if because than then though he him
     she it they them i you we us me himself herself itself themselves someone something somebody others is are
     was were be been being am has have had having does do did can could will would may might not n't 's two
@@ -48,7 +48,7 @@ _OTHERS = _words(
 )
 """Pronouns, conjunctions, auxiliaries, numbers and adverbs."""
 
-_VERBS = _words(
+_VERBS = word_set(
     """appear attempt balance bite blow bounce carry catch chase chew clap climb come compete cross crawl
     dance dig dive do drink drive eat enjoy enter examine face fall fetch fight float fly follow gather get
     give go grab grind hang have help hit hold hop hug jog jump kick kiss kneel laugh lay lead lean leap leave
@@ -57,16 +57,16 @@ _VERBS = _words(
     splash spray stand stare stop surf swim swing take talk throw toss travel try tug turn use wade wait wake
     walk watch wear work wrestle"""
 )
-_PAST = _words(
+_PAST = word_set(
     """held thrown fallen seen caught worn ridden lit made shown taken sat stood ran left given done gone
     woven driven blown built hung laid led thrown surrounded"""
 )
-_NOUNS = _words(
+_NOUNS = word_set(
     """bed sled shed building ceiling clothing earring evening king morning painting railing ring string thing
     wedding wing parking grass dress glass cross bus gas glasses pants shorts jeans sunglasses clothes
     stairs"""
 )
-_PLURALS = _words("people children men women kids police")
+_PLURALS = word_set("people children men women kids police")
 _CLOSING = _PREPOSITIONS | _OTHERS | _DETERMINERS
 
 
