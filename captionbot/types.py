@@ -166,6 +166,12 @@ class Caption:
         if len(self.pieces) != len(self.words):
             raise ValueError(f"pieces must be of {len(self.words)} words, not {len(self.pieces)}")
 
+    @property
+    def fractions(self) -> np.ndarray:
+        """(P, 4) the boxes as fractions of the image."""
+        boxes: np.ndarray = self.boxes / ((*self.image_size,) * 2)
+        return boxes
+
 
 class Fate(IntEnum):
     """What became of one continuation that the search weighed."""

@@ -199,7 +199,7 @@ def _covers(caption: Caption) -> bool:
 
 
 def _fractions(caption: Caption) -> list[list[float]]:
-    found: list[list[float]] = (caption.boxes / np.array([*caption.image_size] * 2)).round(4).tolist()
+    found: list[list[float]] = caption.fractions.round(4).tolist()
     return found
 
 

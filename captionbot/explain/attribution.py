@@ -151,7 +151,7 @@ def _places(caption: Caption) -> tuple[Tensor, tuple[int, int] | None]:
     from captionbot.encoders import grid_boxes
 
     if caption.grid is None and len(caption.boxes) > 1:
-        return torch.from_numpy(caption.boxes / np.array([*caption.image_size] * 2, np.float32)), None
+        return torch.from_numpy(caption.fractions.astype(np.float32)), None
     return grid_boxes(*CELLS)[0], CELLS
 
 

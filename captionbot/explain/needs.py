@@ -142,7 +142,7 @@ class Needs:
     def as_word_maps(self, caption: Caption) -> WordMaps:
         """By the places that the captioner looks at: its detected boxes, else cells."""
         if caption.grid is None and len(caption.boxes) > 1:
-            boxes, grid, maps = caption.boxes, None, self.where_hidden(_fractions(caption))
+            boxes, grid, maps = caption.boxes, None, self.where_hidden(caption.fractions)
             whole = (boxes[:, 2:] - boxes[:, :2]).prod(1) > 0.95 * np.prod(caption.image_size)
             maps = np.where(whole, 0, maps)  # hiding everything says nothing about where
         else:
@@ -372,16 +372,11 @@ def cell_boxes(size: Size | tuple[int, int]) -> np.ndarray:
     return boxes_to_image(grid_boxes(*CELLS)[0].numpy(), Size(*size))
 
 
-def _fractions(caption: Caption) -> np.ndarray:
-    boxes: np.ndarray = caption.boxes / np.array([*caption.image_size] * 2)
-    return boxes
-
-
 def area_seen(caption: Caption) -> tuple[float, float, float, float]:
     """What the captioner sees of the photo, as fractions of it: all, or its middle alone."""
     if caption.grid is None or caption.boxes[:, :2].min(0).max() < 1:
         return 0.0, 0.0, 1.0, 1.0
-    boxes = _fractions(caption)
+    boxes = caption.fractions
     (left, top), (right, bottom) = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     return float(left), float(top), float(right), float(bottom)
 

@@ -358,4 +358,4 @@ def hidden(image: Image.Image, boxes: Sequence[Sequence[float]], others: bool) -
 def boxes_looked_at(caption: Caption, t: int) -> tuple[Box, ...]:
     """Fractions of the photo: the places that together hold half of what word t rests on."""
     places = explore.looked_at(caption, t)
-    return tuple(tuple(box) for box in (caption.boxes[places] / np.array([*caption.image_size] * 2)).tolist())
+    return tuple(tuple(box) for box in caption.fractions[places].tolist())
