@@ -26,6 +26,7 @@ from captionbot.text.tokenizer import tokenize
 if TYPE_CHECKING:
     from PIL import Image
 
+_ALIKE = 64  # pixels of the longest side, at which two photos are compared
 WAYS = ("Best", "Worst", "Most different")
 
 
@@ -144,6 +145,24 @@ class Gallery:
                 if len(found) == len(wanted):
                     break
         return found
+
+
+def written_of(name: str, image: Image.Image) -> tuple[str, ...]:
+    """What people wrote of a photo, where it is one of those that the pages show: by its file's name, and
+    since a name alone says little, by how it looks."""
+    import numpy as np
+
+    from captionbot.draw.overlays import fit
+
+    file = gallery_file()
+    gallery = Gallery.load(file) if file else None
+    shot = next((shot for shot in gallery.shots if shot.photo == name), None) if gallery else None
+    known = gallery.photos([shot], _ALIKE).get(name) if gallery and shot else None
+    small = fit(image, _ALIKE)
+    if shot is None or known is None or known.size != small.size:
+        return ()
+    apart = np.abs(np.asarray(known, np.float32) - np.asarray(small, np.float32)).mean()
+    return shot.references if apart < 4 else ()
 
 
 def gallery_file() -> Path | None:

@@ -314,15 +314,16 @@ class Work:
             captioner = self.captioner(asked.settings.model)
             return explore.steer(captioner, features, size, options, words, banned_words=banned).captions[0]
 
-    def timed(self, asked: Asked) -> tuple[Captioned, float]:
+    def timed(self, asked: Asked, warm: bool = False) -> tuple[Captioned, float]:
         """Captions that are worked out anew, and the seconds from the photo's bytes to them.
 
-        The captioner is loaded and has captioned the photo before the clock starts: the first captions
-        take longer.
+        warm: whether the captioner has just captioned another photo. Else it captions this one before the
+        clock starts: the first captions take longer.
         """
         with turn():
             captioner = self.captioner(asked.settings.model)
-            captioner.caption([asked.photo.decode()], asked.settings.options)
+            if not warm:
+                captioner.caption([asked.photo.decode()], asked.settings.options)
             started = time.perf_counter()
             (captioned,) = captioner.caption([asked.photo.decode()], asked.settings.options)
             return captioned, time.perf_counter() - started

@@ -30,7 +30,6 @@ from captionbot.pages.presenters import (
     settings,
     share,
     truth,
-    words,
 )
 from captionbot.pages.presenters.seen import Column, Seen, Table, sharpest, side_by_side
 from captionbot.pages.samples import sample_photos
@@ -71,7 +70,6 @@ def test_the_browser_is_given_every_map_and_the_places_of_it(seen: Seen) -> None
         np.testing.assert_allclose(np.array(word["looked"]) / 255, alphas / alphas.max(), atol=0.003)
         assert seen.words[t] not in [text for text, _ in word["rivals"]]
         assert word["says"].startswith(f"Where the model looked for “{seen.words[t]}”.")
-        assert words.heatmap(seen, t).image.size == (60, 45)
     assert "needs" not in record["words"][0]
 
 
@@ -236,11 +234,24 @@ def test_boxes_that_are_taken_away(work: Work, seen: Seen) -> None:
         assert len(said.boxes) == count
         assert (said is boxes.caption) == (count == 6)
         assert sides.after.title == f"Without {6 - count} of 6"
-        table = regions.attention(said)
-        np.testing.assert_allclose(np.array([row[1:] for row in table.rows]).sum(0), 1, atol=1e-4)
-        assert regions.picture(boxes, said).text.endswith(f"With its {count} boxes.")
+        chart = regions.attention(said)
+        np.testing.assert_allclose(np.array([row[1:] for row in chart.table.rows]).sum(0), 1, atol=1e-4)
+        assert len(chart.table.rows) == count
+        assert f"With its {count} boxes and" in regions.picture(boxes, said).text
     with pytest.raises(CaptionBotError, match="leave at least one"):
         regions.present(boxes, 6, 0, [])
+
+
+def test_the_heat_grid_has_the_boxes_that_words_looked_at_most() -> None:
+    alphas = np.full((2, 20), 0.01)
+    alphas[0, 3], alphas[1, 18] = 0.81, 0.81
+    words = (Word("dog", -0.1), Word("runs", -0.1))
+    caption = Caption("dog runs", words, -1, -1, 0.5, alphas, np.ones((20, 4)), None, Size(9, 9))
+    caption = replace(caption, labels=tuple(f"thing{n}" for n in range(20)))
+    chart = regions.attention(caption)
+    assert chart.text == "“dog” looked most at 4 thing3, with 81% of its attention."
+    assert len(chart.table.rows) == 20
+    assert "the 8 boxes that got less" in chart.note
 
 
 def test_captioners_are_compared_one_after_the_other(work: Work, seen: Seen) -> None:
@@ -295,11 +306,15 @@ def test_words_that_differ_are_marked_and_articles_are_not() -> None:
     judged = Judgement(0.5, "unsure")
     caption = Caption("dog <b>", word, -1, -1, 0.5, np.ones((2, 1)), np.ones((1, 4)), None, Size(9, 9))
     answer = compare.Answer("it", replace(caption, judgement=judged), 0.1)
-    shown = compare.Compared((("x", Image.new("RGB", (4, 4))),), ("it", "other"), {(0, 0): answer})
+    shown = compare.Compared(
+        (("x", Image.new("RGB", (4, 4))),), ("it", "other"), (("a dog & I .",),), {(0, 0): answer}
+    )
     assert '<p class="said">Perhaps dog &lt;b&gt;.</p>' in compare.html(shown)
     both = shown.with_answer(0, 1, compare.Answer("other", caption, 0.1))
     assert "Perhaps dog &lt;b&gt;." in compare.html(both)
     assert "Not asked" in compare.html(shown)
+    assert "<h5>What people wrote</h5><ul><li>A dog &amp; I.</li></ul>" in compare.html(shown)
+    assert "What people wrote" not in compare.html(replace(shown, people=((),)))
 
 
 def test_files_to_export(seen: Seen) -> None:

@@ -12,7 +12,7 @@ from tiny import build_tiny_captioner
 
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
-from captionbot.pages.results import Gallery, Shot, gallery_file, heatmaps_true, leaderboard
+from captionbot.pages.results import Gallery, Shot, gallery_file, heatmaps_true, leaderboard, written_of
 from training.evaluation import faithfulness as command
 from training.evaluation import gallery as gallery_command
 from training.metrics import measure
@@ -169,6 +169,19 @@ def test_the_environment_names_the_gallery(monkeypatch: pytest.MonkeyPatch) -> N
     assert gallery_file() is None
     monkeypatch.setenv("CAPTIONBOT_VAL", "some.json")
     assert gallery_file() == Path("some.json")
+
+
+def test_what_people_wrote_of_a_photo_is_known_by_its_name_and_its_look(
+    written: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = Image.open(photos / "a.jpg").convert("RGB")
+    monkeypatch.delenv("CAPTIONBOT_VAL", raising=False)
+    assert written_of("a.jpg", image) == ()
+    monkeypatch.setenv("CAPTIONBOT_VAL", str(written))
+    assert written_of("a.jpg", image) == ("a dog runs", "the dog")
+    assert written_of("d.jpg", image) == ()
+    assert written_of("b.jpg", image) == ()  # a photo of another's name
+    assert written_of("a.jpg", image.rotate(90, expand=True)) == ()
 
 
 def test_the_leaderboard_is_of_captioners_that_are_here(weights: Path) -> None:

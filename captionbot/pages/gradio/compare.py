@@ -29,28 +29,26 @@ class View(view.View):
     def build(self) -> None:
         names = work.names()
         self.compared = gr.State(time_to_live=CACHE_SECONDS)  # what was said
+        self.models = gr.Dropdown(
+            work.choices(""),
+            value=names[: says.FIRST],
+            multiselect=True,
+            max_choices=says.MOST,
+            label=says.CAPTIONERS,
+            info=says.CAPTIONERS_HELP,
+        )
         with gr.Row(equal_height=True):
-            self.models = gr.Dropdown(
-                work.choices(""),
-                value=names[: says.FIRST],
-                multiselect=True,
-                max_choices=says.MOST,
-                label=says.CAPTIONERS,
-                info=says.CAPTIONERS_HELP,
-                scale=3,
-            )
             samples = gr.Dropdown(
                 list(sample_photos()),
                 multiselect=True,
                 max_choices=says.MORE_PHOTOS,
                 label=says.PHOTOS,
                 info=says.PHOTOS_HELP,
-                scale=2,
             )
+            self.word = gr.Dropdown([], label=says.WORD, visible=False)
             button = gr.Button(
                 says.BUTTON, variant="primary", interactive=len(names) >= says.LEAST, elem_classes="act"
             )
-        self.word = gr.Dropdown([], label=says.WORD, visible=False)
         self.cards = gr.HTML(visible=False)
         self.frame.answer(PHOTO, self.word, self.cards)
         self.frame.follow(CAPTIONER, self.show_own, self.models)

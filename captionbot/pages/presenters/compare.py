@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from html import escape
 
@@ -13,9 +14,12 @@ from captionbot.draw.files import data_url
 from captionbot.draw.overlays import LOOK, Look, fit, word_overlay
 from captionbot.errors import CaptionBotError, shortened
 from captionbot.explain.attribution import WordMaps
+from captionbot.pages.presenters.results import PEOPLE
 from captionbot.pages.presenters.seen import Picture, Seen, are_nouns, where
+from captionbot.pages.results import written_of
 from captionbot.pages.samples import sample_photos
 from captionbot.pages.work import Photo, PhotoFile, Settings, Work, display
+from captionbot.text.display import sentence
 from captionbot.text.judgement import NAMES, measure, said
 from captionbot.text.parts_of_speech import parts_of_speech
 from captionbot.types import Caption
@@ -42,12 +46,13 @@ _STYLE = """<style>
 .compared { display: grid; gap: 0.75rem; }
 .compared h4 { font-size: 1rem; margin: 0; padding: 0; }
 .compared .row { display: grid; gap: 0.75rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 9rem), 1fr)); }
 .compared article { border: 1px solid color-mix(in srgb, currentColor 22%, transparent);
   border-radius: 0.7rem; padding: 0.7rem; min-width: 0; }
 .compared h5 { font-size: 0.875rem; font-weight: 600; margin: 0 0 0.5rem; padding: 0; }
-.compared img { width: 100%; border-radius: 0.5rem; margin: 0; }
+.compared img { width: 100%; max-height: 20rem; object-fit: contain; border-radius: 0.5rem; margin: 0; }
 .compared p { margin: 0.4rem 0 0; }
+.compared ul { margin: 0; padding-left: 1.1rem; font-size: 0.875rem; }
 .compared .said { font-size: 1.05rem; font-weight: 600; line-height: 1.35; }
 .compared .note { font-size: 0.8125rem; opacity: 0.8; }
 .compared mark { color: inherit; border-radius: 0.25em; padding: 0 0.12em;
@@ -107,12 +112,14 @@ class Compared:
     """Photos by captioners, as far as they have answered.
 
     photos: names, and the photos at the width of a card; titles: of the captioners.
+    people: what people wrote of each photo, where that is known.
     answers: by the places of photo and captioner. doing: what is worked on, "" once all is done.
     share: how much is done.
     """
 
     photos: tuple[tuple[str, Image.Image], ...]
     titles: tuple[str, ...]
+    people: tuple[tuple[str, ...], ...]
     answers: dict[tuple[int, int], Answer] = field(default_factory=dict)
     doing: str = ""
     share: float = 0.0
@@ -157,13 +164,17 @@ def present(seen: Seen, models: Sequence[str], samples: Sequence[str] = ()) -> I
     """Photos by captioners, as one captioner after the other answers; last what words rest on, where a
     captioner has no attention of its own."""
     work, chosen = seen.work, photos(seen, samples)
-    known = Compared(tuple((name, shown) for name, _, shown in chosen), tuple(map(work.title, models)))
+    known = Compared(
+        tuple((name, shown) for name, _, shown in chosen),
+        tuple(map(work.title, models)),
+        tuple(_written(photo) for _, photo, _ in chosen),
+    )
     steps = [(p, m, photo, model) for m, model in enumerate(models) for p, (_, photo, _) in enumerate(chosen)]
     later: list[tuple[int, int, Photo, str]] = []
     for done, (p, m, photo, model) in enumerate(steps):
         yield replace(known, doing=asking(work.title(model)), share=done / (len(steps) + len(later)))
         asked = replace(seen.asked, photo=photo, settings=Settings(model, work.usual(model)))
-        captioned, seconds = work.timed(asked)
+        captioned, seconds = work.timed(asked, warm=p > 0)
         best = captioned.captions[0]
         own = work.maps(model, photo, best) if work.attends(model, best) else None
         if own is None:
@@ -174,6 +185,12 @@ def present(seen: Seen, models: Sequence[str], samples: Sequence[str] = ()) -> I
         answer = known.answers[p, m]
         known = known.with_answer(p, m, replace(answer, maps=work.maps(model, photo, answer.best)))
     yield replace(known, share=1.0)
+
+
+def _written(photo: Photo) -> tuple[str, ...]:
+    with suppress(CaptionBotError):  # which Results tells
+        return written_of(photo.name, photo.decode())
+    return ()
 
 
 def asking(title: str) -> str:
@@ -236,7 +253,14 @@ def _row(compared: Compared, number: int, name: str, shown: Image.Image, word: s
         for place, title in enumerate(compared.titles)
     )
     heading = f"<h4>{escape(name)}</h4>" if len(compared.photos) > 1 else ""
-    return f'{heading}<div class="row">{cards}</div>'
+    return f'{heading}<div class="row">{cards}{_people(compared.people[number])}</div>'
+
+
+def _people(written: Sequence[str]) -> str:
+    if not written:
+        return ""
+    said = "".join(f"<li>{escape(sentence(text.strip(' .')))}</li>" for text in written)
+    return f'<article aria-label="{PEOPLE}"><h5>{PEOPLE}</h5><ul>{said}</ul></article>'
 
 
 def _card(answer: Answer, kinds: Sequence[str], picture: Picture) -> str:

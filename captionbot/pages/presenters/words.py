@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from captionbot.draw.overlays import word_overlay
 from captionbot.pages.presenters.judgement import cells, columns
-from captionbot.pages.presenters.seen import Column, Picture, Seen, Table, probability
-from captionbot.text.display import percent, sentence
+from captionbot.pages.presenters.seen import Column, Table
+from captionbot.text.display import sentence
 from captionbot.types import Caption, Captioned
 
 TITLE = "Captions"
@@ -43,9 +42,3 @@ def captions(captioned: Captioned, expert: bool) -> Table:
         [sentence(c.text), c.confidence, c.log_prob, *cells(c, judged)] for c in captioned.captions
     ]
     return Table((*COLUMNS, *judged), rows, CAPTIONS)
-
-
-def heatmap(seen: Seen, t: int) -> Picture:
-    """What word t rests on, and how likely it was."""
-    sure = percent(probability(seen.caption.words[t]))
-    return Picture(word_overlay(seen.shown, seen.looked, t, seen.look), f"{seen.where(t)[:-1]} · {sure}")

@@ -28,15 +28,17 @@ def show(seen: Seen) -> None:
         key="compared",
         help=says.CAPTIONERS_HELP,
     )
-    samples = st.multiselect(
-        says.PHOTOS,
-        list(sample_photos()),
-        max_selections=says.MORE_PHOTOS,
-        key="compared photos",
-        help=says.PHOTOS_HELP,
-    )
-    asked = st.button(says.BUTTON, type="primary", disabled=len(chosen) < says.LEAST, key="compare")
-    choice, here = st.container(), st.empty()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        samples = st.multiselect(
+            says.PHOTOS,
+            list(sample_photos()),
+            max_selections=says.MORE_PHOTOS,
+            key="compared photos",
+            help=says.PHOTOS_HELP,
+        )
+        choice = st.empty()
+        asked = st.button(says.BUTTON, type="primary", disabled=len(chosen) < says.LEAST, key="compare")
+    here = st.empty()
     if asked:
         for known in says.present(seen, chosen, samples):
             st.session_state["answers"] = seen.photo.key, known  # what there is stays if it is left half-way
