@@ -216,7 +216,7 @@ def test_what_a_machine_lacks_is_said_and_a_smaller_one_is_offered(monkeypatch: 
     quick, slow = (Offer("blip-base", "BLIP", None, 1, products, "MIT", "") for products in (90, 400))
     assert offers.strongest([slow]) is None and offers.strongest([slow, quick]) is quick
     assert "about 20 s a photo on this machine" in says.facts(slow)
-    assert {offer.name for offer in listed if offer.seconds} >= {"blip-base", "git-base-coco", "vit-gpt2"}
+    assert all(offer.seconds for offer in listed)
     monkeypatch.delitem(sys.modules, "torch")
     assert slow.seconds is None
 
