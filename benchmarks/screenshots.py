@@ -36,18 +36,20 @@ LOADED = "[...document.querySelectorAll('img')].every(image => image.complete &&
 
 
 class Shot(NamedTuple):
-    """width: of the window in pixels. tab: whether the view alone is shown, or all that is on the screen."""
+    """width: of the window in pixels. tab: whether the view alone is shown, or all that is on the screen.
+    ready: what is there once all is worked out."""
 
     name: str
     view: str
     width: int
     tab: bool = True
+    ready: str = ".cb-word"
 
 
 SHOTS = (
     Shot("page", "Captions", 1440, False),
     Shot("explorer-beam", "Beam", 1400),
-    Shot("explorer-truth", "Faithfulness", 1100),
+    Shot("explorer-truth", "Faithfulness", 1100, ready="[data-testid=stMetric]"),
 )
 
 
@@ -103,7 +105,7 @@ def take(page: Page, address: str, shot: Shot, sample: str, word: int) -> bytes:
     asked = {"sample": sample, "view": shot.view}
     page.set_viewport_size({"width": shot.width, "height": 900})
     page.goto(f"http://{address}/?{urlencode(asked)}")
-    page.locator(".cb-word").first.wait_for()
+    page.locator(shot.ready).first.wait_for()
     settle(page)
     page.locator(".cb-word").nth(word - 1).hover()
     page.wait_for_timeout(500)  # the map comes smoothly
