@@ -127,6 +127,8 @@ LAUNCH: dict[str, Any] = {
         button_primary_background_fill_dark="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_hover_dark="*primary_700",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         checkbox_label_background_fill_selected="*primary_600",
     ),
     "css": CSS + canvas.STYLE,

@@ -199,7 +199,7 @@ def every_word(found: Needs) -> Table:
     ]
     counts = [found.verdicts.count(verdict) for verdict in Verdict]
     said = ", ".join(
-        f"{count} {says}" for count, (_, _, says) in zip(counts, MARKS.values(), strict=True) if count
+        f"{count} × “{says}”" for count, (_, _, says) in zip(counts, MARKS.values(), strict=True) if count
     )
     return Table(columns, rows, f"Of {len(rows)} words: {said}.")
 

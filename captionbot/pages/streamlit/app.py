@@ -42,6 +42,8 @@ STYLE = """<style>
 /* Streamlit writes white on the primary colour, which is too light for that on the dark page. */
 [data-testid="stBaseButton-primary"], .stMultiSelect [data-tag] { background: #4f46e5; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: 0.8; }  /* its own grey is too faint */
+[data-testid="stRadioOption"]:has(input:not(:checked)) > div > div:first-child {
+    box-shadow: 0 0 0 1px color-mix(in srgb, currentColor 60%, transparent); }  /* or too faint */
 .st-key-stage h1 { font-size: 1.35rem; padding: 0; }
 .st-key-canvas { position: sticky; top: 3.5rem; z-index: 90; }
 @media (min-width: 900px) {  /* all in sight: what a panel has too much of scrolls within it */
@@ -136,8 +138,10 @@ def candidates(photo: PhotoFile | None, settings: Settings) -> list[Asked]:
 
 def many() -> None:
     try:
-        with st.popover(says.TITLE, icon=":material/tune:"):
-            settings = choose_settings()
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.title(many_says.TITLE, anchor=False)
+            with st.popover(says.TITLE, icon=":material/tune:"):
+                settings = choose_settings()
         batch.show(settings)
     except CaptionBotError as error:
         st.error(plain(str(error)), icon=":material/error:")

@@ -78,7 +78,6 @@ class Job:
 
 
 def show(settings: Settings) -> None:
-    st.title(says.TITLE, anchor=False)
     job: Job | None = st.session_state.get("job")
     if job is not None and (opened := st.session_state.pop("opened", None)) is not None:
         explore(job, opened)

@@ -21,8 +21,8 @@ from captionbot.types import Caption
 
 def show(seen: Seen) -> None:
     st.caption(says.INTRODUCTION)
-    t = choose_one_word(seen, says.WORD, "tested word")
     with st.container(horizontal=True):
+        t = choose_one_word(seen, says.WORD, "tested word")
         chosen = says.NEEDED
         if seen.attends:
             chosen = st.segmented_control(
@@ -89,7 +89,7 @@ def plot(told: Told) -> None:
                 },
             },
         },
-        height=180,
+        height=240,
     )
     st.caption(plain(told.plot))
 
