@@ -10,7 +10,7 @@ from captionbot.draw.overlays import colour_of
 from captionbot.text.display import percent
 from captionbot.types import Caption
 
-LABELS = 6  # boxes of a drawing that carry their names: more would hide the photo
+LABELS = 3  # boxes of a drawing that carry their names: more would hide the photo
 
 
 def regions(image: Image.Image, caption: Caption, t: int | None = None, count: int = 5) -> Image.Image:

@@ -62,8 +62,9 @@ def test_upload_point_at_a_word_and_say_something_else(page: Page, tmp_path: Pat
 def test_a_box_that_is_unticked_is_left_out(page: Page) -> None:
     view(page, "Regions")
     boxes = page.locator("#kept input[type=checkbox]")
-    table = page.locator("#leaning").get_by_text("whole image").filter(visible=True)
-    expect(table.first).to_be_visible()
+    expect(page.locator("#leaning").get_by_role("img")).to_be_visible()
+    page.locator("#leaning summary").click()
+    expect(page.locator("#leaning").get_by_text("whole image")).to_be_visible()
     found = page.locator("#boxes .legend-item").count()
     assert found > 1
     expect(boxes).to_have_count(found + 1)  # the whole image is not drawn

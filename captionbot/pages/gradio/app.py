@@ -96,7 +96,6 @@ main.contain, .main { padding-top: 0.5rem !important; }
   #views table th > *, #views table td > * { padding-left: 0.25rem; padding-right: 0.25rem; }
 }
 #boxes img { width: 100%; height: 100%; object-fit: contain; }
-#boxes label.float { max-width: calc(100% - 5.5rem); }
 #asked-for input[type=range] { min-width: 0; }
 #views .grid-wrap { max-height: none !important; }
 #boxes img.mask:not(.active):not(.inactive) { opacity: 0.45; }

@@ -27,16 +27,17 @@ class View(view.View):
     def build(self) -> None:
         self.none = gr.Markdown(says.NONE, visible=False)
         with gr.Column() as self.found:
+            self.leaning = gr.HTML(elem_id="leaning")
+            gr.Markdown(says.PICTURE)
             with gr.Row():
                 self.picture = gr.AnnotatedImage(
-                    label=says.PICTURE, height=420, elem_id="boxes", format=PICTURES
+                    label=says.PICTURE, show_label=False, height=420, elem_id="boxes", format=PICTURES
                 )
                 with gr.Column():
                     self.most = gr.Slider(1, 2, 2, step=1, label=says.MOST)
                     self.least = gr.Slider(0, 1, 0, step=0.05, label=says.LEAST)
                     self.kept = gr.CheckboxGroup([], label=says.BOXES, elem_id="kept")
             self.said = SideBySide(self.frame, (says.ALL, says.ALL), elem_id="without")
-            self.leaning = gr.HTML(elem_id="leaning")
         outputs = [self.picture, self.leaning]
         choices = self.most, self.least, self.kept
         self.frame.follow(CAPTION, self.show_caption, self.none, self.found, *choices, *outputs)
