@@ -36,7 +36,7 @@ class View(view.View):
         with gr.Row():
             self.frame.heroes.choose()
             self.button = gr.Button(says.RUN, variant="primary")
-            self.sentence = gr.Textbox(label=says.SENTENCE, info=says.SENTENCE_HELP, max_length=1000)
+            self.sentence = gr.Textbox(label=says.SENTENCE, placeholder=says.SENTENCE_HELP, max_length=1000)
         self.marked = gr.HTML(visible=False)
         self.verdict = gr.Markdown(elem_id="verdict", visible=False)
         with gr.Row(visible=False) as self.row:
@@ -60,7 +60,7 @@ class View(view.View):
                     show_label=False,
                 )
                 self.plotted = gr.Markdown()
-        self.verdicts = gr.Dataframe(interactive=False, visible=False)
+        self.verdicts = gr.Dataframe(interactive=False, visible=False, wrap=True)
         self.measured = gr.HTML(visible=False)
         with gr.Accordion(HEATMAP_TEST.title, open=False):
             gr.Markdown(lesson(HEATMAP_TEST))
