@@ -33,7 +33,7 @@ OF_ONE_PAGE = {  # what presenters say for a widget that the other toolkit lacks
     "beam": {"COLUMNS", "SAMPLING"},
     "truth": {"WORD", "MAP", "MAPS", "RUN"},
     "regions": {"NOTHING", "ATTENTION", "picture", "PICTURE", "ALL", "boxed", "applies", "NONE"},
-    "compare": {"ALONE", "FIRST", "to_compare"},
+    "compare": {"ALONE", "to_compare"},
     "share": {"COPY", "captions", "BUTTON", "NUMBERS", "numbers"},
     "batch": {  # Gradio has the files made by buttons
         *("READING", "TITLE", "share", "AGAIN", "GO_ON", "GONE"),

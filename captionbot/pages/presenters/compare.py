@@ -53,7 +53,7 @@ _STYLE = """<style>
 .compared img { width: 100%; max-height: 20rem; object-fit: contain; border-radius: 0.5rem; margin: 0; }
 .compared p { margin: 0.4rem 0 0; }
 .compared ul { margin: 0; padding-left: 1.1rem; font-size: 0.875rem; }
-.compared .said { font-size: 1.05rem; font-weight: 600; line-height: 1.35; }
+.compared .said { margin: 0 0 0.5rem; font-size: 1.05rem; font-weight: 600; line-height: 1.35; }
 .compared .note { font-size: 0.8125rem; opacity: 0.8; }
 .compared mark { color: inherit; border-radius: 0.25em; padding: 0 0.12em;
   background: color-mix(in srgb, #d97706 32%, transparent); }
@@ -268,8 +268,8 @@ def _card(answer: Answer, kinds: Sequence[str], picture: Picture) -> str:
     whole = "" if answer.maps is None or answer.attends else f'<p class="note">{escape(WHOLE)}</p>'
     return (
         f'<article aria-label="{title}"><h5>{title}</h5>'
-        f'<img src="{data_url(picture.image)}" alt="{escape(picture.text)}">'
         f'<p class="said">{_marked(answer, kinds)}</p>'
+        f'<img src="{data_url(picture.image)}" alt="{escape(picture.text)}">'
         f'<p class="note">{escape(answer.measures)}</p>{whole}</article>'
     )
 

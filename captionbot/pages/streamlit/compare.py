@@ -22,7 +22,7 @@ def show(seen: Seen) -> None:
     chosen = st.multiselect(
         says.CAPTIONERS,
         list(titles),
-        default=[seen.model, *(name for name in titles if name != seen.model)][: says.MOST],
+        default=[seen.model, *(name for name in titles if name != seen.model)][: says.FIRST],
         max_selections=says.MOST,
         format_func=titles.__getitem__,
         key="compared",
