@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -535,8 +536,12 @@ def test_a_new_caption_puts_the_old_answers_out_of_sight(page, view):
     assert compared not in shown
 
 
-def uploaded(folder: Path, name: str) -> list[dict[str, str]]:
-    card = build_tiny_captioner(folder, name)
+def uploaded(page: Page, folder: Path, name: str) -> list[dict[str, str]]:
+    """The files of a captioner like "tiny", by another name."""
+    shipped = page.work.find_card("tiny")
+    card = folder / f"{name}.json"
+    card.write_text(json.dumps(json.loads(shipped.read_text()) | {"name": name}))
+    shutil.copy(shipped.with_suffix(".safetensors"), card.with_suffix(".safetensors"))
     return sent(card, card.with_suffix(".safetensors"))
 
 
@@ -546,7 +551,7 @@ def sent(*paths: Path) -> list[dict[str, str]]:
 
 
 def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_path):
-    app, files = page.app, uploaded(tmp_path, "mine")
+    app, files = page.app, uploaded(page, tmp_path, "mine")
     answer = app.on_own(files, "")
     own = answer[app.own_captioner]
     assert not any(Path(file["path"]).exists() for file in files)
@@ -570,13 +575,14 @@ def test_a_captioner_of_one_s_own_is_used_by_its_session_alone(page, photo, tmp_
         page.work.WORK.captioner(own)
 
 
-def test_few_uploads_are_kept_and_a_second_one_takes_the_place_of_the_first(page, tmp_path):
+def test_few_uploads_are_kept_and_a_second_one_takes_the_place_of_the_first(page, tmp_path, monkeypatch):
     app = page.app
-    owns = [app.on_own(uploaded(tmp_path, f"mine{i}"), "")[app.own_captioner] for i in range(4)]
+    monkeypatch.setattr(page.work, "MOST_OWN", 2)
+    owns = [app.on_own(uploaded(page, tmp_path, f"mine{i}"), "")[app.own_captioner] for i in range(3)]
     assert list(page.work._own) == owns[1:]
-    last = app.on_own(uploaded(tmp_path, "mine4"), owns[3])[app.own_captioner]
-    assert list(page.work._own) == [*owns[1:3], last]
-    for own in [*owns[1:3], last]:
+    last = app.on_own(uploaded(page, tmp_path, "mine3"), owns[2])[app.own_captioner]
+    assert list(page.work._own) == [owns[1], last]
+    for own in (owns[1], last):
         page.work.let_go(own)
 
 
