@@ -11,6 +11,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from captionbot.pages.samples import sample_photos
+
 nbformat = pytest.importorskip("nbformat", reason="needs nbformat, nbclient and ipykernel")
 pytest.importorskip("nbclient", reason="needs nbformat, nbclient and ipykernel")
 
@@ -75,6 +77,12 @@ def test_each_finds_the_project_or_clones_it(tmp_path, monkeypatch):
     spec = SimpleNamespace(origin=str(root / "captionbot" / "__init__.py"))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
     assert root_from(tmp_path / "elsewhere") == root
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_samples_that_it_takes_are_there(path):
+    source = "\n".join(cell.source for cell in nbformat.read(path, 4).cells)
+    assert set(re.findall(r'sample_photos\(\)\["(.+?)"\]', source)) <= set(sample_photos())
 
 
 def test_notebooks_stay_small():
