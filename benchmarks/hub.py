@@ -126,8 +126,8 @@ def _theirs(encoder: Any, decoder: Any, weights: Path, pixels: Any) -> str:
 
     import torch
 
+    from captionbot.generate import asked_of_generate
     from captionbot.hub import loading
-    from captionbot.store.importers.hub_check import asked_of_generate
 
     card: Any = SimpleNamespace(encoder=encoder, decoder=decoder)
     asked = asked_of_generate(card, pixels)[0] | {"use_cache": True}  # of GIT too: what is timed may be wrong

@@ -28,11 +28,13 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from captionbot.store.importers import hub_check
-
     if args.caption:
-        same, line = hub_check.compared(args.name, args.caption)
+        from captionbot.generate import compared
+
+        same, line = compared(args.name, args.caption)
         print(line)
         return 0 if same else 1
-    print(hub_check.checked(args.name, args.revision))
+    from captionbot.store.importers.hub_check import checked
+
+    print(checked(args.name, args.revision))
     return 0

@@ -20,9 +20,9 @@ from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain.attribution import log_probs_of, word_maps
+from captionbot.generate import asked_of_generate
 from captionbot.images.load import Preprocessing, boxes_to_image, squash, to_pixel_values
 from captionbot.store.importers.hub import import_hub, preprocessing_of
-from captionbot.store.importers.hub_check import asked_of_generate
 from captionbot.types import Size
 
 SETTINGS = ((1, 1.0), (3, 1.0), (5, 0.7), (5, 0.0))
