@@ -49,6 +49,8 @@ class Captioner:
         self.decoder = decoder.to(device)
         # What photos are encoded with; `encoder` has gradients too.
         self._encode: Callable[[torch.Tensor], Features] = self.encoder
+        self.precision = "float32"
+        """As `from_pretrained` takes it: where an approximation is allowed, and which."""
         self.vocabulary = load_vocabulary(card.vocabulary)
         self.preprocessing = Preprocessing.from_json(card.preprocessing)
         self.judge = judge_of(card.confidence, decoder.evidence, self.vocabulary)
@@ -80,6 +82,7 @@ class Captioner:
         if compilation.asked_for() if compiled is None else compiled:
             captioner.decoder = compilation.compiled(captioner.decoder)
         if chosen.type == "cpu":
+            captioner.precision = precision
             captioner._encode, captioner.decoder = cpu.packed(encoder, captioner.decoder, precision)
         return captioner
 

@@ -21,7 +21,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from captionbot.backends.cpu.cnn import PackedConv2d, PackedEncoder
+from captionbot.backends.cpu.cnn import UNFIT, PackedConv2d, PackedEncoder
+from captionbot.backends.cpu.integers import IntegerCNN, Scales
+from captionbot.backends.cpu.precision import copies_in_integers
 from captionbot.captioner import Captioner
 from captionbot.encoders import GridEncoder
 from captionbot.encoders.efficientnet_lite import SamePad2d
@@ -30,6 +32,7 @@ from captionbot.types import Features
 
 _PARITIES = 16  # which of the four kinds of cells, by parity of row and column, are hidden
 _MOST_CNNS, _MOST_COPIES = 4, 128  # that are kept of a photo, some 300 kB for each copy and CNN
+_SCALED = 4  # copies that scales of integers come from
 _CLOSE = 1e-4  # of the largest number: how far what is picked may be off by rounding
 
 
@@ -67,23 +70,27 @@ class Copies:
         """The captioner's encoder with what is known in the place of its CNNs, and these."""
         encoder: Any = captioner._encode
         of: tuple[str, ...] = "", _sha256(pixels.cpu()), _sha256(filling.cpu())
+        integers = copies_in_integers(captioner.precision)
         if isinstance(encoder, PackedEncoder):
             of = str(encoder.dtype), *of[1:]
             encoder = encoder.for_many(pixels)
+        of = *of, str(integers)
         if not isinstance(encoder, nn.Module):
             return encoder, []
         cnns: list[_CNN] = []
         originals = (part for part in captioner.encoder.modules() if isinstance(part, GridEncoder))
 
         def shared(grid: GridEncoder) -> nn.Module:
-            key = *of, _digest(next(originals).cnn)
+            plain = next(originals).cnn
+            key = *of, _digest(plain)
             if grid.config.mirror:  # which sees each copy twice
                 return grid.cnn
             known = self._known.pop(key, None) or _Known()
             self._known[key] = known  # behind all others
             if len(self._known) > _MOST_CNNS:
                 del self._known[next(iter(self._known))]
-            cnns.append(_CNN(grid.cnn, known, self.cells, (pixels.shape[-2], pixels.shape[-1])))
+            size = pixels.shape[-2], pixels.shape[-1]
+            cnns.append(_CNN(grid.cnn, known, self.cells, size, plain if integers else None))
             return cnns[-1]
 
         return with_cnns(encoder, shared), cnns
@@ -99,11 +106,13 @@ def painted(pixels: Tensor, filling: Tensor, hidden: Tensor, cells: tuple[int, i
 @dataclass
 class _Known:
     """What a CNN has seen of a photo. seen: by which cells were hidden. first: (16 * places, C), what its
-    first layers see where parities are hidden; None: not yet. whole: whether it is of no use to part it."""
+    first layers see where parities are hidden; None: not yet. whole: whether it is of no use to part it.
+    scales: of what is behind, where that is worked out in integers."""
 
     seen: dict[bytes, Tensor] = field(default_factory=dict)
     first: Tensor | None = None
     whole: bool = False
+    scales: Scales | None = None
 
 
 class _CNN(nn.Module):
@@ -116,10 +125,17 @@ class _CNN(nn.Module):
     masks: Tensor
 
     def __init__(
-        self, cnn: fx.GraphModule, known: _Known, cells: tuple[int, int], size: tuple[int, int]
+        self,
+        cnn: fx.GraphModule,
+        known: _Known,
+        cells: tuple[int, int],
+        size: tuple[int, int],
+        plain: fx.GraphModule | None,
     ) -> None:
+        """plain: the same CNN with plain layers, where what is behind the first ones may be in integers."""
         super().__init__()
         self.cnn, self.known, self.cells, self.size = cnn, known, cells, size
+        self.plain = [plain] if plain is not None else []  # in a list, to be no part of this module
 
     @property
     def asks(self) -> bool:
@@ -144,7 +160,14 @@ class _CNN(nn.Module):
         if self.known.first is None or parted is None:
             found: Tensor = self.cnn(shown[new].contiguous(memory_format=torch.channels_last))
         else:
-            found = parted.rest(parted.picked(self.known.first, self.masks[new]))
+            given = parted.picked(self.known.first, self.masks[new])
+            rest = self._integers(shown) if self.known.scales else None
+            if rest is None:
+                return parted.rest(given)  # type: ignore[no-any-return]
+            found = rest(given, self.known.scales)
+            whole = ~self.masks[new].any(1)  # the photo itself, which words are held against
+            if whole.any():
+                found[whole] = parted.rest(given[whole])
         return found
 
     def _learn(self, parities: Tensor, shown: Tensor, mask: Tensor) -> None:
@@ -153,9 +176,33 @@ class _CNN(nn.Module):
         if parted is not None:
             first = parted.first(parities).permute(0, 2, 3, 1).flatten(0, 2)
             real, picked = parted.first(shown), parted.picked(first, mask)
-            if (real - picked).abs().max() <= _CLOSE * real.abs().max():
+            if _close(real, picked):
                 self.known.first = first
+                self._scale(shown, real, parted.picked(first, self.masks[:_SCALED]))
         self.known.whole = self.known.first is None
+
+    def _scale(self, shown: Tensor, real: Tensor, given: Tensor) -> None:
+        """Find the scales of integers from what is behind the first layers in some copies, given."""
+        integers = self._integers(shown)
+        if integers is not None and _close(real, self._of_plain(shown).first(shown)):  # parted at one place
+            self.known.scales = integers.scales(given)
+
+    def _integers(self, shown: Tensor) -> IntegerCNN | None:
+        """What is behind the first layers in integers; None where it has layers that are not for that."""
+        parted = self._of_plain(shown) if self.plain else None
+        if parted is None:
+            return None
+        known = _in_integers.setdefault(self.plain[0], {})
+        key = self.size, (shown.shape[-2], shown.shape[-1]), self.cells
+        if key not in known:
+            try:
+                known[key] = IntegerCNN(parted.rest)
+            except UNFIT:
+                known[key] = None
+        return known[key]
+
+    def _of_plain(self, shown: Tensor) -> Any:
+        return _parted(self.plain[0], self.size, (shown.shape[-2], shown.shape[-1]), self.cells)
 
 
 class _Parted(NamedTuple):
@@ -189,6 +236,7 @@ class _Parted(NamedTuple):
         return first[places.flatten()].view(len(masks), h, w, -1).permute(0, 3, 1, 2)
 
 
+_in_integers: WeakKeyDictionary[nn.Module, dict[Any, IntegerCNN | None]] = WeakKeyDictionary()
 _partings: WeakKeyDictionary[nn.Module, dict[Any, _Parted | None]] = WeakKeyDictionary()
 _digests: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 
@@ -216,6 +264,11 @@ def _parities(cells: tuple[int, int]) -> Tensor:
 def _cells_of(pixels: int, cells: int) -> Tensor:
     """(pixels,) the cell that the middle of each pixel lies in."""
     return ((torch.arange(pixels) + 0.5) / pixels * cells).long()
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Whether they are the same but for rounding."""
+    return one.shape == other.shape and bool((one - other).abs().max() <= _CLOSE * one.abs().max())
 
 
 def _without(features: Features, first: int) -> Features:

@@ -14,6 +14,7 @@ from captionbot.backends.cpu import cnn as packed_cnn
 from captionbot.backends.cpu import linear
 from captionbot.backends.cpu import precision as arithmetic
 from captionbot.backends.cpu.decoder import CPUPacking, pack
+from captionbot.backends.cpu.integers import IntegerCNN
 from captionbot.backends.cpu.remembered import FILE, remembered
 from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
 from captionbot.decoders import FAMILIES, build_decoder
@@ -218,6 +219,18 @@ def test_integers_are_found_in_weights_that_are_stored_so():
     torch.testing.assert_close(scale[rows], packed["w.scale"].float()[rows], atol=0, rtol=1e-6)
 
 
+def filled_encoder(architecture, layer):
+    """With random weights that keep numbers as large as they are."""
+    torch.manual_seed(0)
+    encoder = build_encoder("grid", {"architecture": architecture, "layer": layer}).eval()
+    made = {
+        name: torch.randn(t.shape) * (2 / t[0].numel()) ** 0.5 if t.ndim > 1 else torch.zeros(t.shape)
+        for name, t in encoder.state_dict().items()
+    }
+    encoder.load_state_dict(made, assign=True)
+    return encoder.requires_grad_(False)
+
+
 @pytest.mark.parametrize(
     ("architecture", "layer", "size"),
     [
@@ -230,12 +243,7 @@ def test_integers_are_found_in_weights_that_are_stored_so():
 )
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, layer, size, dtype):
-    torch.manual_seed(0)
-    encoder = build_encoder("grid", {"architecture": architecture, "layer": layer}).eval()
-    unfilled = {name: tensor for name, tensor in encoder.state_dict().items() if tensor.is_meta}
-    made = {name: torch.randn(t.shape) * (2 / t[0].numel()) ** 0.5 for name, t in unfilled.items()}
-    encoder.load_state_dict(made, strict=False, assign=True)
-    encoder.requires_grad_(False)
+    encoder = filled_encoder(architecture, layer)
     photos = torch.randn(2, 3, size, size)
     packed = packed_cnn.packed_encoder(encoder, dtype, photos[:1])
     assert isinstance(packed, GridEncoder)
@@ -432,3 +440,35 @@ def test_captioners_of_all_precisions_caption(tmp_path):
     assert 0 < (seen - expected).norm() / expected.norm() < 0.05
     for captioner, features in ((exact, exact.encode_pixels(pixels)), (fast, fast.encode_pixels(pixels))):
         assert all(captioner.search(features, captioner.options()).hypotheses)
+
+
+@pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines, reason="torch has no fbgemm here"
+)
+def test_a_cnn_in_integers_is_nearly_what_it_is():
+    encoder = filled_encoder("inception_v3", "Mixed_6b")
+    photos = torch.rand(3, 3, 107, 107)
+    with torch.inference_mode():
+        cnn = IntegerCNN(encoder.cnn)
+        expected, found = encoder.cnn(photos), cnn(photos, cnn.scales(photos[:2]))
+    assert found.dtype == torch.float32
+    assert (found >= 0).all()
+    error = (found - expected).norm() / expected.norm()
+    assert 0 < error < 0.1
+    for architecture, layer in (("mobilenet_v2", "features.3"), ("resnet18", "layer1")):
+        with pytest.raises(packed_cnn.UNFIT):
+            IntegerCNN(filled_encoder(architecture, layer).cnn)
+
+
+def test_copies_are_encoded_in_integers_for_auto_where_these_are_much_faster(monkeypatch):
+    kept = {"gains of None": [0.0, 0.1, 1.5], "integers": [1.8]}
+    monkeypatch.setattr(arithmetic, "half", lambda: None)
+    monkeypatch.setattr(arithmetic, "slices_pay", lambda: False)
+    monkeypatch.setattr(arithmetic, "remembered", lambda name, measure: kept[name])
+    assert arithmetic.copies_in_integers("auto")
+    assert not arithmetic.copies_in_integers("float32")
+    kept["integers"] = [1.1]
+    assert not arithmetic.copies_in_integers("auto")
+    kept |= {"integers": [1.8], "gains of torch.bfloat16": [3.0, 1.0, 1.5]}
+    monkeypatch.setattr(arithmetic, "half", lambda: torch.bfloat16)
+    assert not arithmetic.copies_in_integers("auto")

@@ -82,6 +82,27 @@ def test_first_layers_see_16_copies_and_nothing_is_seen_twice(
     assert counts == [32, 32, 9, 9, 20, 20]
 
 
+@pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines, reason="torch has no fbgemm here"
+)
+def test_copies_in_integers_are_nearly_the_same_and_the_whole_photo_is_itself(
+    pixels: torch.Tensor, filling: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    encoder = GridEncoder(GridConfig("inception_v3", "Mixed_6b"))
+    made = {
+        name: torch.randn(t.shape) * (2 / t[0].numel()) ** 0.5 for name, t in encoder.state_dict().items()
+    }
+    encoder.load_state_dict(made, assign=True)
+    captioner = captioner_of(encoder)
+    exact = values(Copies(CELLS), captioner, pixels, filling, HIDDEN)
+    monkeypatch.setattr(module, "copies_in_integers", lambda precision: True)
+    seen = values(Copies(CELLS), captioner, pixels, filling, HIDDEN)
+    torch.testing.assert_close(seen[0], exact[0], rtol=1e-4, atol=1e-4 * float(exact.abs().max()))
+    errors = (seen - exact).norm(dim=(1, 2)) / exact.norm(dim=(1, 2))
+    assert 0.001 < errors[1:].min() < errors.max() < 0.1
+
+
 class Cropped(nn.Module):
     """An encoder that looks at the left half of a photo, and at boxes that differ from photo to photo."""
 

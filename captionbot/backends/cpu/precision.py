@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
-from captionbot.backends.cpu.cnn import PackedConv2d
+from captionbot.backends.cpu.cnn import UNFIT, PackedConv2d
+from captionbot.backends.cpu.integers import IntegerCNN
 from captionbot.backends.cpu.linear import PackedLinear
 from captionbot.backends.cpu.remembered import remembered
 from captionbot.backends.cpu.slices import SlicedLinear
@@ -25,6 +27,7 @@ HALVES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 PRECISIONS = ("auto", "float32", "half", *HALVES)
 VARIABLE = "CAPTIONBOT_PRECISION"
 _RELU = ("relu", ())
+_INTEGERS_PAY = 1.2  # how much faster a CNN must be in 8 bits for hidden copies to be encoded so
 _HALF_PAYS = 1.3  # how much faster a CNN must be in half precision for its rounding to be worth it
 
 
@@ -121,6 +124,30 @@ def _gains(half: torch.dtype | None) -> list[float]:
             return [packed(half) if half else 0.0, packed(torch.float32), linear]
         except (AttributeError, RuntimeError):  # an operator is gone, or is another one
             return [0.0, 0.0, 0.0]
+
+
+def copies_in_integers(precision: str) -> bool:
+    """Whether hidden copies of a photo are encoded in integers of 8 bits, whatever photos are.
+
+    precision: as of `choose`: with "auto", where a convolution is so much faster in them than in fp32.
+    """
+    if precision != "auto" or choose(precision).encoder not in (None, torch.float32):
+        return False
+    return remembered("integers", _integers_gain)[0] > _INTEGERS_PAY
+
+
+def _integers_gain() -> list[float]:
+    with torch.inference_mode():
+        layer = nn.Conv2d(160, 192, (1, 7), padding=(0, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = torch.rand(8, 160, 17, 17).contiguous(memory_format=torch.channels_last)
+        graph = fx.Graph()
+        graph.output(graph.call_function(F.relu, (graph.call_module("0", (graph.placeholder("x"),)),)))
+        try:
+            cnn = IntegerCNN(fx.GraphModule(nn.Sequential(layer), graph))
+            scales = cnn.scales(x)
+            return [_times_as_fast(lambda x: cnn(x, scales), lambda x: F.relu(layer(x)), x)]
+        except UNFIT:
+            return [0.0]
 
 
 @cache

@@ -1,0 +1,110 @@
+"""A CNN in integers of 8 bits, for hidden copies of a photo, whose maps hardly notice.
+
+Inputs have 7 bits, as products of 8 bits are added in 16 on CPUs without VNNI. Scales of layers come from
+what they give for a few copies of the very photo: its maps depend on nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from captionbot.backends.cpu.cnn import padding_of
+
+_LARGEST = 127  # of the inputs' 7 bits, and of the weights' 8
+_RELUS = (F.relu, torch.relu)
+_POOLS: tuple[Any, ...] = (F.avg_pool2d, F.max_pool2d)
+_ENGINE = "fbgemm"
+
+Scales = Mapping[str, float]  # by the name of a layer: what an integer counts for
+
+
+class IntegerCNN:
+    """A CNN of convolutions with a ReLU behind each, poolings and concatenations, such as Inception-v3.
+
+    Raises what `cnn.UNFIT` names where it has another layer, or torch no such operators.
+    """
+
+    def __init__(self, cnn: fx.GraphModule) -> None:
+        """cnn: in fp32, as it is built. What it is given and all that its layers give is 0 or more."""
+        if _ENGINE not in torch.backends.quantized.supported_engines:
+            raise RuntimeError(f"torch has no {_ENGINE}")
+        self.cnn = cnn
+        self.packed: dict[str, Any] = {}
+        for node in cnn.graph.nodes:
+            layer = cnn.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, nn.Conv2d):
+                if not (len(node.users) == 1 and next(iter(node.users)).target in _RELUS):
+                    raise TypeError(f"{node.name} has no ReLU behind it")
+                self.packed[node.name] = _packed(layer)
+            elif node.op in ("placeholder", "output") or node.target in (*_RELUS, *_POOLS, torch.cat):
+                continue
+            elif not isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+                raise TypeError(f"{node.name} is not for integers")
+
+    def scales(self, x: Tensor) -> Scales:
+        """Of each layer, from (B, C, H, W) of what it is given."""
+        return _Ranges(self.cnn).of(x)
+
+    def __call__(self, x: Tensor, scales: Scales) -> Tensor:
+        """(B, C, H, W) -> fp32."""
+        found: Tensor = _Integers(self.cnn, self.packed, scales).run(x)
+        return found
+
+
+class _Ranges(fx.Interpreter):
+    """Runs a CNN, and notes how large the numbers get that each layer gives."""
+
+    def of(self, x: Tensor) -> Scales:
+        self.largest: dict[str, float] = {}
+        self.run(x)
+        return {name: max(largest, 1e-6) / _LARGEST for name, largest in self.largest.items()}
+
+    def run_node(self, n: fx.Node) -> Any:
+        made = super().run_node(n)
+        self.largest[n.name] = made.max().item()
+        return made
+
+
+class _Integers(fx.Interpreter):
+    def __init__(self, cnn: fx.GraphModule, packed: Mapping[str, Any], scales: Scales) -> None:
+        super().__init__(cnn)
+        self.packed, self.scales = packed, scales
+
+    def run_node(self, n: fx.Node) -> Any:
+        args = self.fetch_args_kwargs_from_env(n)[0]
+        operators: Any = torch.ops.quantized
+        if n.op == "placeholder":
+            given = super().run_node(n)
+            return torch.quantize_per_tensor(given, self.scales[n.name], 0, torch.quint8)
+        if n.name in self.packed:
+            return operators.conv2d_relu(args[0], self.packed[n.name], self.scales[_scaled_by(n)], 0)
+        if n.target in _RELUS:  # done by the convolution
+            return args[0]
+        if n.target is torch.cat:
+            return operators.cat(args[0], 1, self.scales[n.name], 0)
+        if n.op == "output":
+            return args[0].dequantize()
+        return super().run_node(n)
+
+
+def _scaled_by(convolution: fx.Node) -> str:
+    """Whose scale its numbers have: where they are only concatenated, that of the whole, to be copied."""
+    (relu,) = convolution.users
+    users = list(relu.users)
+    return str(users[0].name if len(users) == 1 and users[0].target is torch.cat else relu.name)
+
+
+def _packed(layer: nn.Conv2d) -> Any:
+    weight = layer.weight.detach().contiguous(memory_format=torch.channels_last)
+    scales = weight.abs().amax((1, 2, 3)).clamp(min=1e-12).double() / _LARGEST
+    whole = torch.quantize_per_channel(
+        weight, scales, torch.zeros(len(scales), dtype=torch.long), 0, torch.qint8
+    )
+    shape = [[*layer.stride], [*padding_of(layer)], [*layer.dilation], layer.groups]
+    bias = None if layer.bias is None else layer.bias.detach()
+    return torch.ops.quantized.conv2d_prepack(whole, bias, *shape)
