@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import secrets
 import sys
@@ -257,7 +258,10 @@ def processor(pid: int) -> float:
 
 
 class StreamlitVisitor:
-    """A session of the Streamlit page, in the messages that its own JavaScript sends."""
+    """A session of the Streamlit page, in the messages that its own JavaScript sends.
+
+    said: when the last sentence came, by `time.perf_counter`; the script runs on behind it.
+    """
 
     def __init__(self, address: str) -> None:
         from websockets.sync.client import connect
@@ -270,6 +274,7 @@ class StreamlitVisitor:
         self.session = ""
         self.states: dict[str, Any] = {}
         self.elements: dict[tuple[int, ...], Any] = {}
+        self.said = math.nan
         self.run()
 
     def run(self) -> None:
@@ -288,7 +293,10 @@ class StreamlitVisitor:
             elif kind == "delta" and answer.delta.WhichOneof("type") == "new_element":
                 element = answer.delta.new_element
                 self.elements[tuple(answer.metadata.delta_path)] = element
-                if element.WhichOneof("type") == "exception":
+                shown = element.WhichOneof("type")
+                if shown == "bidi_component" and '"said"' in element.bidi_component.json:
+                    self.said = time.perf_counter()
+                if shown == "exception":
                     raise CaptionBotError(f"The page failed: {element.exception.message}")
             elif kind == "script_finished" and answer.script_finished in (0, 3):
                 return

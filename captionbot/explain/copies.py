@@ -157,17 +157,19 @@ class _CNN(nn.Module):
 
     def _see(self, shown: Tensor, new: list[int]) -> Tensor:
         parted = _parted(self.cnn, self.size, (shown.shape[-2], shown.shape[-1]), self.cells)
+        found: Tensor
         if self.known.first is None or parted is None:
-            found: Tensor = self.cnn(shown[new].contiguous(memory_format=torch.channels_last))
-        else:
-            given = parted.picked(self.known.first, self.masks[new])
-            rest = self._integers(shown) if self.known.scales else None
-            if rest is None:
-                return parted.rest(given)  # type: ignore[no-any-return]
-            found = rest(given, self.known.scales)
-            whole = ~self.masks[new].any(1)  # the photo itself, which words are held against
-            if whole.any():
-                found[whole] = parted.rest(given[whole])
+            found = self.cnn(shown[new].contiguous(memory_format=torch.channels_last))
+            return found
+        given, scales = parted.picked(self.known.first, self.masks[new]), self.known.scales
+        integers = self._integers(shown) if scales else None
+        if integers is None or scales is None:
+            found = parted.rest(given)
+            return found
+        found = integers(given, scales)
+        whole = ~self.masks[new].any(1)  # the photo itself, which words are held against
+        if whole.any():
+            found[whole] = parted.rest(given[whole])
         return found
 
     def _learn(self, parities: Tensor, shown: Tensor, mask: Tensor) -> None:
