@@ -54,8 +54,9 @@ def _overlap(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def box_name(caption: Caption, place: int) -> str:
     """A place of a caption for a reader: its label and score where a detector gave them, else its number."""
     label = _label(caption, place)
-    scored = caption.labels is not None and caption.scores is not None
-    return f"{label} {percent(float(caption.scores[place]))}" if scored else label
+    if caption.labels is None or caption.scores is None:
+        return label
+    return f"{label} {percent(float(caption.scores[place]))}"
 
 
 def _label(caption: Caption, place: int) -> str:
