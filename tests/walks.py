@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from browsers import ARTEFACTS, on_a_laptop
@@ -119,12 +120,25 @@ def find_the_photo_by_tab(page: Page) -> None:
     expect(page.locator(".cb-frame")).to_be_focused()
 
 
-def meet_no_barrier(page: Page, where: str) -> None:
-    """axe finds nothing serious, nor a picture without a text."""
+def meet_no_barrier(page: Page, where: str, dark: bool = False) -> None:
+    """axe finds nothing serious, nor a picture without a text; dark: nor too little contrast in the dark."""
+    runs: list[tuple[Literal["light", "dark"], dict[str, Any]]] = [("light", {})]
+    if dark:
+        runs.append(("dark", {"runOnly": ["color-contrast"]}))
+    for scheme, options in runs:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.wait_for_timeout(300)  # colours change smoothly
+        _find_nothing_serious(page, f"{where}, {scheme}", options)
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+
+
+def _find_nothing_serious(page: Page, where: str, options: dict[str, Any]) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     found = [
         (where, one["id"], node["target"], node["html"][:200])
-        for one in axe.Axe().run(page).response["violations"]
+        for one in axe.Axe()
+        .run(page, options={"resultTypes": ["violations"], **options})
+        .response["violations"]
         if one["impact"] in SERIOUS
         for node in one["nodes"]
     ]

@@ -164,10 +164,10 @@ def test_nothing_bars_the_way_and_the_keyboard_finds_the_photo_first(browser: Br
                 view(page, name)
                 page.wait_for_timeout(500)  # until what follows the click has begun
                 expect(page.locator("#views .pending")).to_have_count(0)
-                walks.meet_no_barrier(page, f"{name}, {'expert' if expert else 'plain'}")
+                walks.meet_no_barrier(page, f"{name}, {'expert' if expert else 'plain'}", dark=expert)
             page.get_by_role("button", name="Settings").click()
             expect(page.get_by_label("Start the caption with…")).to_be_visible()
-            walks.meet_no_barrier(page, "Settings")
+            walks.meet_no_barrier(page, "Settings", dark=expert)
             page.get_by_role("button", name="Settings").click()
 
 

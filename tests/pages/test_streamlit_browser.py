@@ -266,16 +266,18 @@ def test_nothing_bars_the_way(browser: Browser, address: str) -> None:
             for tab in page.get_by_role("tab").all():
                 tab.click()
                 settled(page)
-                walks.meet_no_barrier(page, f"{tab.inner_text()}, {'expert' if expert else 'plain'}")
+                walks.meet_no_barrier(
+                    page, f"{tab.inner_text()}, {'expert' if expert else 'plain'}", dark=expert
+                )
             page.get_by_role("button", name="Settings").click()
             expect(page.get_by_role("combobox", name="Captioner")).to_be_visible()
-            walks.meet_no_barrier(page, "Settings")
+            walks.meet_no_barrier(page, "Settings", dark=expert)
             page.keyboard.press("Escape")
         for name in ("Alt text", "Results"):
             page.get_by_role("link", name=name).click()
             expect(page.get_by_role("heading", name=name, exact=True)).to_be_visible()
             settled(page)
-            walks.meet_no_barrier(page, name)
+            walks.meet_no_barrier(page, name, dark=True)
 
 
 def test_a_first_visit_has_a_tour(browser: Browser, address: str) -> None:
