@@ -113,6 +113,7 @@ def stand_on_a_phone(page: Page, name: str, open_beam: Callable[[], None] = lamb
 
 def find_the_photo_by_tab(page: Page) -> None:
     """The first stop of the keyboard leads to the photo."""
+    expect(photo(page)).to_be_visible()  # which has made the way to it
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the photo")).to_be_focused()
