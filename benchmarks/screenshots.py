@@ -49,7 +49,7 @@ class Shot(NamedTuple):
 SHOTS = (
     Shot("page", "Captions", 1440, False),
     Shot("explorer-beam", "Beam", 1400),
-    Shot("explorer-truth", "Faithfulness", 1100, ready="[data-testid=stMetric]"),
+    Shot("explorer-truth", "Faithfulness", 1440, ready="[data-testid=stMetric]"),
 )
 
 
@@ -113,6 +113,7 @@ def take(page: Page, address: str, shot: Shot, sample: str, word: int) -> bytes:
         return page.screenshot()
     # What is scrolled inside a page is not drawn: make the window as high as the page.
     height = page.get_by_test_id("stMain").evaluate("page => page.scrollHeight")
+    height += page.get_by_role("tabpanel").evaluate("panel => panel.scrollHeight - panel.clientHeight")
     page.set_viewport_size({"width": shot.width, "height": height + 20})
     settle(page)
     box = page.get_by_role("tabpanel").bounding_box()

@@ -43,7 +43,7 @@ STYLE = """<style>
 [data-testid="stBaseButton-primary"], .stMultiSelect [data-tag] { background: #4f46e5; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: 0.8; }  /* its own grey is too faint */
 [data-testid="stRadioOption"]:has(input:not(:checked)) > div > div:first-child {
-    box-shadow: 0 0 0 1px color-mix(in srgb, currentColor 60%, transparent); }  /* or too faint */
+    box-shadow: inset 0 0 0 1px color-mix(in srgb, currentColor 60%, transparent); }  /* or too faint */
 .st-key-stage h1 { font-size: 1.35rem; padding: 0; }
 .st-key-canvas { position: sticky; top: 3.5rem; z-index: 90; }
 @media (min-width: 900px) {  /* all in sight: what a panel has too much of scrolls within it */

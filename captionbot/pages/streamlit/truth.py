@@ -18,6 +18,8 @@ from captionbot.pages.streamlit.view import show as picture
 from captionbot.text.display import plain
 from captionbot.types import Caption
 
+SIDE = 205  # pixels of the verdict and of each of its pictures: three fit beside the photo
+
 
 def show(seen: Seen) -> None:
     st.caption(says.INTRODUCTION)
@@ -51,18 +53,17 @@ def draw(seen: Seen, found: Needs, t: int, own: Caption | None, looked: bool) ->
     """What is found so far of the sentence and of word t."""
     st.html(says.marked_html(found))
     told = says.word(seen, found, t, own)
-    if found.done:
-        st.markdown(f"##### {plain(told.verdict)}")
-        st.metric(says.HIDDEN, told.change)
-        st.caption(plain(told.reason))
-    else:
-        st.caption(says.progress(found))
-    left, right = st.columns(2, gap="medium")
     shown = told.looked if looked and told.looked is not None else told.needed
-    with left:
-        picture(shown.image, shown.text, within(shown.image))
-    with right:
-        picture(told.hidden.image, told.hidden.text, within(told.hidden.image))
+    with st.container(horizontal=True):  # side by side where there is room
+        with st.container(width=SIDE):
+            if found.done:
+                st.markdown(f"##### {plain(told.verdict)}")
+                st.metric(says.HIDDEN, told.change)
+                st.caption(plain(told.reason))
+            else:
+                st.caption(says.progress(found))
+        for one in (shown, told.hidden):
+            picture(one.image, one.text, min(SIDE, within(one.image, 300)))
     plot(told)
     if found.done:
         every = says.every_word(found)
