@@ -335,13 +335,13 @@ def score_weights(
     Of a mixture it is the mean over the data sets, which are scored apart.
 
     told: for one layer of word evidence or two, what it says for each image's sentences. The second one's
-        weight is 0, 0.5 or 1, and scores are those with the best of them.
+        weight is 0, 0.25, 0.5 or 1, and scores are those with the best of them.
     """
     sources = val.by_source().values()
     scores: dict[float, float] = {}
     ciders = [CiderD([val.captions[i] for i in images]) for images in sources]
     chosen: tuple[float, ...] = ()
-    for weights in product(WEIGHTS, *[(0.0, 0.5, 1.0)] * (len(told) - 1)):
+    for weights in product(WEIGHTS, *[(0.0, 0.25, 0.5, 1.0)] * (len(told) - 1)):
         best = []
         for hypotheses, *evidence in zip(found, *told, strict=True):
             sums = sum(weight * values for weight, values in zip(weights, evidence, strict=True))
