@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiny_hub
 from hub_server import COMMIT, ID, publish
 from tiny_hub import build
 
@@ -41,6 +42,51 @@ def test_a_repository_becomes_a_captioner_that_needs_no_network(server, tmp_path
     assert capsys.readouterr().out.strip()
     with pytest.raises(CaptionBotError, match="HF_HUB_OFFLINE"):
         import_hub(ID, tmp_path / "other", "other")
+
+
+def test_a_folder_takes_the_place_of_another_whole_or_not_at_all(repository, tmp_path):
+    other, mine = tmp_path / "other", tmp_path / "mine"
+    tiny_hub.publish(other, *tiny_hub.blip([*tiny_hub.PIECES, "quokka"]))
+    path = import_hub(str(repository), mine, "mine")
+
+    def here():
+        return {file.name: file.read_bytes() for file in mine.iterdir()}
+
+    before = here()
+    for file in ("config.json", "model.safetensors", "tokenizer.json"):
+        lacking = shutil.copytree(other, tmp_path / f"without {file}")
+        (lacking / file).unlink()
+        with pytest.raises(CaptionBotError, match=f"without {file} holds no {file}: give a folder"):
+            import_hub(str(lacking), mine, "mine")
+    damaged = shutil.copytree(other, tmp_path / "damaged") / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    with pytest.raises(CaptionBotError, match=f"{damaged} is no safetensors file"):
+        import_hub(str(damaged.parent), mine, "mine")
+    assert here() == before
+    assert import_hub(str(other), mine, "mine") == path
+    assert here()["mine.safetensors"] == (other / "model.safetensors").read_bytes()
+    assert "quokka" in (mine / "mine.tokenizer.json").read_text()
+
+
+def test_another_commit_is_taken_whole(server, repository, tmp_path):
+    first = import_hub(ID, tmp_path / "mine", "mine")
+    tokenizer = first.with_suffix(".tokenizer.json").read_bytes()
+    other = tmp_path / "other"
+    tiny_hub.publish(other, *tiny_hub.blip([*tiny_hub.PIECES, "quokka"]))
+    publish(server, other, commit="f" * 40)
+    card = Card.load(import_hub(ID, tmp_path / "mine", "mine"))
+    assert card.source["revision"] == "f" * 40
+    assert first.with_suffix(".tokenizer.json").read_bytes() != tokenizer
+    count = len(server.requests)
+    import_hub(ID, tmp_path / "mine", "mine")
+    assert len(server.requests) == count + 1  # which commit main is
+
+
+def test_names_that_are_not_of_the_hub(tmp_path, capsys):
+    assert main(["hub-check", "resnet50-imagenet-v2"]) == 2
+    assert "none of the Hub's captioners that are known here (blip-base, " in capsys.readouterr().err
+    assert main(["hub-check", f"{tmp_path}/"]) == 2
+    assert "is a folder, whose files are checked" in capsys.readouterr().err
 
 
 def test_what_broke_off_goes_on_and_what_lies_is_refused(server, repository, tmp_path):

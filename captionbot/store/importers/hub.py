@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
@@ -141,18 +142,26 @@ def _in_users_cache(source: Source) -> Repository | None:
 
 
 def fetched(found: Repository, folder: Path, name: str, progress: Progress | None = None) -> Path:
-    """The folder, with the files of a repository that a captioner needs, its configuration judged first."""
+    """The folder, with the files of a repository that a captioner needs, its configuration judged first.
+
+    What the folder has of another commit is not taken for this one's.
+    """
     from captionbot.hub import family_of_config
 
+    known = _is_of(found, folder / f"{name}.json")
     for file in (_CONFIG, _PIXELS, *TOKENIZERS):
         if file in found.files and (file not in TOKENIZERS[1:] or TOKENIZERS[0] not in found.files):
+            if not known:  # the Hub says no sha256 of small files
+                (folder / file).unlink(missing_ok=True)
             fetch(found, file, folder / file, progress)
     family_of_config(read_config(folder / _CONFIG))
     weights = folder / f"{name}.safetensors"
     if WEIGHTS in found.files:
+        if not known and not found.files[WEIGHTS].sha256:
+            weights.unlink(missing_ok=True)
         fetch(found, WEIGHTS, weights, progress)
     elif PICKLE in found.files:
-        if not weights.is_file():
+        if not known or not weights.is_file():
             pickled = fetch(found, PICKLE, folder / PICKLE, progress)
             _convert(pickled, weights)
             pickled.unlink()
@@ -164,29 +173,57 @@ def fetched(found: Repository, folder: Path, name: str, progress: Progress | Non
     return folder
 
 
+def _is_of(found: Repository, card: Path) -> bool:
+    """Whether a card is that of a repository at this commit."""
+    try:
+        source = read_json(card)["source"]
+        return bool((source["id"], source["revision"]) == (found.id, found.commit))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _import_folder(given: Path, folder: Path, name: str, source: Source = Source(), ask: str = "") -> Path:
-    """The card of a folder's files; weights and tokenizer are linked where they lie elsewhere."""
-    weights = folder / f"{name}.safetensors"
-    if not weights.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        if (given / WEIGHTS).is_file():
-            link(given / WEIGHTS, weights)
-        elif (given / PICKLE).is_file():
-            _convert(given / PICKLE, weights)
-        else:
+    """The card of a folder's files; weights and tokenizer are linked where they lie elsewhere.
+
+    They are put together aside first: what the folder had before stays until all is known to fit, and no file
+    of it is taken for one that is missing.
+    """
+    weights = f"{name}.safetensors"
+    needed = {_CONFIG: (_CONFIG,), WEIGHTS: (weights, WEIGHTS, PICKLE), TOKENIZERS[0]: TOKENIZERS}
+    for file, one_of in needed.items():
+        if not any((given / other).is_file() for other in one_of):
             raise CaptionBotError(
-                f"{shortened(given)} holds no {WEIGHTS}, and no {PICKLE}: give a folder with a model's files."
+                f"{shortened(given)} holds no {file}: give a folder with a model's files "
+                f"({', '.join(needed)})."
             )
-    if given.resolve() != folder.resolve():
+    if given.resolve() == folder.resolve():
+        _weights_of(given, folder / weights)
+        return write_card(folder, name, source, ask)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".importing-", dir=folder) as temporary:
+        there = Path(temporary)
+        _weights_of(given, there / weights)
         for file in (_CONFIG, _PIXELS, *TOKENIZERS):
             if (given / file).is_file():
-                link(given / file, folder / file)
-    try:
-        return write_card(folder, name, source, ask)
-    except CaptionBotError:
-        if given.resolve() != folder.resolve():
-            weights.unlink(missing_ok=True)
-        raise
+                link(given / file, there / file)
+        try:
+            write_card(there, name, source, ask)
+        except CaptionBotError as error:  # of files under the names that they were given by
+            told = str(error).replace(str(there / weights), str(given / WEIGHTS))
+            raise CaptionBotError(told.replace(str(there), str(given))) from None
+        for path in there.iterdir():
+            path.replace(folder / path.name)
+    return folder / f"{name}.json"
+
+
+def _weights_of(given: Path, weights: Path) -> None:
+    """The weights of a folder, under the name that a captioner's have."""
+    if (given / WEIGHTS).is_file():
+        link(given / WEIGHTS, weights)
+    elif (given / PICKLE).is_file():
+        _convert(given / PICKLE, weights)
+    elif given != weights.parent:
+        link(given / weights.name, weights)
 
 
 def write_card(folder: Path, name: str, source: Source, ask: str = "") -> Path:

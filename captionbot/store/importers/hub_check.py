@@ -7,9 +7,11 @@ from math import prod
 from pathlib import Path
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.images.archives import is_folder
 from captionbot.store.hub import WEIGHTS, Repository, at_endpoint, check_online, fetch, headers, repository
-from captionbot.store.importers.hub import address_of
+from captionbot.store.importers.hub import Source, address_of
 from captionbot.store.tensors import shapes_in
+from captionbot.store.weights import weight_files
 
 _MOST_HEADER = 4_000_000
 _TIMEOUT = (10.0, 30.0)
@@ -23,7 +25,12 @@ def checked(name: str, revision: str | None = None) -> str:
     from captionbot.hub import family_of_config, loading
     from captionbot.store.importers.hub import read_config
 
-    source = None if "/" in name else address_of(name)
+    source = None if "/" in name else _known(name)
+    if source is None and is_folder(Path(name)):
+        raise CaptionBotError(
+            f"{shortened(name)} is a folder, whose files are checked as `python -m captionbot import hub "
+            "FOLDER --out NAME` takes them: give OWNER/NAME, or a name of the table."
+        )
     found = repository(source.id if source else name, source.revision if source else revision)
     if WEIGHTS not in found.files:
         raise CaptionBotError(
@@ -44,6 +51,16 @@ def checked(name: str, revision: str | None = None) -> str:
         + (f", sha256 {found.files[WEIGHTS].sha256}" if found.files[WEIGHTS].sha256 else "")
         + "."
     )
+
+
+def _known(name: str) -> Source:
+    names = [line.name for line in weight_files() if line.importer == "hub"]
+    if name not in names:
+        raise CaptionBotError(
+            f"'{shortened(name)}' is none of the Hub's captioners that are known here ({', '.join(names)}): "
+            "give one of these, or OWNER/NAME."
+        )
+    return address_of(name)
 
 
 def _hollow(found: Repository, path: Path) -> Path:
