@@ -49,7 +49,9 @@ def compared(name: str, photo: Path) -> tuple[bool, str]:
     captioner = Captioner.from_pretrained(find_card(name), device="cpu", precision="float32")
     card = captioner.card
     if not card.is_hub:
-        raise CaptionBotError(f"{shortened(name)} is no captioner of the Hub: name one of these.")
+        raise CaptionBotError(
+            f"{shortened(name)} is no captioner of the Hub: name one that was imported from it."
+        )
     image = load_image(photo)
     options = captioner.options(beam_size=1, max_length=20)
     ours = captioner.caption([image], options)[0].captions[0]

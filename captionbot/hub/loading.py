@@ -114,15 +114,15 @@ def image_size(encoder: Mapping[str, Any]) -> int:
 def _check(info: Mapping[str, Any], weights: Path) -> None:
     unknown = [name for name in info["unexpected_keys"] if not _LEFT_OUT.search(name)]
     for names, what in (
-        (info["missing_keys"], "lacks"),
-        (info["mismatched_keys"], "has in another shape"),
-        (unknown, "has, and the model has not,"),
+        (info["missing_keys"], "lacks tensors of its model"),
+        (info["mismatched_keys"], "has tensors in another shape than its model"),
+        (unknown, "has tensors that its model has not"),
     ):
         if names:
             first = min(str(name[0] if isinstance(name, tuple) else name) for name in names)
             raise CaptionBotError(
-                f"{shortened(weights)} {what} {len(names)} tensors of its model, as {shortened(first, 100)}, "
-                "and would caption nonsense: fetch it again, or give the weights that belong to its "
+                f"{shortened(weights)} {what} ({len(names)}, the first is {shortened(first, 100)}), and "
+                "would caption nonsense: fetch it again, or give the weights that belong to its "
                 "config.json."
             )
 
