@@ -112,8 +112,9 @@ def upload_key(files: Sequence[tuple[str, bytes]]) -> str:
 def _only(key: Hashable, load: Callable[[], Captioner]) -> Captioner:
     with _lock:
         if key not in _held:
-            _held.clear()
-            _give_back()
+            if _held:
+                _held.clear()
+                _give_back()
             with uncollected():
                 _held[key] = load()
             # Streamlit collects garbage after every click: torch's 300,000 objects would be gone through.
@@ -126,5 +127,6 @@ def _give_back() -> None:
     """Free what nobody holds, and hand its memory to the system, which C libraries would keep."""
     gc.unfreeze()
     gc.collect()  # modules can hold each other
+    gc.freeze()  # what is left is not gone through again as another is loaded
     with suppress(OSError, AttributeError):  # it is glibc's
         ctypes.CDLL("libc.so.6").malloc_trim(0)
