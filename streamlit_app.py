@@ -4,7 +4,8 @@ from captionbot import host
 
 host.prepare()  # before torch is imported
 
-from captionbot.pages.streamlit.app import main  # noqa: E402
+with host.IMPORTS:
+    from captionbot.pages.streamlit.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,7 +9,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from threading import Lock
 
+IMPORTS = Lock()
+"""For whoever imports modules of captionbot beside another thread that does: where these import each other,
+Python would hand out half-made ones rather than wait for ever."""
 HUB = "CAPTIONBOT_HUB"
 """Names whether visitors of a page may have captioners of the Hugging Face Hub fetched."""
 

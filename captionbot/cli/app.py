@@ -31,15 +31,12 @@ def add_parser(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from captionbot.pages.resident import load_ahead
-
     if args.host in _THIS_MACHINE:  # whoever opens the page may fill its disk
         os.environ.setdefault(HUB, "1")
     if args.gradio:
         require("gradio", "gradio", "The Gradio page")
         os.environ["GRADIO_SERVER_NAME"] = args.host
         os.environ["GRADIO_SERVER_PORT"] = str(args.port or 7860)
-        load_ahead()
         runpy.run_path(str(_script("gradio_app.py")), run_name="__main__")
         return 0
     require("streamlit", "streamlit", "The Streamlit page")
@@ -48,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         *(f"--server.address={args.host}", f"--server.port={args.port or 8501}"),
         *("--server.showEmailPrompt=false", "--server.fileWatcherType=none"),
     ]
+    from captionbot.pages.resident import load_ahead
+
     load_ahead()
     runpy.run_module("streamlit", run_name="__main__")
     return 0

@@ -14,7 +14,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from captionbot.errors import CaptionBotError
-from captionbot.host import uncollected
+from captionbot.host import IMPORTS, uncollected
 from captionbot.store.card import Card
 from captionbot.store.registry import DEFAULT, find_card, imported_cards, list_cards
 
@@ -86,6 +86,11 @@ def load_ahead() -> None:
 
 
 def _load_ahead() -> None:
+    with uncollected():
+        import torch  # noqa: F401  # before the lock, which whoever shows the page has need of
+
+        with IMPORTS:
+            import captionbot.captioner  # noqa: F401
     with suppress(CaptionBotError):  # which is said to whoever asks for it
         resident()
 
