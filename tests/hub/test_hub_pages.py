@@ -108,7 +108,8 @@ def test_a_visitor_of_streamlit_has_a_captioner_fetched_and_asks_it(
     run(page)
     go_on.set()
     until(lambda: not DOWNLOADS.state.running)
-    assert any("goes on there" in text.value for text in run(page).warning)
+    # Below the sentence, and where it was asked for, since settings lie over the sentence.
+    assert sum("goes on there" in text.value for text in run(page).warning) == 2
     page.button(key="fetch").click()
     run(page)
     until(lambda: not DOWNLOADS.state.running)
@@ -157,6 +158,7 @@ def test_a_visitor_of_gradio_has_a_captioner_fetched_and_asks_it(
         go_on.set()
         until(lambda: not DOWNLOADS.state.running)
         ended = did(fetching.timer, "blip-base", "")
+        assert ended[fetching.here._id] == ended[fetching.progress._id]
         assert "is here" in ended[fetching.progress._id] and not ended[fetching.timer._id]["active"]
         assert "blip-base" in [name for _, name in ended[app.settings.model._id]["choices"]]
         asked = did(fetching.ask, "blip-base")

@@ -48,10 +48,13 @@ class Fetching:
             )
             self.facts = gr.Markdown(self._facts(first))
             self.fetch = gr.Button(says.FETCH, elem_id="fetch")
+            self.here = (
+                gr.Markdown()
+            )  # the progress where it was asked for, which may be far from the sentence
 
     def wire(self, settings: Settings, captioned: Mapping[str, Any]) -> None:
         """captioned: the event that captions the photo, for another captioner."""
-        running = [self.own, self.row, self.progress, self.stop, self.timer]
+        running = [self.own, self.row, self.progress, self.here, self.stop, self.timer]
         gr.on([self.name.input, self.section.expand], self._facts, self.name, self.facts, **QUIET)
         self.fetch.click(self.on_fetch, self.name, running, **QUIET)
         self.timer.tick(
@@ -108,9 +111,11 @@ class Fetching:
 
     def _state(self, own: str) -> Shown:
         state = DOWNLOADS.state
+        said = plain(says.progress(state))
         return {
             self.row: gr.update(visible=bool(state.name)),
-            self.progress: plain(says.progress(state)),
+            self.progress: said,
+            self.here: said,
             self.stop: gr.update(visible=state.running and own == state.name),
             self.timer: gr.update(active=state.running),
         }

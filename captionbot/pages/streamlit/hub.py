@@ -34,6 +34,7 @@ def choose() -> None:
             args=(offer.name,),
             disabled=bool(offer.lacks) or DOWNLOADS.state.running,
         )
+        progress("stop here")  # where it was asked for; below the sentence the settings may cover it
 
 
 def ask(seen: Seen) -> None:
@@ -63,19 +64,19 @@ def choose_captioner(name: str) -> None:
     st.session_state["captioner"] = name
 
 
-def progress() -> None:
-    """How far the download is. It is looked at again and again as long as it runs."""
+def progress(stop: str = "stop") -> None:
+    """How far the download is. It is looked at again and again as long as it runs. stop: the button's key."""
     if DOWNLOADS.state.running:
-        st.fragment(run_every=_EVERY)(_running)()
+        st.fragment(run_every=_EVERY)(_running)(stop)
     elif DOWNLOADS.state.name and DOWNLOADS.state.name == st.session_state.get("fetching"):
         ended = st.warning if DOWNLOADS.state.problem else st.success
         ended(plain(says.progress(DOWNLOADS.state)))
 
 
-def _running() -> None:
+def _running(stop: str) -> None:
     state = DOWNLOADS.state
     if not state.running:
         st.rerun()  # the page lists the captioner now
     st.progress(says.share(state), plain(says.progress(state)))
     if state.name == st.session_state.get("fetching"):  # others' are theirs
-        st.button(says.STOP, icon=":material/close:", key="stop", on_click=DOWNLOADS.stop)
+        st.button(says.STOP, icon=":material/close:", key=stop, on_click=DOWNLOADS.stop)
