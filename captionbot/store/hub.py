@@ -134,15 +134,19 @@ def fetch(
     file: str,
     target: Path,
     progress: Progress | None = None,
-    delays: Sequence[float] = DELAYS,
+    delays: Sequence[float] | None = None,
 ) -> Path:
-    """The target, a file of a repository: from the user's own cache of the Hub where that has it."""
+    """The target, a file of a repository: from the user's own cache of the Hub where that has it.
+
+    delays: as of `download_file`, by default its own.
+    """
     known = repository.files.get(file, Published())
     if not target.is_file() and (cached := in_users_cache(repository.id, repository.commit, file)):
         return link(cached, target)
     url = repository.url(file)
     check_online(file)
-    return download_file(url, target, known.size, known.sha256, progress, delays, headers(url))
+    pauses = DELAYS if delays is None else delays
+    return download_file(url, target, known.size, known.sha256, progress, pauses, headers(url))
 
 
 def in_users_cache(name: str, commit: str, file: str) -> Path | None:
