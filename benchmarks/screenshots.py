@@ -37,19 +37,20 @@ LOADED = "[...document.querySelectorAll('img')].every(image => image.complete &&
 
 class Shot(NamedTuple):
     """width: of the window in pixels. tab: whether the view alone is shown, or all that is on the screen.
-    ready: what is there once all is worked out."""
+    ready: what is there once all is worked out. sample: the photo, where it is not that of the others."""
 
     name: str
     view: str
     width: int
     tab: bool = True
     ready: str = ".cb-word"
+    sample: str = ""
 
 
 SHOTS = (
     Shot("page", "Captions", 1440, False),
     Shot("explorer-beam", "Beam", 1400),
-    Shot("explorer-truth", "Faithfulness", 1440, ready="[data-testid=stMetric]"),
+    Shot("explorer-truth", "Faithfulness", 1440, ready="[data-testid=stMetric]", sample="A horse"),
 )
 
 
@@ -102,7 +103,7 @@ def animated(sample: str) -> bytes:
 
 def take(page: Page, address: str, shot: Shot, sample: str, word: int) -> bytes:
     """The PNG of one view with a word chosen."""
-    asked = {"sample": sample, "view": shot.view}
+    asked = {"sample": shot.sample or sample, "view": shot.view}
     page.set_viewport_size({"width": shot.width, "height": 900})
     page.goto(f"http://{address}/?{urlencode(asked)}")
     page.locator(shot.ready).first.wait_for()
