@@ -48,9 +48,7 @@ class Fetching:
             )
             self.facts = gr.Markdown(self._facts(first))
             self.fetch = gr.Button(says.FETCH, elem_id="fetch")
-            self.here = (
-                gr.Markdown()
-            )  # the progress where it was asked for, which may be far from the sentence
+            self.here = gr.Markdown()  # progress where it was asked for, maybe far from the sentence
 
     def wire(self, settings: Settings, captioned: Mapping[str, Any]) -> None:
         """captioned: the event that captions the photo, for another captioner."""
