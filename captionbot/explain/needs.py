@@ -328,7 +328,7 @@ class Fit(NamedTuple):
 def design(copies: int = COPIES, seed: int = SEED) -> Design:
     import torch
 
-    hidden = _quarter(random_fields(copies, seed))
+    hidden = random_quarters(copies, seed)
     z = torch.from_numpy(hidden).double()
     at = torch.cartesian_prod(*(torch.arange(n).double() for n in CELLS))
     prior = torch.exp(-(torch.cdist(at, at) ** 2) / (2 * _SMOOTH**2)) + _ROUGH * torch.eye(_PLACES)
@@ -356,6 +356,11 @@ def test(maps: np.ndarray, drops: np.ndarray, seed: int = SEED) -> tuple[np.ndar
     of = design(len(drops), seed)
     foretold = torch.from_numpy(np.asarray(maps, np.float64)) @ torch.from_numpy(of.hidden).double().T
     return _tested(of, foretold, torch.from_numpy(np.asarray(drops, np.float64)).T)
+
+
+def random_quarters(count: int, seed: int) -> np.ndarray:
+    """(count, 64) bool, a quarter of the 8 x 8 cells each, in a few patches."""
+    return _quarter(random_fields(count, seed))
 
 
 def random_fields(count: int, seed: int) -> np.ndarray:

@@ -40,7 +40,7 @@ from training.run.captioners import build_captioner
 from training.run.checkpoints import read_weights
 from training.run.config import TrainingConfig, load_config, save_config
 from training.run.distributed import World
-from training.run.features import augment, cached_features, cached_pixels, normalise
+from training.run.features import PixelFeatures, augment, cached_features, cached_pixels, normalise
 from training.run.losses import caption_loss, drop_words, self_critical_loss, soft_targets, teacher_force
 from training.run.monitor import Monitor
 from training.run.splits import read_splits
@@ -901,6 +901,25 @@ def test_cached_grids_are_the_encoders_own(data, tmp_path):
     torch.testing.assert_close(found.values, own.values, rtol=1e-3, atol=1e-3)
     assert torch.equal(found.boxes, own.boxes)
     assert found.grid == own.grid and found.mask is None
+
+
+def test_a_share_of_the_photos_is_seen_without_a_quarter(data, tmp_path):
+    encoder = build_encoder("grid", {"architecture": "mobilenet_v2", "layer": "features.3"}).eval()
+    half = Preprocessing((32, 32), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    pixels, _ = cached_pixels(open_images(data), ["4.jpg", "0.jpg", "9.jpg"], half, tmp_path)
+    device, images, plain = torch.device("cpu"), np.array([2, 0]), np.zeros(2, bool)
+    crops = torch.full((2, 7), 0.5)
+    crops[:, 6] = torch.tensor([0.2, 0.4])  # the first alone is below the share of 0.3
+    kept = cached_features(encoder, half, pixels, True, tmp_path, device, hide_patches=0.3)
+    anew = PixelFeatures(pixels, half, device, hide_patches=0.3)
+    with torch.inference_mode():
+        for source in (kept, anew):
+            whole, found = source(encoder, images), source(encoder, images, plain, crops)
+            torch.testing.assert_close(found.values[1], whole.values[1], rtol=1e-3, atol=1e-3)
+            changed = (found.values[0] - whole.values[0]).abs().amax(1) > 0.01 * whole.values.abs().max()
+            assert 0.25 <= changed.float().mean() < 0.8  # the quarter and what sees some of it
+        mirrored = kept(encoder, images, ~plain, crops).values - kept(encoder, images, ~plain).values
+        assert mirrored[0].any() and not mirrored[1].any()
 
 
 # Families

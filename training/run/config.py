@@ -122,6 +122,10 @@ class TrainingConfig:
     hide: float = about(
         "of cached features: the most that is left out of a photo's places, as a share", 0.0, low=0, high=1
     )
+    hide_patches: float = about(
+        "share of training photos that are seen with a random quarter of them under their mean colour", 0.0,
+        low=0, high=1,
+    )  # fmt: skip
     epochs: int = about("passes over the training photos", 10, low=1)
     max_steps: int = about("steps after which the run ends, whatever --epochs says; 0 for no limit", 0, low=0)
     batch_size: int = about("photos a step, of all processes together", 64, low=1)

@@ -25,12 +25,16 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from captionbot.errors import CaptionBotError
+from captionbot.explain.attribution import filled_pixels
+from captionbot.explain.copies import painted
+from captionbot.explain.needs import CELLS, random_quarters
 from captionbot.images.load import Preprocessing, load_image, squash
 from captionbot.types import Features
 from training.data import ImageStore
 from training.data.ready import ReadyFeatures
 
 BATCH = 32
+_QUARTERS, _QUARTERS_SEED = 1000, 1  # other ones than those that maps are made of
 
 _ENTRY = re.compile(r"(pixels|features|ready|maps)-[0-9a-f]{16}(\.\d+\.part)?")
 _DAY = 24 * 60 * 60
@@ -46,13 +50,17 @@ class FeatureSource(Protocol):
         mirrored: np.ndarray | None = None,
         crops: Tensor | None = None,
     ) -> Features:
-        """encoder: as it stands now. mirrored: (B,) bool. crops: (B, 6) numbers in 0..1 of `augment`."""
+        """encoder: as it stands now. mirrored: (B,) bool.
+
+        crops: (B, 7) numbers in 0..1: six of `augment`; where the last is below the share of photos that are
+            to lack patches, this one does.
+        """
 
 
 class PixelFeatures:
     """Made from the photos each time, by an encoder that learns; mirrored and cropped where asked for.
 
-    crop, jitter: as `augment` takes them.
+    crop, jitter: as `augment` takes them. hide_patches: the share of photos that lack a random quarter.
     """
 
     def __init__(
@@ -62,9 +70,10 @@ class PixelFeatures:
         device: torch.device,
         crop: float = 1.0,
         jitter: float = 0.0,
+        hide_patches: float = 0.0,
     ) -> None:
         self.pixels, self.preprocessing, self.device = pixels, preprocessing, device
-        self.crop, self.jitter = crop, jitter
+        self.crop, self.jitter, self.hide_patches = crop, jitter, hide_patches
 
     def __call__(
         self,
@@ -76,21 +85,30 @@ class PixelFeatures:
         values = normalise(self.pixels[images], self.preprocessing, self.device)
         if mirrored is not None and crops is not None:
             mirrors = torch.from_numpy(mirrored).to(self.device)
-            values = augment(values, mirrors, crops.to(self.device), self.crop, self.jitter)
+            values = augment(values, mirrors, crops[:, :6].to(self.device), self.crop, self.jitter)
+            if len(lacking := np.flatnonzero(crops[:, 6] < self.hide_patches)):
+                # the number that chose them chooses the quarters too: it is evenly spread below the share
+                quarters = (crops[lacking, 6] / self.hide_patches * _QUARTERS).long().numpy()
+                values[lacking] = _without_quarters(values[lacking], quarters)
         return encoder(values)
 
 
 class CachedFeatures:
     """Those of a frozen encoder, from disk: of each photo and, where they were kept, of its mirror image.
 
-    Places lie one after the other without padding, so that images may differ in how many they have.
+    Where they were kept without a quarter of the photo as well, these follow. Places lie one after the other
+    without padding, so that images may differ in how many they have.
 
     hide: the most that is left out of a photo's places, as a share, where it is learnt from.
+    hide_patches: the share of photos that are seen without a quarter.
     """
 
-    def __init__(self, folder: Path, device: torch.device, hide: float = 0.0) -> None:
+    def __init__(
+        self, folder: Path, device: torch.device, hide: float = 0.0, hide_patches: float = 0.0
+    ) -> None:
         meta = json.loads((folder / "meta.json").read_text())
-        self.sides, self.device, self.hide = meta["sides"], device, hide
+        self.sides, self.device, self.hide, self.hide_patches = meta["sides"], device, hide, hide_patches
+        self.mirrors = meta.get("mirrors", self.sides == 2)
         self.grid = None if meta["grid"] is None else tuple(meta["grid"])
         self.ends = np.load(folder / "ends.npy")  # (n * sides,) where an image's places end
         shape = (int(self.ends[-1]), meta["channels"])
@@ -110,8 +128,10 @@ class CachedFeatures:
         crops: Tensor | None = None,
     ) -> Features:
         items = np.asarray(images) * self.sides
-        if mirrored is not None and self.sides == 2:
+        if mirrored is not None and self.mirrors:
             items = items + mirrored
+        if crops is not None and self.hide_patches:
+            items = items + (1 + self.mirrors) * (crops[:, 6] < self.hide_patches).numpy()
         if self.places is None:
             return self._ragged(items)
         values = self.values.reshape(-1, self.places, self.values.shape[1])[items]
@@ -218,15 +238,17 @@ def cached_features(
     device: torch.device,
     amp: str | bool = False,
     hide: float = 0.0,
+    hide_patches: float = 0.0,
 ) -> CachedFeatures:
     """The features of each photo and, with flips, of its mirror image, values as fp16.
 
-    pixels: as of `cached_pixels`. hide: as of `CachedFeatures`.
+    pixels: as of `cached_pixels`. hide, hide_patches: as of `CachedFeatures`; with the latter, each photo and
+    mirror image is seen a second time without a random quarter of it, always the same.
     """
     weights = hashlib.sha256()
     for name, tensor in encoder.state_dict().items():
         weights.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    sides = 2 if flips else 1
+    sides = (2 if flips else 1) * (2 if hide_patches else 1)
     key = [
         "features",
         repr(preprocessing),
@@ -236,6 +258,7 @@ def cached_features(
         str(_precision(device, amp)),
         repr(getattr(encoder, "config", "")),
         weights.hexdigest(),
+        *["without quarters"] * bool(hide_patches),
     ]
     encoder = encoder.eval().to(device)
     with torch.inference_mode():  # the same photo twice: boxes that all images share come once even so
@@ -248,7 +271,11 @@ def cached_features(
         with torch.inference_mode(), autocast(device, amp), (partial / "values.bin").open("wb") as file:
             for i in tqdm(range(0, len(pixels), BATCH), desc="features", unit="batch", mininterval=1):
                 batch = normalise(pixels[i : i + BATCH], preprocessing, device)
-                found = [_arrays(encoder(batch.flip(-1) if side else batch)) for side in range(sides)]
+                seen = [batch, batch.flip(-1)] if flips else [batch]
+                if hide_patches:
+                    quarters = np.arange(i, i + len(batch))
+                    seen += [_without_quarters(photos, quarters) for photos in seen]
+                found = [_arrays(encoder(photos)) for photos in seen]
                 for image in range(len(batch)):
                     for values, box, mask in found:
                         kept = slice(None) if mask is None else mask[image]
@@ -258,11 +285,11 @@ def cached_features(
                             boxes.append(box[image][kept])
         np.save(partial / "ends.npy", np.cumsum(counts))
         np.save(partial / "boxes.npy", probe.boxes.cpu().numpy() if shared else np.concatenate(boxes))
-        meta = {"sides": sides, "channels": channels, "grid": probe.grid}
+        meta = {"sides": sides, "mirrors": flips, "channels": channels, "grid": probe.grid}
         (partial / "meta.json").write_text(json.dumps(meta))
 
     needed = len(pixels) * sides * places * channels * 2
-    return CachedFeatures(cached(key, needed, folder, fill), device, hide)
+    return CachedFeatures(cached(key, needed, folder, fill), device, hide, hide_patches)
 
 
 def ready_features(
@@ -367,6 +394,13 @@ def augment(
     values = grey + (1 + colour) * (values - grey)
     middle = values.mean((1, 2, 3), keepdim=True)
     return middle + (1 + contrast) * (values - middle) + brighter
+
+
+def _without_quarters(pixel_values: Tensor, numbers: np.ndarray) -> Tensor:
+    """Photos (B, 3, H, W) with their mean colours over random quarters of them, given by numbers (B,)."""
+    hidden = torch.from_numpy(random_quarters(_QUARTERS, _QUARTERS_SEED)[numbers % _QUARTERS])
+    filling = filled_pixels(pixel_values, "mean")
+    return painted(pixel_values, filling, hidden.to(pixel_values.device), CELLS)
 
 
 def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

@@ -73,7 +73,9 @@ def photo_task(
 ) -> Task:
     """The captions of photos, or of images of which there are features alone."""
     vocabulary, preprocessing = load_vocabulary(card.vocabulary), Preprocessing.from_json(card.preprocessing)
-    train, train_features = features_of(train, config, encoder, preprocessing, world, config.flips)
+    train, train_features = features_of(
+        train, config, encoder, preprocessing, world, config.flips, config.hide_patches
+    )
     val, val_features = features_of(val, config, encoder, preprocessing, world)
     stage: Stage
     if config.stage == "self-critical":
@@ -116,6 +118,7 @@ def features_of(
     preprocessing: Preprocessing,
     world: World,
     flips: bool = False,
+    hide_patches: float = 0.0,
 ) -> tuple[Split, FeatureSource]:
     """The split without photos that cannot be read, and the features of the others.
 
@@ -130,8 +133,10 @@ def features_of(
             )
     split, pixels = with_pixels(split, config, preprocessing, world)
     if config.train_encoder or not config.cache_features:
-        return split, PixelFeatures(pixels, preprocessing, world.device, config.crop, config.jitter)
+        return split, PixelFeatures(
+            pixels, preprocessing, world.device, config.crop, config.jitter, hide_patches
+        )
     with world.main_first():
         return split, cached_features(
-            encoder, preprocessing, pixels, flips, cache, world.device, config.amp, config.hide
+            encoder, preprocessing, pixels, flips, cache, world.device, config.amp, config.hide, hide_patches
         )

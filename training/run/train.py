@@ -163,14 +163,16 @@ class Run:
                 saved = time.monotonic()
 
     def _batches(self) -> Iterator[tuple[np.ndarray, np.ndarray, Tensor]]:
-        """What is left of the epoch: photos, which are mirrored, and how each is cropped.
+        """What is left of the epoch: photos, which are mirrored, and how each is cropped and covered.
 
         Drawn from seed and epoch alone, so that a resumed run sees what it would have seen.
         """
         rng = np.random.default_rng([self.config.seed, self.epoch])
         order = rng.permutation(self.task.order)
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
-        crops = torch.from_numpy(rng.random((len(order), 6), dtype=np.float32))
+        crops = rng.random((len(order), 6), dtype=np.float32)
+        covers = rng.random((len(order), 1), dtype=np.float32)
+        crops = torch.from_numpy(np.concatenate([crops, covers], 1))
         last = min(self.steps_an_epoch, self.steps - self.epoch * self.steps_an_epoch)
         for step in range(self.step, last):
             where = slice(step * self.config.batch_size, (step + 1) * self.config.batch_size)
