@@ -146,9 +146,11 @@ def fitted(judge: Judge, seen: Seen, val: Split, level: float) -> tuple[dict[str
     p, penalty = held_out(told, correct)
     weights, bias = logistic(told, correct, penalty)
     sources = val.by_source()
-    # on the data set where most would be flagged
-    sure, unsure = (min(np.quantile(p[i][correct[i]], share) for i in map(np.array, sources.values()))
-                    for share in (FLAGGED, UNKNOWN))  # fmt: skip
+    # On the data set where most would be flagged. "lower": between two, one more would be flagged.
+    sure, unsure = (
+        min(np.quantile(p[i][correct[i]], share, method="lower") for i in map(np.array, sources.values()))
+        for share in (FLAGGED, UNKNOWN)
+    )
     word, words = fitted_words(judge, seen, val)
     general, generals = fitted_general(judge, seen, val, p < sure)
     fit = dataclasses.replace(
