@@ -25,7 +25,9 @@ from captionbot.cli.main import main as captionbot
 from captionbot.pages.samples import sample_photos
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES.append(DOCS / "design" / "training-log.md")
 IN_TEXT = re.compile(r"`(python -m [^`\n]+|captionbot [^`\n]+)`")
 LACKING = "the following arguments are required"
 RUN = {

@@ -17,7 +17,17 @@ from captionbot.store import card as cards
 from captionbot.text.vocabulary import Vocabulary
 from captionbot.types import Features
 from training.compress.average import main as average
-from training.fit.reranker import LINEAR, bags_of_phrases, both, fit, main, mixed, regression, scaled
+from training.fit.reranker import (
+    LINEAR,
+    bags_of_phrases,
+    both,
+    channels,
+    fit,
+    main,
+    mixed,
+    regression,
+    scaled,
+)
 from training.run.captioners import load_to_train
 from training.run.splits import Split
 from training.run.train import main as train
@@ -253,7 +263,8 @@ def run(tmp_path_factory):
 @pytest.mark.usefixtures("few_steps")
 def test_the_command_adds_evidence_to_a_captioner_that_keeps_it(run, data, tmp_path, capsys):
     arguments = ["--out", str(tmp_path / "with"), "--data", str(data), "--cache", str(run / "cache")]
-    assert main([str(run), *arguments, "--hidden", "16", "--rank", "4", "--min-count", "5"]) == 0
+    fitted = ["--hidden", "16", "--rank", "4", "--mixtures", "4000", "--epochs", "6", "--min-count", "5"]
+    assert main([str(run), *arguments, *fitted]) == 0
     path = tmp_path / "with" / "walls.json"
     card = cards.Card.load(path)
     sizes = dict(card.evidence)
@@ -277,6 +288,16 @@ def test_the_command_adds_evidence_to_a_captioner_that_keeps_it(run, data, tmp_p
     stored = cards.save(tmp_path / "small", *cards.load(path), storage="int8-all")
     again = Captioner.from_pretrained(stored, device="cpu", precision="float32").decoder.evidence
     torch.testing.assert_close(again.say.weight, captioner.decoder.evidence.say.weight, rtol=1e-2, atol=1e-3)
+
+    # another captioner gets the same evidence at half the weight, and nothing is fitted
+    arguments = ["--out", str(tmp_path / "moved"), "--data", str(data), "--cache", str(run / "cache")]
+    assert main([str(run), *arguments, "--beside", str(path), "--weights", "0", "0.5"]) == 0
+    card, _, decoder = cards.load(tmp_path / "moved" / "walls.json")
+    settings = card.training["evidence"]
+    assert (settings["weight"], settings["weight beside"], "hidden" in settings) == (0, 0.5, False)
+    before = cards.load(path)[2].evidence
+    means = torch.randn(3, channels(before))
+    torch.testing.assert_close(decoder.evidence.of_means(means), before.of_means(means) / 2)
 
 
 def test_training_on_and_averaging_leave_evidence_behind(run, data, tmp_path):
@@ -307,6 +328,8 @@ def test_evidence_that_helps_nothing_is_not_kept(run, data, tmp_path, monkeypatc
     [
         (["--rank", "0"], "rank is 0; give 1 or more."),
         (["--min-count", "0"], "min_count is 0; give 1 or more."),
+        (["--epochs", "0"], "epochs is 0; give 1 or more."),
+        (["--weights", "0.5", "0.25"], "--weights are 0.5 0.25; give one of 0 or more, and with --beside"),
         (["--seed", "-1"], "seed is -1; give 0 or more."),
         (["--limit", "-1"], "limit is -1; give 0 or more."),
         (["--out", "/proc/x/y"], "The folder /proc/x/y cannot be made"),

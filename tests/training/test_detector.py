@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -243,6 +244,8 @@ def through(squares, tmp_path_factory):
 
 
 def test_a_detector_behind_a_captioners_cnn_learns_and_is_put_into_a_captioner(through, squares, tmp_path):
+    from tiny import build_region_captioner
+
     folder, regions = through
     config = training.load_detector_config(str(folder / "config.yaml"))
     trainer = training.Trainer(config, folder / "run", torch.device("cpu"))
@@ -270,6 +273,70 @@ def test_a_detector_behind_a_captioners_cnn_learns_and_is_put_into_a_captioner(t
         encoder.grid.state_dict()["cnn.features.0.0.weight"],
     )
     assert training.evaluate(folder / "run", "val", None, str(card))["images"] == 4
+    training.start_from(trainer.detector, str(card))  # as `--init top-down` does
+    assert all(torch.equal(t, trained[n]) for n, t in trainer.detector.state_dict().items())
+    with pytest.raises(CaptionBotError, match="is built differently from the one to be trained"):
+        training.start_from(trainer.detector, str(build_region_captioner(tmp_path / "other")))
+
+
+def one_square(pixels):
+    """A teacher of photos of one square."""
+    y, x, channel = np.nonzero(pixels > 128)
+    return boxes([x.min() / 416, y.min() / 416, x.max() / 416, y.max() / 416, channel[0], 0.9])
+
+
+def test_a_run_goes_on_with_several_data_sets(squares, tmp_path, monkeypatch):
+    """Labelled, learnt from as often as the mixture says, from an earlier run's weights, and judged apart."""
+    for name, numbers in (
+        ("often", [*range(8), 28, 29]),
+        ("alone", range(8, 14)),
+        ("once", [*range(14, 22), 30]),
+    ):
+        (tmp_path / name).mkdir()
+        for i in numbers:
+            (tmp_path / name / f"{i}.png").write_bytes((squares / f"{i}.png").read_bytes())
+        rows = [
+            {"image": f"{i}.png", "captions": ["a"], "split": "val" if i > 27 else "train"} for i in numbers
+        ]
+        if name != "alone":
+            (tmp_path / name / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    mixture = tmp_path / "three.mixture.yaml"
+    mixture.write_text(
+        f"- {{data: {tmp_path}/often, repeat: 2}}\n- {{images: [{tmp_path}/alone], repeat: 0.5}}\n"
+        f"- {{data: {tmp_path}/once}}\n"
+    )
+    monkeypatch.setattr(training, "open_teachers", lambda *given: [one_square])
+    found = tmp_path / "boxes.jsonl"
+    assert training.main(["label", "--data", str(mixture), "--teachers", ".", "--out", str(found)]) == 0
+    assert len(read_boxes(found)) == 25
+
+    values = yaml.safe_load((squares / "config.yaml").read_text())
+    del values["images"]
+    values |= {"boxes": str(found), "cache": str(tmp_path), "backbone_learning_rate": 0}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(values))
+    train = ["train", "--config", str(tmp_path / "c.yaml"), "--data", str(mixture), "--epochs", "1"]
+    assert training.main([*train, "--out", str(tmp_path / "first")]) == 0
+    second = ["--init", str(tmp_path / "first"), "--learning-rate", "0", "--no-mirror"]
+    assert training.main([*train, *second, "--out", str(tmp_path / "second")]) == 0
+    config = training.load_run_config(tmp_path / "second")
+    assert (config.mirror, config.learning_rate) == (False, 0)
+    before, after = (load_file(tmp_path / run / "detector.safetensors") for run in ("first", "second"))
+    learnt = [name for name, _ in training.build_detector(config).named_parameters()]
+    for name in learnt:
+        torch.testing.assert_close(before[name], after[name], rtol=1e-5, atol=1e-7)
+
+    trainer = training.Trainer(config, tmp_path / "second", torch.device("cpu"))
+    epochs = [Counter(trainer.boxes[i].source for i in trainer._epoch(number)) for number in range(9)]
+    assert epochs == [{"often": 16, "alone": 3, "once": 8}] * 9
+    assert trainer.steps == 3
+    drawn = [{i for i in trainer._epoch(number) if trainer.boxes[i].source == "alone"} for number in range(9)]
+    assert len(set.union(*drawn)) == 6
+
+    results = training.evaluate(tmp_path / "second", "val", None)
+    assert [(s, r["images"]) for s, r in results["by data set"].items()] == [("often", 2), ("once", 1)]
+    found.write_text("".join(found.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(CaptionBotError, match=r"1 of the 25 photos of .* have no boxes in"):
+        training.evaluate(tmp_path / "second", "val", None)
 
 
 def test_what_a_detector_needs_to_look_through_a_captioner_is_said(through, tmp_path):

@@ -45,7 +45,7 @@ def mixture(tmp_path):
     path = tmp_path / "both.mixture.yaml"
     path.write_text(
         f"- {{data: {tmp_path}/dogs, limit: 2}}\n"
-        f"- {{name: meals, data: {tmp_path}/food/captions.jsonl, images: ['{tmp_path}/food'], repeat: 3}}\n"
+        f"- {{name: meals, data: {tmp_path}/food/captions.jsonl, images: ['{tmp_path}/food'], repeat: 3.5}}\n"
     )
     return path
 
@@ -57,9 +57,12 @@ def test_data_sets_are_one(mixture):
     config = TrainingConfig(data=str(mixture))
     train, val = read_splits(config)
     assert len(train) == 4 and [n[0] for n in val.names] == ["d", "f"]
-    assert sorted(train.names[i] for i in train.order) == sorted(
-        [*train.names[:2], *3 * ["f1.png", "f2.png"]]
-    )
+    epochs = [train.an_epoch(np.random.default_rng(number)) for number in range(8)]
+    for epoch in epochs:
+        seen = Counter(train.names[i] for i in epoch)
+        assert all(seen.pop(name) == 1 for name in train.names[:2])
+        assert sorted(seen.values()) == [3, 4]  # 3.5 times each, on average
+    assert {Counter(epoch.tolist())[2] for epoch in epochs} == {3, 4}
     assert "f3.png" in photos_of(config)
     assert val.by_source() == {"dogs": [0], "meals": [1]}
 
@@ -68,9 +71,9 @@ def test_data_sets_are_one(mixture):
     ("text", "sentence"),
     [
         ("data: x", "is no mixture"),
-        ("- {images: [x]}", "has no .data: PATH."),
+        ("- {limit: 3}", "has neither `data: PATH` nor `images"),
         ("- {data: x, weight: 2}", "no field 'weight'"),
-        ("- {data: x, repeat: 0}", "a repeat of 1 or more"),
+        ("- {data: x, repeat: 0}", "a repeat above 0"),
     ],
 )
 def test_a_mixture_that_is_none_is_a_sentence(text, sentence, tmp_path):

@@ -29,7 +29,7 @@ class Example:
     split: "train", "val" or "test".
     image_id: what files of results call the image by, a number as a rule, where the data set has such
         (COCO's).
-    source: which data set of a mixture it is of. repeat: how often an epoch of training sees it.
+    source: which data set of a mixture it is of. repeat: how often an epoch of training sees it, on average.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Example:
     split: str
     image_id: int | str | None = None
     source: str = ""
-    repeat: int = 1
+    repeat: float = 1
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):  # as a number in JSON would be

@@ -1,10 +1,11 @@
 """Several data sets as one: a YAML list that names each, and how much of it an epoch sees.
 
     - data: ../shared/data/flickr8k
-      limit: 3000
+      repeat: 0.25
     - data: ../shared/data/coco/captions.jsonl
       images: [../shared/data/coco/images-captioned.tar]
       repeat: 2
+    - images: [../shared/data/coco/images-uncaptioned.tar]
 
 Paths are as in a configuration: from where the command runs.
 """
@@ -12,6 +13,7 @@ Paths are as in a configuration: from where the command runs.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -31,32 +33,37 @@ SUFFIX = ".mixture.yaml"
 class Part:
     """One of the data sets.
 
-    data, format: as of `load_dataset`. images: folders or tars of its photos; none where they lie with data.
+    data, format: as of `load_dataset`; data is "" for photos without captions, which are training photos.
+    images: folders or tars of its photos; none where they lie with data.
     limit: so many of its training photos, drawn by chance; 0 for all.
     val: the first so many of its val photos; 0 for all.
-    repeat: how often an epoch sees each of them.
+    repeat: how often an epoch sees each of them; of 0.25 it sees a quarter, drawn anew in each epoch.
     name: what scores on its val photos are called by.
     """
 
-    data: str
+    data: str = ""
     format: str = "auto"
     images: tuple[str, ...] = ()
     limit: int = 0
     val: int = 0
-    repeat: int = 1
+    repeat: float = 1
     name: str = ""
 
     def examples(self) -> list[Example]:
         from training.data.formats import load_dataset  # which reads mixtures too
 
-        examples = load_dataset(self.data, self.format)
+        if self.data:
+            examples = load_dataset(self.data, self.format)
+        else:
+            examples = [Example(name, (), "train") for name in self.store().names()]
         trained = [example for example in examples if example.split == "train"]
         if self.limit:
             np.random.default_rng(0).shuffle(trained)  # type: ignore[arg-type]
             trained = trained[: self.limit]
         val = [example for example in examples if example.split == "val"][: self.val or None]
+        source = self.data or self.images[0]
         return [
-            dataclasses.replace(example, source=self.name or Path(self.data).stem, repeat=self.repeat)
+            dataclasses.replace(example, source=self.name or Path(source).stem, repeat=self.repeat)
             for example in sorted([*trained, *val], key=lambda example: example.name)
         ]
 
@@ -97,13 +104,27 @@ def parts(path: Path) -> list[Part]:
 
 def _part(fields: Any, where: str) -> Part:
     hints = get_type_hints(Part)
-    if not isinstance(fields, dict) or "data" not in fields:
-        raise CaptionBotError(f"{where} has no `data: PATH`.")
+    if not isinstance(fields, dict) or not (fields.get("data") or fields.get("images")):
+        raise CaptionBotError(f"{where} has neither `data: PATH` nor `images: [PATH]`.")
     if unknown := sorted(set(map(str, fields)) - set(hints)):
         raise CaptionBotError(f"{where} has no field '{unknown[0]}'; its fields are {', '.join(hints)}.")
     part = Part(**{name: as_type(f"{where}: {name}", hints[name], value) for name, value in fields.items()})
-    if min(part.limit, part.val) < 0 or part.repeat < 1:
+    if min(part.limit, part.val) < 0 or part.repeat <= 0:
         raise CaptionBotError(
-            f"{where}: give a limit and a number of val photos of 0 or more, and a repeat of 1 or more."
+            f"{where}: give a limit and a number of val photos of 0 or more, and a repeat above 0."
         )
     return part
+
+
+def an_epoch(repeats: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+    """Numbers of the images that an epoch sees, each as often as it sees it, shuffled.
+
+    repeats: how often each is seen; of images with 1.25 a quarter, drawn by rng, is seen a second time. Their
+        number is the same in every epoch.
+    """
+    often = np.asarray(repeats, float)
+    seen = [np.repeat(np.arange(len(often)), often.astype(int))]
+    for repeat in np.unique(often[often % 1 > 0]):
+        alike = np.flatnonzero(often == repeat)
+        seen.append(rng.choice(alike, round(len(alike) * float(repeat % 1)), replace=False))
+    return rng.permutation(np.concatenate(seen))

@@ -233,18 +233,23 @@ def label(image: Image.Image, teachers: Iterable[Teacher], threshold: float, mir
 
 
 class Labelled(NamedTuple):
-    """One line of a file of boxes."""
+    """One line of a file of boxes.
+
+    source, repeat: as of `training.data.Example`, which the file does not say.
+    """
 
     image: str
     split: str
     found: Boxes
+    source: str = ""
+    repeat: float = 1
 
 
 def write_boxes(path: Path, labelled: Iterable[Labelled], mode: str = "w") -> None:
     """Write, or with mode "a" append, a line of JSON an image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open(mode, encoding="utf-8") as lines:
-        for image, split, found in labelled:
+        for image, split, found, *_ in labelled:
             record = {
                 "image": image,
                 "split": split,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from captionbot.cli.commands import Parser, command
+from captionbot.decoders import Decoder
 from captionbot.encoders.concat import ConcatEncoder
 from captionbot.encoders.grid import GridEncoder
 from captionbot.encoders.regions import Detections, Detector, RegionEncoder, RegionsConfig
@@ -35,7 +36,7 @@ from captionbot.store import card as cards
 from captionbot.store.registry import find_card
 from training.data import ImageStore, open_images
 from training.data.formats import load_dataset
-from training.data.mixture import images_of
+from training.data.mixture import an_epoch, images_of
 from training.detector.data import (
     TEACHERS,
     Boxes,
@@ -73,7 +74,11 @@ class DetectorConfig:
     captioner: name or card of the captioner whose CNN, which stays as it is, the detector looks through; ""
         for a detector with a CNN of its own.
     classes: file with a class a line, synonyms behind commas; "" for COCO's.
-    images: folders or tars of the photos.
+    init: folder of a run, or captioner of regions by name or card, whose detector's weights to begin with; ""
+        for random ones.
+    data: data set or mixture of the photos, which says their splits and how often an epoch sees each; "" for
+        all that are in boxes.
+    images: folders or tars of the photos, where they do not lie with data.
     boxes: files of training.detector.data.write_boxes.
     mirror: learn from mirror images too.
     threshold: score under which boxes are not believed.
@@ -89,6 +94,8 @@ class DetectorConfig:
     detector_cnn: str = ""
     detector_layers: tuple[str, ...] = ()
     classes: str = ""
+    init: str = ""
+    data: str = ""
     images: tuple[str, ...] = ()
     boxes: tuple[str, ...] = ()
     mirror: bool = True
@@ -198,12 +205,15 @@ class Trainer:
         torch.manual_seed(config.seed)
         labelled = read_all_boxes(config)
         self.boxes = [b for b in labelled if b.split == "train"]
-        if len(self.boxes) < config.batch_size:
+        self.steps_an_epoch = len(self._epoch(0)) // config.batch_size
+        if not self.steps_an_epoch:
             raise CaptionBotError(
-                f"batch_size is {config.batch_size}, and {', '.join(config.boxes)} has {len(self.boxes)} "
-                "photos of the split train; give no more than that, or label more photos."
+                f"batch_size is {config.batch_size}, and an epoch of {', '.join(config.boxes)} has "
+                f"{len(self._epoch(0))} photos of the split train; give no more than that, or label more."
             )
         self.detector, self.inputs = open_detector(config, [b.image for b in labelled], device)
+        if config.init:
+            start_from(self.detector, config.init)
         rates = [(self.detector.net, config.learning_rate)]
         if not config.captioner:
             rates.insert(0, (self._backbone(), config.backbone_learning_rate))
@@ -218,7 +228,7 @@ class Trainer:
             seen.update(parameters)
             groups.append({"params": parameters, "lr": rate, "peak": rate})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        self.steps = config.epochs * (len(self.boxes) // config.batch_size)
+        self.steps = config.epochs * self.steps_an_epoch
         self.step = 0
 
     def _backbone(self) -> nn.Module:
@@ -255,15 +265,15 @@ class Trainer:
                 saved = time.monotonic()
 
     def _batches(self) -> Iterator[np.ndarray]:
-        """Numbers of the photos of every step that is left; the order of an epoch depends on its number."""
+        """Numbers of the photos of every step that is left."""
         size = self.config.batch_size
-        an_epoch = len(self.boxes) // size
         while self.step < self.steps:
-            order = np.random.default_rng([self.config.seed, self.step // an_epoch]).permutation(
-                len(self.boxes)
-            )
-            place = self.step % an_epoch * size
-            yield order[place : place + size]
+            epoch, step = divmod(self.step, self.steps_an_epoch)
+            yield self._epoch(epoch)[step * size : (step + 1) * size]
+
+    def _epoch(self, number: int) -> np.ndarray:
+        """Numbers of the photos of an epoch, in an order that depends on its number."""
+        return an_epoch([b.repeat for b in self.boxes], np.random.default_rng([self.config.seed, number]))
 
     def _update(self, images: np.ndarray) -> float:
         config, detector = self.config, self.detector
@@ -322,25 +332,30 @@ class Trainer:
 def label_photos(given: argparse.Namespace) -> None:
     """The command `label`."""
     check_shares(given, ["threshold"])
-    if not given.data and not given.photos:
-        raise CaptionBotError("There are no photos to label; give --data, --photos or both.")
-    stores = [open_images(path) for path in given.photos]
-    splits = {name: "train" for store in stores for name in store.names()}
-    if given.data:
-        splits = {e.name: e.split for e in load_dataset(given.data)} | splits
-        stores.insert(0, images_of(given.data, given.images))
+    splits = {example.name: example.split for example in load_dataset(given.data)}
+    store = images_of(given.data, given.images)
     teachers = open_teachers(given.teachers, given.use)
-    store = ImageStore.joined(stores)
     label_images(store, splits, teachers, given.threshold, given.out, not given.no_mirror)
 
 
 def read_all_boxes(config: DetectorConfig) -> list[Labelled]:
-    """The boxes of all files of a configuration."""
-    return [labelled for path in config.boxes for labelled in read_boxes(Path(path))]
+    """The boxes of all files of a configuration, of the photos of its data set where it names one."""
+    labelled = [labelled for path in config.boxes for labelled in read_boxes(Path(path))]
+    if not config.data:
+        return labelled
+    known, examples = {b.image: b for b in labelled}, load_dataset(config.data)
+    if missing := [example.name for example in examples if example.name not in known]:
+        raise CaptionBotError(
+            f"{len(missing)} of the {len(examples)} photos of {config.data} have no boxes in "
+            f"{', '.join(config.boxes)}, such as {missing[0]}; label them with training.detector label."
+        )
+    return [known[e.name]._replace(split=e.split, source=e.source, repeat=e.repeat) for e in examples]
 
 
 def open_store(config: DetectorConfig) -> ImageStore:
-    return ImageStore.joined([open_images(path) for path in config.images])
+    if config.images:
+        return ImageStore.joined([open_images(path) for path in config.images])
+    return images_of(config.data, None)
 
 
 def open_detector(
@@ -372,6 +387,27 @@ def load_weights(detector: Detector, run: Path) -> None:
             f"{run} has weights of another detector than its detector.json describes; train it again."
         ) from None
     detector.eval().requires_grad_(False)
+
+
+def start_from(detector: Detector, init: str) -> None:
+    """Give a detector that is to be trained the weights of a run, or of a captioner of regions."""
+    weights = Path(init) / "detector.safetensors"
+    given = read_weights(weights) if weights.is_file() else load_regions(init)[1].detector.state_dict()
+    try:
+        detector.load_state_dict(given)
+    except RuntimeError:
+        raise CaptionBotError(
+            f"The detector of {init} is built differently from the one to be trained; give one of the same "
+            "configuration."
+        ) from None
+
+
+def load_regions(captioner: str) -> tuple[cards.Card, RegionEncoder, Decoder]:
+    """A captioner that has a detector, by name or card."""
+    card, encoder, decoder = cards.load(find_card(captioner))
+    if not isinstance(encoder, RegionEncoder):
+        raise CaptionBotError(f"{captioner} has no detector; give a captioner of the family top-down.")
+    return card, encoder, decoder
 
 
 def agreement(found: Sequence[Boxes], wanted: Sequence[Boxes], classes: Sequence[str]) -> dict[str, Any]:
@@ -417,6 +453,16 @@ def evaluate(run: Path, split: str, out: Path | None, captioner: str = "") -> di
         found = [Boxes(*(t.numpy() for t in f)) for batch in batches for f in find(batch)]
     seconds = time.perf_counter() - start
     results = {"split": split, "images_per_second": len(boxes) / seconds} | agreement(found, wanted, classes)
+    sources = dict.fromkeys(b.source for b, w in zip(boxes, wanted, strict=True) if len(w))
+    if len(sources) > 1:
+        results["by data set"] = {
+            source: agreement(
+                [f for f, b in zip(found, boxes, strict=True) if b.source == source],
+                [w for w, b in zip(wanted, boxes, strict=True) if b.source == source],
+                classes,
+            )
+            for source in sources
+        }
     if out:
         out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
@@ -439,9 +485,7 @@ def run_finder(run: Path, config: DetectorConfig) -> tuple[Finder, tuple[str, ..
 
 def finder(captioner: str, config: DetectorConfig) -> tuple[Finder, tuple[str, ...]]:
     """What a captioner's detector finds in photos, and the names of its classes."""
-    card, encoder, _ = cards.load(find_card(captioner))
-    if not isinstance(encoder, RegionEncoder):
-        raise CaptionBotError(f"{captioner} has no detector; give a captioner of the family top-down.")
+    card, encoder, _ = load_regions(captioner)
     encoder.config = dataclasses.replace(encoder.config, threshold=LEAST_SCORE)
     store, preprocessing = open_store(config), Preprocessing.from_json(card.preprocessing)
 
@@ -483,9 +527,7 @@ def install(run: Path, captioner: str, out: Path, threshold: float | None = None
     threshold: score from which a box counts; None for the captioner's.
     """
     config = load_run_config(run)
-    card, encoder, decoder = cards.load(find_card(captioner))
-    if not isinstance(encoder, RegionEncoder):
-        raise CaptionBotError(f"{captioner} has no detector; give a captioner of the family top-down.")
+    card, encoder, decoder = load_regions(captioner)
     changed = dataclasses.replace(encoder.config, **detector_fields(config))
     if threshold is not None:
         changed = dataclasses.replace(changed, threshold=threshold)
@@ -508,9 +550,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = Parser("python -m training.detector", description="A small detector from teachers' boxes.")
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser("label", help="write the boxes of teacher detectors on photos")
-    sub.add_argument("--data", help="photos with captions, for the splits: a folder, a table or a mixture")
+    sub.add_argument("--data", required=True, help="a data set, or a mixture of several and of photos alone")
     sub.add_argument("--images", help="folder or tar of its photos; where they lie with it, nothing")
-    sub.add_argument("--photos", nargs="+", default=[], help="folders or tars of more photos to learn from")
     sub.add_argument("--teachers", type=Path, required=True, help="folder of their files")
     sub.add_argument(
         "--use", nargs="+", choices=TEACHERS, default=["yolox", "nanodet"], help="which teachers"
@@ -524,7 +565,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sub.add_argument("--config", required=True, help="a name in training/configs/detectors, or a YAML file")
     sub.add_argument("--out", type=Path, required=True, help="folder of the run")
     sub.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    sub.add_argument("--epochs", type=int, help="instead of the configuration's")
+    changes = sub.add_argument_group("instead of the configuration's")
+    changes.add_argument("--init", metavar="RUN", help="run or captioner whose detector to begin with")
+    changes.add_argument("--data", help="data set or mixture of the photos")
+    changes.add_argument(
+        "--mirror", action=argparse.BooleanOptionalAction, help="learn from mirror images too"
+    )
+    changes.add_argument("--epochs", type=int, help="over which the learning rate falls to zero")
+    changes.add_argument("--learning-rate", type=float, help="at its peak")
+    changes.add_argument("--ema", type=float, help="decay of the moving average of the weights")
     earlier = sub.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on where the run broke off")
     earlier.add_argument(
@@ -552,7 +601,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command == "label":
         label_photos(given)
     elif given.command == "train":
-        changes = {} if given.epochs is None else {"epochs": given.epochs}
+        names = ("init", "data", "mirror", "epochs", "learning_rate", "ema")
+        changes = {name: value for name in names if (value := getattr(given, name)) is not None}
         config = load_detector_config(given.config, **changes)
         prepare_folder(given.out, given.resume or given.replace)
         Trainer(config, given.out, device_of(given.device)).run(given.resume)

@@ -5,8 +5,9 @@ ridge regression on the encoder's mean features (Hastie et al., The Elements of 
 That would be a table of all training photos, so a small network learns its answers, to mixtures of photos
 (distillation, arXiv 1503.02531; mixtures as of arXiv 1710.09412). Added to it is half of what a linear
 detector of words says, whose errors are others. The weight of both beside the decoder's
-log-probabilities is the one with the best CIDEr-D on val, among a few. The captioner in DIR is that of RUN,
-with it, or without where that helps nothing; train RUN further, and it has to be fitted again.
+log-probabilities is the one with the best CIDEr-D on val, among a few, or a given one. The captioner in DIR
+is that of RUN, with it, or without where that helps nothing. Train RUN further, and it has to be fitted
+again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +49,8 @@ from training.run.stages import search
 
 MOST_PHRASES = 8_000  # or memory would not hold what is said of 100,000 photos
 WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+WEIGHTS_BESIDE = (0.0, 0.25, 0.5, 1.0)
+FITTED = ("hidden", "rank", "mixtures", "epochs", "seed")  # of the command, what `fit` takes
 # the regression: a share of the kernel's diagonal, of all words' odds, and the photos that it compares with
 RIDGE, SOFTEN, CENTRES = 0.1, 0.02, 6_000
 # the linear detector, and its share of the evidence
@@ -55,7 +59,7 @@ DETECTOR_EPOCHS, LEAST_STEPS, DETECTOR_BATCH = 16, 960, 100
 DETECTOR_RATE, DETECTOR_DECAY, DROPOUT = 2e-3, 0.1, 0.3
 # the network that learns from the regression
 MIXTURES, LEAST_MIXTURES, MOST_MIXTURES = 20, 4_000, 120_000  # a photo, in all
-EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 12, 256, 2e-3, 1e-3
+BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 256, 2e-3, 1e-3
 
 
 @command
@@ -78,11 +82,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="numbers that a photo's feature becomes first; 0 for the linear detector of words alone",
     )
     parser.add_argument("--rank", type=int, default=192, help="numbers that these are reduced to")
+    parser.add_argument(
+        "--mixtures",
+        type=int,
+        default=0,
+        help="of photos, that the network learns from (default: 20 a photo, 4,000 to 120,000)",
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="of them")
     parser.add_argument("--min-count", type=int, default=15, help="photos that a phrase has to be said of")
     parser.add_argument(
         "--beside",
         metavar="CAPTIONER",
         help="whose word evidence to add; the channels that it sees are the first of this captioner's",
+    )
+    parser.add_argument(
+        "--weights",
+        type=float,
+        nargs="+",
+        metavar="W",
+        help="of the evidence that is fitted and of that --beside, rather than the best on val; "
+        "with 0 for the first nothing is fitted",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -90,7 +109,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     config = dataclasses.replace(
         defaults, data=given.data, images=given.images, limit=given.limit, cache=given.cache
     )
-    check_least(given, {"hidden": 0, "rank": 1, "min_count": 1, "seed": 0}, {"seed": ABOUT["seed"].high or 0})
+    least = {"hidden": 0, "rank": 1, "mixtures": 0, "epochs": 1, "min_count": 1, "seed": 0}
+    check_least(given, least, {"seed": ABOUT["seed"].high or 0})
+    if given.weights and (len(given.weights) != 1 + bool(given.beside) or min(given.weights) < 0):
+        raise CaptionBotError(
+            f"--weights are {' '.join(f'{w:g}' for w in given.weights)}; give one of 0 or more, and with "
+            "--beside a second."
+        )
     prepare_folder(given.out, used=True)
     path, scores = add_evidence(given, config)
     print("CIDEr-D on val, by the weight of the evidence:")
@@ -118,27 +143,33 @@ def add_evidence(given: argparse.Namespace, config: TrainingConfig) -> tuple[Pat
     def means(features: Iterator[Features]) -> Tensor:
         return torch.cat([mean_annotation(f.values.float(), f.mask).cpu() for f in features])
 
-    train, val = read_splits(config)
-    with torch.inference_mode(), autocast(device, config.amp):
+    def learnt(train: Split) -> WordEvidence:
         flips = bool(given.hidden) and not given.no_mirror  # the linear detector learns from photos alone
-        train, cached = encoded(train, flips)
-        seen = torch.stack([means(batches(cached, mirrored=side)) for side in (False, True)[: 1 + flips]])
-    phrases, shares = bags_of_phrases(train, vocabulary, given.min_count)
-    settings = {"hidden": given.hidden, "rank": given.rank, "min_count": given.min_count, "seed": given.seed}
-    fitted = fit(seen.clone(), phrases, shares, hidden=given.hidden, rank=given.rank, seed=given.seed)
-    beside = _evidence_of(given.beside, vocabulary) if given.beside else None
+        with torch.inference_mode(), autocast(device, config.amp):
+            train, cached = encoded(train, flips)
+            seen = torch.stack([means(batches(cached, mirrored=side)) for side in (False, True)[: 1 + flips]])
+        phrases, shares = bags_of_phrases(train, vocabulary, given.min_count)
+        return fit(seen.clone(), phrases, shares, **{name: getattr(given, name) for name in FITTED})
+
+    train, val = read_splits(config)
+    tried = [tuple(given.weights)] if given.weights else _combinations(bool(given.beside))
+    layers: list[WordEvidence | None] = [learnt(train) if any(weights[0] for weights in tried) else None]
+    settings: dict[str, Any] = {name: getattr(given, name) for name in ("min_count", *FITTED) if layers[0]}
+    if given.beside:
+        layers.append(_evidence_of(given.beside, vocabulary))
     options = SearchOptions(**card.search)
     with torch.inference_mode(), autocast(device, config.amp):
         val, cached = encoded(val, False)
         found = [image for f in batches(cached) for image in search(decoder, f, vocabulary, options)]
-        layers = [fitted] if beside is None else [fitted, beside]
         told = [evidence_of(layer, means(batches(cached)), found) for layer in layers]
-    scores, chosen = score_weights(found, told, val, vocabulary, options)
-    weighed = [scaled(layer, weight) for layer, weight in zip(layers, chosen, strict=True)]
-    decoder.evidence = reduce(both, weighed).to(device) if any(chosen) else None
-    tried = {f"{weight:g}": score for weight, score in scores.items()}
-    settings |= {"weight": chosen[0], "CIDEr on val": tried}
-    if beside is not None:
+    scores, chosen = score_weights(found, told, val, vocabulary, options, tried)
+    weighed = [scaled(layer, w) for layer, w in zip(layers, chosen, strict=True) if layer and w]
+    decoder.evidence = reduce(both, weighed).to(device) if weighed else None
+    settings |= {
+        "weight": chosen[0],
+        "CIDEr on val": {f"{weight:g}": score for weight, score in scores.items()},
+    }
+    if given.beside:
         settings |= {"beside": given.beside, "weight beside": chosen[1]}
     training = card.training | {"evidence": settings}
     card = dataclasses.replace(
@@ -171,10 +202,21 @@ def bags_of_phrases(split: Split, vocabulary: Vocabulary, min_count: int) -> tup
     return torch.tensor(known, dtype=torch.int32), shares
 
 
-def fit(seen: Tensor, phrases: Tensor, shares: Tensor, *, hidden: int, rank: int, seed: int) -> WordEvidence:
+def fit(
+    seen: Tensor,
+    phrases: Tensor,
+    shares: Tensor,
+    *,
+    hidden: int,
+    rank: int,
+    seed: int,
+    mixtures: int = 0,
+    epochs: int = 12,
+) -> WordEvidence:
     """seen: (1 or 2, n, C) features of photos and their mirror images; phrases: (N, 2); shares: (n, N), 0..1.
 
     hidden: 0 for the linear detector of words alone.
+    mixtures: that the network learns from; 0 for `MIXTURES` a photo, within limits.
     """
     torch.manual_seed(seed)
     centre, spread = seen[0].mean(0), seen[0].std(0) + 1e-6
@@ -182,7 +224,8 @@ def fit(seen: Tensor, phrases: Tensor, shares: Tensor, *, hidden: int, rank: int
     words = phrases[:, 1] == ALONE
     layer = detect(seen[0], shares[:, words])
     if hidden:
-        layer = joined(layer, imitate(seen, shares, hidden, rank), words)
+        mixtures = mixtures or max(LEAST_MIXTURES, min(MIXTURES * len(shares), MOST_MIXTURES))
+        layer = joined(layer, imitate(seen, shares, hidden, rank, mixtures, epochs), words)
     layer.phrases.copy_(phrases if hidden else phrases[words])
     with torch.no_grad():  # the standardisation becomes a part of the first layer
         first = layer.reduce if layer.widen is None else layer.widen
@@ -191,28 +234,26 @@ def fit(seen: Tensor, phrases: Tensor, shares: Tensor, *, hidden: int, rank: int
     return layer.requires_grad_(False)
 
 
-def imitate(seen: Tensor, shares: Tensor, hidden: int, rank: int) -> WordEvidence:
-    """A network that learns the regression's answers to mixtures, by least squares.
+def imitate(seen: Tensor, shares: Tensor, hidden: int, rank: int, mixtures: int, epochs: int) -> WordEvidence:
+    """A network that learns the regression's answers to so many mixtures, by least squares.
 
     A phrase counts by the root of how often it is said.
     """
     answers = regression(seen[0], shares)
-    mixtures = mixed(seen, max(LEAST_MIXTURES, min(MIXTURES * len(shares), MOST_MIXTURES)))
-    targets = torch.cat(
-        [answers(part).half() for part in tqdm(mixtures.split(500), "mixtures", mininterval=1)]
-    )
+    photos = mixed(seen, mixtures)
+    targets = torch.cat([answers(part).half() for part in tqdm(photos.split(500), "mixtures", mininterval=1)])
     network = WordEvidence(seen.shape[-1], shares.shape[1], rank, hidden=hidden)
     weights = shares.mean(0).sqrt()
     weights = weights / weights.mean()
 
     def loss(batch: Tensor) -> Tensor:
-        error = network.of_means(mixtures[batch]) - targets[batch].float()
+        error = network.of_means(photos[batch]) - targets[batch].float()
         return (error.square() * weights).mean()
 
-    steps = math.ceil(len(mixtures) / BATCH_SIZE) * EPOCHS
+    steps = math.ceil(mixtures / BATCH_SIZE) * epochs
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
-    descend(loss, len(mixtures), BATCH_SIZE, EPOCHS, optimizer, schedule)
+    descend(loss, mixtures, BATCH_SIZE, epochs, optimizer, schedule)
     return network
 
 
@@ -313,9 +354,11 @@ def mixed(seen: Tensor, number: int) -> Tensor:
 
 
 def evidence_of(
-    layer: WordEvidence, means: Tensor, found: Sequence[Sequence[Hypothesis]]
+    layer: WordEvidence | None, means: Tensor, found: Sequence[Sequence[Hypothesis]]
 ) -> list[np.ndarray]:
     """What a layer says for each image's sentences, (K,) each. means: (n, C), it may know the first alone."""
+    if layer is None:
+        return [np.zeros(len(hypotheses)) for hypotheses in found]
     values = layer.of_means(means[:, : channels(layer)])
     return [
         np.array([float(row[layer.said(h.token_ids)].sum()) for h in hypotheses])
@@ -329,19 +372,20 @@ def score_weights(
     val: Split,
     vocabulary: Vocabulary,
     options: SearchOptions,
+    tried: Sequence[tuple[float, ...]],
 ) -> tuple[dict[float, float], tuple[float, ...]]:
-    """CIDEr-D on val of the sentences that are best by each of `WEIGHTS`, and the best weights.
+    """CIDEr-D on val by the first layer's weight, with the best of the second one's, and the best weights.
 
     Of a mixture it is the mean over the data sets, which are scored apart.
 
-    told: for one layer of word evidence or two, what it says for each image's sentences. The second one's
-        weight is 0, 0.25, 0.5 or 1, and scores are those with the best of them.
+    told: for one layer of word evidence or two, what it says for each image's sentences.
+    tried: weights of the layers.
     """
     sources = val.by_source().values()
     scores: dict[float, float] = {}
     ciders = [CiderD([val.captions[i] for i in images]) for images in sources]
     chosen: tuple[float, ...] = ()
-    for weights in product(WEIGHTS, *[(0.0, 0.25, 0.5, 1.0)] * (len(told) - 1)):
+    for weights in tried:
         best = []
         for hypotheses, *evidence in zip(found, *told, strict=True):
             sums = sum(weight * values for weight, values in zip(weights, evidence, strict=True))
@@ -358,6 +402,11 @@ def score_weights(
     return scores, chosen
 
 
+def _combinations(beside: bool) -> list[tuple[float, ...]]:
+    """The weights that are tried on val, of one layer, or of one and another beside it."""
+    return [*product(WEIGHTS, *[WEIGHTS_BESIDE] * beside)]
+
+
 def _evidence_of(captioner: str, vocabulary: Vocabulary) -> WordEvidence:
     """Another captioner's word evidence, its phrases by this one's ids."""
     card, _, decoder = cards.load(find_card(captioner))
@@ -366,7 +415,7 @@ def _evidence_of(captioner: str, vocabulary: Vocabulary) -> WordEvidence:
     ids = torch.tensor(vocabulary.encode(load_vocabulary(card.vocabulary).tokens), dtype=torch.int32)
     phrases = decoder.evidence.phrases
     phrases.copy_(torch.where(phrases == ALONE, phrases, ids[phrases.clamp(min=0).long()]))
-    return decoder.evidence
+    return decoder.evidence.requires_grad_(False)
 
 
 def channels(layer: WordEvidence) -> int:

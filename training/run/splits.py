@@ -20,7 +20,7 @@ from captionbot.text.vocabulary import Vocabulary
 from training.data import Example, ImageStore
 from training.data.flickr import read_text_captions
 from training.data.formats import load_dataset
-from training.data.mixture import images_of
+from training.data.mixture import an_epoch, images_of
 from training.evaluation.predictions import captions_of, read_predictions
 from training.run.config import TrainingConfig
 from training.run.distributed import World
@@ -47,7 +47,7 @@ class Split:
     taught: list[Words] = dataclasses.field(default_factory=list)
     bad: dict[str, str] = dataclasses.field(default_factory=dict)
     sources: list[str] = dataclasses.field(default_factory=list)
-    repeats: list[int] = dataclasses.field(default_factory=list)
+    repeats: list[float] = dataclasses.field(default_factory=list)
     ids: list[int | str | None] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
@@ -87,10 +87,9 @@ class Split:
             ids=chosen(self.ids),
         )
 
-    @property
-    def order(self) -> np.ndarray:
-        """The images of an epoch, each as often as it is seen."""
-        return np.repeat(np.arange(len(self)), self.repeats or 1)
+    def an_epoch(self, rng: np.random.Generator) -> np.ndarray:
+        """The numbers of the images of an epoch, each as often as it is seen, shuffled."""
+        return an_epoch(self.repeats or [1] * len(self), rng)
 
     def by_source(self) -> dict[str, list[int]]:
         """The images of each data set of a mixture."""

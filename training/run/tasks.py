@@ -38,7 +38,7 @@ class Task:
 
     features: of the images that are learnt from; stage: what a step asks of them.
     validate: what an encoder and a decoder are worth on val; choice: which epoch is the best by that.
-    order: the numbers of the images that an epoch sees.
+    an_epoch: the numbers of the images of an epoch in the order in which it sees them.
     data: what is learnt from, in words.
     bad: what is wrong with photos that were left out, by name.
     samples: names of val photos to show.
@@ -48,7 +48,7 @@ class Task:
     stage: Stage
     validate: Callable[[nn.Module, Decoder], Scores]
     choice: Choice
-    order: np.ndarray
+    an_epoch: Callable[[np.random.Generator], np.ndarray]
     data: str
     bad: dict[str, str] = field(default_factory=dict)
     samples: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ def text_task(config: TrainingConfig, card: Card, text: Split, val: Split, world
         CrossEntropy(config, vocabulary, text.token_ids(vocabulary, 1, config.max_words)),
         Foreseen(config, vocabulary, val, features, world),
         choose(config, val),
-        text.order,
+        text.an_epoch,
         f"{Path(config.text).name}, {len(text)} captions",
     )
 
@@ -90,7 +90,7 @@ def photo_task(
         stage,
         Captions(config, vocabulary, val, val_features, world),
         choose(config, val),
-        train.order,
+        train.an_epoch,
         f"{Path(config.data).name}, {len(train)} training {'images' if config.features else 'photos'}",
         train.bad | val.bad,
         [] if config.features else val.names[: config.sample_photos],

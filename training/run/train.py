@@ -111,7 +111,8 @@ class Run:
             self._say(f"{len(gone)} caches that no run needed any more were removed from {config.cache}.")
         if world.size > 1:  # each process draws its own dropout
             _seed(config.seed + 1000 * (world.rank + 1))
-        self.steps_an_epoch = -(-len(self.task.order) // config.batch_size)
+        seen = len(self.task.an_epoch(np.random.default_rng(0)))
+        self.steps_an_epoch = -(-seen // config.batch_size)
         self.steps = min(config.epochs * self.steps_an_epoch, config.max_steps or sys.maxsize)
         self.epoch = self.step = self.bad_epochs = 0
         self.best: Scores = {}
@@ -168,7 +169,7 @@ class Run:
         Drawn from seed and epoch alone, so that a resumed run sees what it would have seen.
         """
         rng = np.random.default_rng([self.config.seed, self.epoch])
-        order = rng.permutation(self.task.order)
+        order = self.task.an_epoch(rng)
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
         crops = rng.random((len(order), 6), dtype=np.float32)
         covers = rng.random((len(order), 1), dtype=np.float32)
