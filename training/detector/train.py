@@ -565,15 +565,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sub.add_argument("--config", required=True, help="a name in training/configs/detectors, or a YAML file")
     sub.add_argument("--out", type=Path, required=True, help="folder of the run")
     sub.add_argument("--device", default="cpu", help="cpu, cuda or mps")
-    changes = sub.add_argument_group("instead of the configuration's")
-    changes.add_argument("--init", metavar="RUN", help="run or captioner whose detector to begin with")
-    changes.add_argument("--data", help="data set or mixture of the photos")
-    changes.add_argument(
+    instead = sub.add_argument_group("instead of the configuration's")
+    instead.add_argument("--init", metavar="RUN", help="run or captioner whose detector to begin with")
+    instead.add_argument("--data", help="data set or mixture of the photos")
+    instead.add_argument(
         "--mirror", action=argparse.BooleanOptionalAction, help="learn from mirror images too"
     )
-    changes.add_argument("--epochs", type=int, help="over which the learning rate falls to zero")
-    changes.add_argument("--learning-rate", type=float, help="at its peak")
-    changes.add_argument("--ema", type=float, help="decay of the moving average of the weights")
+    instead.add_argument("--epochs", type=int, help="over which the learning rate falls to zero")
+    instead.add_argument("--learning-rate", type=float, help="at its peak")
+    instead.add_argument("--ema", type=float, help="decay of the moving average of the weights")
     earlier = sub.add_mutually_exclusive_group()
     earlier.add_argument("--resume", action="store_true", help="go on where the run broke off")
     earlier.add_argument(

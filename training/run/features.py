@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.attribution import filled_pixels
+from captionbot.explain.attribution import CELLS, filled_pixels
 from captionbot.explain.copies import painted
-from captionbot.explain.needs import CELLS, random_quarters
+from captionbot.explain.needs import random_quarters
 from captionbot.images.load import Preprocessing, load_image, squash
 from captionbot.types import Features
 from training.data import ImageStore

@@ -173,11 +173,11 @@ class Run:
         mirrored = rng.random(len(order)) < 0.5 * self.config.flips
         crops = rng.random((len(order), 6), dtype=np.float32)
         covers = rng.random((len(order), 1), dtype=np.float32)
-        crops = torch.from_numpy(np.concatenate([crops, covers], 1))
+        drawn = torch.from_numpy(np.concatenate([crops, covers], 1))
         last = min(self.steps_an_epoch, self.steps - self.epoch * self.steps_an_epoch)
         for step in range(self.step, last):
             where = slice(step * self.config.batch_size, (step + 1) * self.config.batch_size)
-            yield order[where], mirrored[where], crops[where]
+            yield order[where], mirrored[where], drawn[where]
 
     def _learn(self, images: np.ndarray, mirrored: np.ndarray, crops: Tensor, due: bool) -> bool:
         """One step on a batch, shared among the processes. Returns whether a checkpoint is due for any."""
