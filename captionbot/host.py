@@ -12,8 +12,9 @@ from importlib import import_module
 from threading import Lock
 
 IMPORTS = Lock()
-"""For whoever imports modules of captionbot beside another thread that does: where these import each other,
-Python would hand out half-made ones rather than wait for ever."""
+"""For whoever imports modules of captionbot beside another thread that does. A thread that imports a package
+and one that begins with a module of it wait for each other: Python would hand out half-made modules rather
+than wait for ever."""
 HUB = "CAPTIONBOT_HUB"
 """Names whether visitors of a page may have captioners of the Hugging Face Hub fetched."""
 

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
+from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -31,13 +33,20 @@ def tracked() -> list[Path]:
     return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
 
 
+@cache
+def imports(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """All imports of a file, wherever in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imported(path: Path) -> set[str]:
     """The top-level names of all modules that a file imports, wherever in it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in imports(path):
         if isinstance(node, ast.Import):
             names.update(alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
+        elif not node.level:
             names.add((node.module or "").split(".")[0])
     return names
 
@@ -58,6 +67,29 @@ def test_layers_do_not_look_up(where, forbidden):
     ]
     assert files
     assert {str(path): found for path in files if (found := imported(path) & forbidden)} == {}
+
+
+def test_no_modules_import_each_other():
+    """By any way round, be it within a function or for types alone."""
+    paths = [
+        path for name in ("captionbot", "training", "benchmarks") for path in (ROOT / name).rglob("*.py")
+    ]
+    names = {
+        path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in paths
+    }
+    known, graph = set(names.values()), {}
+    for path, name in names.items():
+        asked = set()
+        for node in imports(path):
+            if isinstance(node, ast.Import):
+                asked.update(alias.name for alias in node.names)
+            else:
+                wholes = {f"{node.module}.{alias.name}": node.module for alias in node.names}
+                asked.update(whole if whole in known else module for whole, module in wholes.items())
+        graph[name] = asked & known - {name}
+    assert len(graph) > 200
+    TopologicalSorter(graph).prepare()  # CycleError names the modules of a circle
 
 
 def test_importing_captionbot_is_light():

@@ -7,15 +7,15 @@ words before it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.explain.hidden import CELLS, filled_pixels, log_probs_of, log_probs_where_hidden
+from captionbot.explain.maps import LABELS, WordMaps
+from captionbot.explain.needs import needs
 from captionbot.images.load import boxes_to_image, to_pixel_values
-from captionbot.text.pieces import of_words
 from captionbot.types import Caption, Features
 
 if TYPE_CHECKING:  # torch takes a second to import
@@ -25,35 +25,6 @@ if TYPE_CHECKING:  # torch takes a second to import
     from captionbot.captioner import Captioner
 
 METHODS = ("auto", "attention", "needs", "occlusion", "gradient")
-FILLINGS = ("mean", "blur")
-LABELS = {
-    "attention": "where the model looked for the word",
-    "needs": "how much less likely the word is where this place is hidden, by a regression over many copies",
-    "occlusion": "how much less likely the word is where this place is hidden",
-    "gradient": "how much the word's log-probability hangs on this place, by its gradient",
-}
-CELLS = (8, 8)  # rows and columns that a photo without places of its own is hidden in
-
-
-@dataclass(frozen=True)
-class WordMaps:
-    """What each word of a caption rests on, place by place.
-
-    method: attention, needs, occlusion or gradient; label: what its numbers are, for a person.
-    maps: (T, P). Attention sums to 1; needs and occlusion are in nats of log-probability that are lost, and
-        below 0 where hiding the place helps the word; gradients have no unit, and are 0 or more.
-    boxes: (P, 4) xyxy in pixels of the image; grid: (rows, columns) where they form one.
-    """
-
-    method: str
-    label: str
-    maps: np.ndarray
-    boxes: np.ndarray
-    grid: tuple[int, int] | None
-
-    def on(self, caption: Caption) -> Caption:
-        """The caption with these maps in the place of its attention, so that every drawing shows them."""
-        return replace(caption, alphas=np.maximum(self.maps, 0), boxes=self.boxes, grid=self.grid)
 
 
 def word_maps(
@@ -78,70 +49,12 @@ def word_maps(
             )
         maps, boxes, grid = caption.alphas, caption.boxes, caption.grid
     elif method == "needs":
-        from captionbot.explain.needs import needs  # which is built on this module
-
         return needs(captioner, image, caption).as_word_maps(caption)
     else:
         pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
         ask = _occlusion if method == "occlusion" else _gradient
         maps, boxes, grid = ask(captioner, pixels, caption, filled_pixels(pixels, filling))
     return WordMaps(method, LABELS[method], maps, boxes, grid)
-
-
-def log_probs_of(captioner: Captioner, features: Features, token_ids: Sequence[int] | Tensor) -> Tensor:
-    """(B, T) natural log-probabilities of a caption's words, each read after the true words before it.
-
-    token_ids: (T,) of one caption that is read over all B images, or (B, T). Without the start.
-    """
-    import torch
-
-    ids = torch.as_tensor(token_ids, device=features.values.device).expand(len(features), -1)
-    return all_log_probs(captioner, features, ids).gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-
-
-def all_log_probs(captioner: Captioner, features: Features, token_ids: Tensor) -> Tensor:
-    """(B, T, V) natural log-probabilities of every word in the place of each of (B, T) ids, read after the
-    true words before it."""
-    import torch
-
-    start = token_ids.new_full((len(token_ids), 1), captioner.vocabulary.bos_id)
-    decoder = captioner.decoder
-    with captioner.autocast():
-        outputs, _, _ = decoder.advance_all(torch.cat([start, token_ids[:, :-1]], 1), decoder.start(features))
-        return decoder.logits(outputs).float().log_softmax(-1)
-
-
-def filled_pixels(pixels: Tensor, filling: str) -> Tensor:
-    """(1, 3, H, W), what is seen in the place of hidden pixels: the mean colour, or hardly more than it."""
-    from torch.nn import functional as F
-
-    if filling not in FILLINGS:
-        raise CaptionBotError(f"'{shortened(filling)}' hides nothing; choose one of {', '.join(FILLINGS)}.")
-    if filling == "mean":
-        return pixels.mean((2, 3), keepdim=True).expand_as(pixels)
-    return F.interpolate(F.adaptive_avg_pool2d(pixels, 4), pixels.shape[-2:], mode="bicubic")
-
-
-def log_probs_where_hidden(
-    captioner: Captioner, pixels: Tensor, filling: Tensor, boxes: Tensor, hidden: Tensor, caption: Caption
-) -> np.ndarray:
-    """(N, T) log-probabilities of the T whole words over N copies of one photo.
-
-    boxes: (P, 4) as fractions of the photo; hidden: (N, P) bool, which of them each copy lacks.
-    """
-    import torch
-
-    height, width = pixels.shape[-2:]
-    y, x = ((torch.arange(n, device=pixels.device) + 0.5) / n for n in (height, width))
-    left, top, right, bottom = boxes.to(pixels.device)[..., None].unbind(1)  # (P, 1) each
-    across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)  # (P, W), (P, H)
-    found = []
-    for part in hidden.to(pixels.device).split(captioner.decoder.at_once):
-        covered = torch.einsum("np,ph,pw->nhw", part.float(), down.float(), across.float()) > 0
-        copies = torch.where(covered.unsqueeze(1), filling, pixels)
-        with torch.inference_mode():
-            found.append(log_probs_of(captioner, captioner.encode_pixels(copies), caption.token_ids))
-    return of_words(torch.cat(found).cpu().numpy(), caption.pieces)
 
 
 def _places(caption: Caption) -> tuple[Tensor, tuple[int, int] | None]:

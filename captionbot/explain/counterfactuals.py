@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageStat
 
 from captionbot.errors import CaptionBotError, shortened
-from captionbot.explain.attribution import all_log_probs
+from captionbot.explain.hidden import all_log_probs
 from captionbot.search.options import SearchOptions
 from captionbot.types import Caption, Captioned, Features, Size, Word
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from captionbot.explain import needs as explain
 from captionbot.explain.attention_maps import attention_map
-from captionbot.explain.attribution import CELLS
+from captionbot.explain.hidden import CELLS
 from captionbot.explain.needs import HALVED, SIGNIFICANT, Needs, Verdict
 from captionbot.text.parts_of_speech import PARTS, parts_of_speech
 from captionbot.types import Caption

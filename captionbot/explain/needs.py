@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.attribution import CELLS, LABELS, WordMaps, filled_pixels, log_probs_of
+from captionbot.explain.hidden import CELLS, filled_pixels, log_probs_of
+from captionbot.explain.maps import LABELS, WordMaps
 from captionbot.images.load import boxes_to_image, to_pixel_values
 from captionbot.text.pieces import of_words
 from captionbot.text.tokenizer import tokenize

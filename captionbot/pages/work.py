@@ -17,7 +17,8 @@ from captionbot.draw.overlays import DISPLAY, fit
 from captionbot.errors import CaptionBotError, displayable, shortened
 from captionbot.explain import counterfactuals as explore
 from captionbot.explain import needs as explain
-from captionbot.explain.attribution import WordMaps, word_maps
+from captionbot.explain.attribution import word_maps
+from captionbot.explain.maps import WordMaps
 from captionbot.explain.needs import Needs
 from captionbot.images.load import load_image
 from captionbot.pages.kept import Kept

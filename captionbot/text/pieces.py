@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from captionbot.errors import CaptionBotError, shortened
-from captionbot.text.vocabulary import UNSPOKEN, Vocabulary, subwords_of_file, subwords_of_folder
+from captionbot.text.subwords import UNSPOKEN, subwords_of_file, subwords_of_folder
+from captionbot.text.words import Vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 STYLES = ("bert", "gpt2")
-_UNSPOKEN = re.compile(rf"{UNSPOKEN.pattern}|</?(?:s|pad|unk|mask)>|<\w+>")
+_UNSPOKEN = re.compile(rf"{UNSPOKEN}|</?(?:s|pad|unk|mask)>|<\w+>")
 _GAPS = re.compile(  # BERT splits words at punctuation: dog ' s, t - shirt, 3. 5, red, white
     r" (['’]) (?=(?:s|t|d|m|re|ve|ll)\b)| ([-/]) (?=\w)|(?<=\d) ([.,:]) (?=\d)| (?=[.,:;!?%])"
 )

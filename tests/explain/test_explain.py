@@ -14,7 +14,9 @@ from captionbot import Captioner
 from captionbot.encoders import GridEncoder
 from captionbot.errors import CaptionBotError
 from captionbot.explain.attention_maps import attention_map
-from captionbot.explain.attribution import LABELS, log_probs_of, word_maps
+from captionbot.explain.attribution import word_maps
+from captionbot.explain.hidden import log_probs_of
+from captionbot.explain.maps import LABELS
 from captionbot.images.load import to_pixel_values
 from captionbot.types import Caption, Features, Size, Word
 

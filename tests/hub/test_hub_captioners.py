@@ -19,7 +19,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from captionbot.captioner import Captioner
 from captionbot.errors import CaptionBotError
 from captionbot.explain import counterfactuals as explore
-from captionbot.explain.attribution import log_probs_of, word_maps
+from captionbot.explain.attribution import word_maps
+from captionbot.explain.hidden import log_probs_of
 from captionbot.generate import asked_of_generate
 from captionbot.images.load import Preprocessing, boxes_to_image, squash, to_pixel_values
 from captionbot.store.importers.hub import import_hub, preprocessing_of

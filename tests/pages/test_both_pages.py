@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "captionbot" / "pages"
 FRAMES = {  # what is no view
     "streamlit": {"__init__", "app", "canvas", "hands", "hub", "room", "view", "work"},
-    "gradio": {"__init__", "api", "app", "canvas", "door", "hub", "requests", "settings", "view", "work"},
+    "gradio": {
+        *("__init__", "api", "app", "canvas", "door", "events"),
+        *("hub", "requests", "settings", "view", "work"),
+    },
 }
 VIEWS = (*presenters.VIEWS, *presenters.PAGES)
 SEEN = {"label", "help", "info", "placeholder", "title", "alt", "submit_btn"}  # arguments that visitors read

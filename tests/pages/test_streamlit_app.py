@@ -481,7 +481,7 @@ MANY = """
 from captionbot.pages.streamlit import batch
 from captionbot.pages.work import Settings
 from captionbot.search.options import SearchOptions
-batch.show(Settings("tiny", SearchOptions(beam_size=2, max_length=6)))
+batch.show(Settings("tiny", SearchOptions(beam_size=2, max_length=6)), lambda photo: None)
 """
 
 

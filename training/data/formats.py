@@ -111,7 +111,7 @@ FORMATS = {
     "mixture": Format(
         f"NAME{SUFFIX}, a list of data sets",
         lambda path: [path] if path.name.endswith(SUFFIX) else [],
-        _one(read_mixture),
+        _one(partial(read_mixture, load=load_dataset)),
     ),
     "karpathy": Format(
         "dataset_*.json of Karpathy's Flickr8k, Flickr30k and COCO",

@@ -13,7 +13,7 @@ Paths are as in a configuration: from where the command runs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -33,7 +33,7 @@ SUFFIX = ".mixture.yaml"
 class Part:
     """One of the data sets.
 
-    data, format: as of `load_dataset`; data is "" for photos without captions, which are training photos.
+    data, format: as of `formats.load_dataset`; data is "" for photos without captions, for training.
     images: folders or tars of its photos; none where they lie with data.
     limit: so many of its training photos, drawn by chance; 0 for all.
     val: the first so many of its val photos; 0 for all.
@@ -49,11 +49,10 @@ class Part:
     repeat: float = 1
     name: str = ""
 
-    def examples(self) -> list[Example]:
-        from training.data.formats import load_dataset  # which reads mixtures too
-
+    def examples(self, load: Callable[[str, str], list[Example]]) -> list[Example]:
+        """load: `formats.load_dataset`, to which a mixture is a format like any other."""
         if self.data:
-            examples = load_dataset(self.data, self.format)
+            examples = load(self.data, self.format)
         else:
             examples = [Example(name, (), "train") for name in self.store().names()]
         trained = [example for example in examples if example.split == "train"]
@@ -75,9 +74,9 @@ def is_mixture(path: str | Path) -> bool:
     return Path(path).name.endswith(SUFFIX)
 
 
-def read_mixture(path: Path) -> list[Example]:
-    """The examples of all data sets, one set after the other."""
-    return [example for part in parts(path) for example in part.examples()]
+def read_mixture(path: Path, load: Callable[[str, str], list[Example]]) -> list[Example]:
+    """The examples of all data sets, one set after the other; load: as of `Part.examples`."""
+    return [example for part in parts(path) for example in part.examples(load)]
 
 
 def mixture_images(path: str | Path) -> ImageStore:

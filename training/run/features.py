@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from captionbot.errors import CaptionBotError
-from captionbot.explain.attribution import CELLS, filled_pixels
 from captionbot.explain.copies import painted
+from captionbot.explain.hidden import CELLS, filled_pixels
 from captionbot.explain.needs import random_quarters
 from captionbot.images.load import Preprocessing, load_image, squash
 from captionbot.types import Features

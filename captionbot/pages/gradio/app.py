@@ -31,23 +31,19 @@ from captionbot.errors import CaptionBotError
 from captionbot.pages import presenters
 from captionbot.pages.gradio import canvas
 from captionbot.pages.gradio.door import Page, Upload, aside, told, warn
-from captionbot.pages.gradio.hub import Fetching
-from captionbot.pages.gradio.requests import Requests
-from captionbot.pages.gradio.settings import Settings, adopt, fitting
-from captionbot.pages.gradio.view import (
+from captionbot.pages.gradio.events import (
     BUSY,
-    CACHE_SECONDS,
-    CAPTIONER,
     FETCHING,
     LONG,
-    PHOTO,
     PRIVATE,
     PROGRAMS,
     QUIET,
-    Frame,
-    Seen,
     Shown,
 )
+from captionbot.pages.gradio.hub import Fetching
+from captionbot.pages.gradio.requests import Requests
+from captionbot.pages.gradio.settings import Settings, adopt, fitting
+from captionbot.pages.gradio.view import CACHE_SECONDS, CAPTIONER, PHOTO, Frame, Seen
 from captionbot.pages.gradio.words import Heroes
 from captionbot.pages.gradio.work import WORK, Uploaded
 from captionbot.pages.presenters import about

@@ -19,7 +19,7 @@ from captionbot.images.load import count_images
 from captionbot.pages import presenters, workbench
 from captionbot.pages.gradio import view, work
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.view import LONG, PRIVATE, QUIET, Shown
+from captionbot.pages.gradio.events import LONG, PRIVATE, QUIET, Shown
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.limits import MAX_REVIEW_MEGABYTES, PHOTOS_AT_ONCE
 from captionbot.pages.presenters import batch as says

@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from captionbot.pages.gradio import canvas, view
-from captionbot.pages.gradio.view import PHOTO, PRIVATE, Seen, Shown, filled, lesson, present
+from captionbot.pages.gradio.events import PRIVATE, Shown
+from captionbot.pages.gradio.view import PHOTO, Seen, filled, lesson, present
 from captionbot.pages.presenters import beam as says
 from captionbot.pages.presenters import learn
 

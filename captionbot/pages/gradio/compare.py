@@ -8,17 +8,8 @@ import gradio as gr
 
 from captionbot.pages.gradio import view, work
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.view import (
-    BUSY,
-    CACHE_SECONDS,
-    CAPTIONER,
-    PHOTO,
-    PRIVATE,
-    QUIET,
-    Seen,
-    Shown,
-    present,
-)
+from captionbot.pages.gradio.events import BUSY, PRIVATE, QUIET, Shown
+from captionbot.pages.gradio.view import CACHE_SECONDS, CAPTIONER, PHOTO, Seen, present
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.presenters import compare as says
 from captionbot.pages.presenters.compare import Compared

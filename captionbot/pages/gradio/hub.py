@@ -9,8 +9,9 @@ import gradio as gr
 
 from captionbot.pages.gradio import work
 from captionbot.pages.gradio.door import told
+from captionbot.pages.gradio.events import QUIET, Shown
 from captionbot.pages.gradio.settings import Settings
-from captionbot.pages.gradio.view import CAPTION, QUIET, Frame, Seen, Shown
+from captionbot.pages.gradio.view import CAPTION, Frame, Seen
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.offers import DOWNLOADS, offer_of, offered, offers
 from captionbot.pages.presenters import hub as says

@@ -7,13 +7,11 @@ import gradio as gr
 
 from captionbot.pages.gradio import view
 from captionbot.pages.gradio.door import told
+from captionbot.pages.gradio.events import BUSY, PRIVATE, Shown
 from captionbot.pages.gradio.view import (
-    BUSY,
     CAPTION,
     PICTURES,
-    PRIVATE,
     Seen,
-    Shown,
     SideBySide,
     hidden,
     present,

@@ -9,7 +9,8 @@ from captionbot.draw.overlays import DISPLAY
 from captionbot.errors import CaptionBotError
 from captionbot.pages.gradio import view
 from captionbot.pages.gradio.door import told
-from captionbot.pages.gradio.view import PICTURES, PRIVATE, QUIET
+from captionbot.pages.gradio.events import PRIVATE, QUIET
+from captionbot.pages.gradio.view import PICTURES
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.presenters import results as says
 from captionbot.pages.presenters.charts import html

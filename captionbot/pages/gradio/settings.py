@@ -12,7 +12,7 @@ from captionbot.errors import CaptionBotError, displayable, shortened
 from captionbot.pages import work as core
 from captionbot.pages.gradio import work
 from captionbot.pages.gradio.door import told, warn
-from captionbot.pages.gradio.view import QUIET, Shown
+from captionbot.pages.gradio.events import QUIET, Shown
 from captionbot.pages.gradio.work import WORK
 from captionbot.pages.limits import checked_text
 from captionbot.pages.presenters import settings as says

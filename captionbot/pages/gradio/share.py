@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from captionbot.pages.gradio import view
-from captionbot.pages.gradio.view import CAPTION, PRIVATE, QUIET, Seen, Shown, present
+from captionbot.pages.gradio.events import PRIVATE, QUIET, Shown
+from captionbot.pages.gradio.view import CAPTION, Seen, present
 from captionbot.pages.presenters import share as says
 
 

@@ -10,15 +10,12 @@ import gradio as gr
 from captionbot.explain.needs import Needs
 from captionbot.pages.gradio import view
 from captionbot.pages.gradio.door import told
+from captionbot.pages.gradio.events import BUSY, PRIVATE, QUIET, Shown
 from captionbot.pages.gradio.view import (
-    BUSY,
     CAPTION,
     PHOTO,
     PICTURES,
-    PRIVATE,
-    QUIET,
     Seen,
-    Shown,
     filled,
     lesson,
     present,

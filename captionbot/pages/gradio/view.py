@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 
+from captionbot.pages.gradio.events import Shown
+from captionbot.pages.gradio.settings import Settings
 from captionbot.pages.gradio.work import STALE
 from captionbot.pages.lessons import Lesson
 from captionbot.pages.presenters import seen as seen_by
@@ -23,24 +25,9 @@ from captionbot.pages.presenters.share import File
 from captionbot.pages.work import Evidence
 from captionbot.types import Caption, Word
 
-if TYPE_CHECKING:
-    from captionbot.pages.gradio.settings import Settings
-
-Shown = dict[Any, Any]  # a value for every component that changes
-
 CHANGED = "changed"
 CACHE_SECONDS = 600
 PICTURES = "jpeg"  # Gradio's own choice, WebP, takes several times as long to write
-
-# How events are handled.
-PRIVATE: dict[str, Any] = {"api_visibility": "private"}
-QUIET: dict[str, Any] = {**PRIVATE, "show_progress": "hidden"}
-# So many of them wait for their turn at the captioner (`captionbot.pages.turns`), which goes round; the
-# others wait in the queue of their own kind. Programs and long jobs do not stand in the visitors' way.
-BUSY: dict[str, Any] = {"concurrency_limit": 8, "concurrency_id": "captioner"}
-PROGRAMS: dict[str, Any] = {"concurrency_limit": 16, "concurrency_id": "programs"}  # some fetch photos
-LONG: dict[str, Any] = {"concurrency_limit": 2, "concurrency_id": "batch"}
-FETCHING: dict[str, Any] = {"concurrency_limit": None}
 
 # What a view can follow. A new photo has a new caption, and a new caption a new word.
 PHOTO, CAPTION, WORD = "photo", "caption", "word"

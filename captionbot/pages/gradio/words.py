@@ -9,14 +9,12 @@ import gradio as gr
 
 from captionbot.pages.gradio import canvas, view
 from captionbot.pages.gradio.door import told
+from captionbot.pages.gradio.events import BUSY, QUIET, Shown
 from captionbot.pages.gradio.view import (
-    BUSY,
     CAPTION,
-    QUIET,
     WORD,
     Frame,
     Seen,
-    Shown,
     chosen,
     filled,
     lesson,

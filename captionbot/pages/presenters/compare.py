@@ -13,7 +13,7 @@ from PIL import Image
 from captionbot.draw.files import data_url
 from captionbot.draw.overlays import LOOK, Look, fit, word_overlay
 from captionbot.errors import CaptionBotError, shortened
-from captionbot.explain.attribution import WordMaps
+from captionbot.explain.maps import WordMaps
 from captionbot.pages.presenters.results import PEOPLE
 from captionbot.pages.presenters.seen import Picture, Seen, are_nouns, where
 from captionbot.pages.results import written_of

@@ -11,8 +11,8 @@ import numpy as np
 from captionbot.draw import plots
 from captionbot.draw.files import svg
 from captionbot.draw.overlays import word_overlay
-from captionbot.explain.attribution import CELLS
 from captionbot.explain.counterfactuals import cover, hide
+from captionbot.explain.hidden import CELLS
 from captionbot.explain.needs import COPIES, HALVED, Needs, Verdict, area_seen
 from captionbot.pages.presenters.charts import Chart
 from captionbot.pages.presenters.seen import Column, Picture, Seen, Table

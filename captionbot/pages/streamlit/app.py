@@ -60,20 +60,12 @@ STYLE = """<style>
 }
 @media (min-width: 641px) { .st-key-elsewhere { display: none; } }
 </style>"""
-SETTINGS_KEYS = (
-    *("captioner", "beam_size", "captions", "prefix", "banned", "length", "length_penalty", "no_repeat"),
-    *("sampling", "temperature", "top_k", "top_p", "seed", "expert", "shape", "strength", "colormap"),
-    "different",
-)
 
 
 def main() -> None:
     room.limit_uploads()
     st.set_page_config(about.TITLE, "🔎", layout="wide", initial_sidebar_state="collapsed")
     st.html(STYLE)
-    for key in SETTINGS_KEYS:  # which Streamlit forgets while their widgets are on another page
-        if key in st.session_state:
-            st.session_state[key] = st.session_state[key]
     pages = [
         st.Page(explorer, title=about.EXPLORE, icon=":material/search:", default=True),
         st.Page(many, title=many_says.TITLE, icon=":material/photo_library:", url_path="many"),
@@ -142,9 +134,15 @@ def many() -> None:
             st.title(many_says.TITLE, anchor=False)
             with st.popover(says.TITLE, icon=":material/tune:"):
                 settings = choose_settings()
-        batch.show(settings)
+        batch.show(settings, turn_to)
     except CaptionBotError as error:
         st.error(plain(str(error)), icon=":material/error:")
+
+
+def turn_to(photo: PhotoFile) -> None:
+    """Go to the explorer with a photo of the gallery."""
+    keep_photo(photo)
+    st.switch_page(st.Page(explorer, default=True))
 
 
 def explore(
@@ -379,9 +377,8 @@ def sampling_options(usual: SearchOptions) -> dict[str, Any]:
     setting = SETTINGS["seed"]
     options["seed"] = st.number_input(
         setting.label,
-        setting.low,
+        setting.low,  # at first; where a first value is named none may be drawn
         setting.high,
-        setting.value,
         key="seed",
         bind="query-params",
         help=setting.help,

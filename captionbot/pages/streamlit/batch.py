@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -77,10 +77,11 @@ class Job:
         return self.left is not None and not self.stopped
 
 
-def show(settings: Settings) -> None:
+def show(settings: Settings, turn_to: Callable[[PhotoFile], None]) -> None:
+    """turn_to: turns to the explorer with a photo."""
     job: Job | None = st.session_state.get("job")
     if job is not None and (opened := st.session_state.pop("opened", None)) is not None:
-        explore(job, opened)
+        explore(job, opened, turn_to)
     if job is None:
         st.markdown(says.INTRODUCTION)
         resume()
@@ -229,16 +230,11 @@ def step(job: Job) -> None:
     st.rerun()
 
 
-def explore(job: Job, place: Any) -> None:
+def explore(job: Job, place: Any, turn_to: Callable[[PhotoFile], None]) -> None:
     """Turns to the explorer with a photo of the gallery."""
-    from captionbot.pages.streamlit import app  # which imports this module
-
     photo = photo_of(job.files, says.chosen(job.bench, place).image)
     if photo is not None:
-        st.session_state["photo"], st.session_state["sample"] = photo, ""
-        for name in ("sample", "url"):
-            st.query_params.pop(name, None)
-        st.switch_page(st.Page(app.explorer, default=True))
+        turn_to(photo)
     st.warning(says.GONE)
 
 
