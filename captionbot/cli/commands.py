@@ -78,6 +78,16 @@ def exit_code(work: Callable[[], int], prefix: str = "") -> int:
     except CaptionBotError as error:
         complain(str(error), prefix)
         return 2
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name in ("", "captionbot", "training"):
+            raise
+        complain(
+            f"This Python has no package {name}: activate the environment that has it (after `make app`: "
+            "`. .venv/bin/activate`), or `pip install -r requirements.txt`.",
+            prefix,
+        )
+        return 2
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
