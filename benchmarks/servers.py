@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from captionbot import CaptionBotError
@@ -24,10 +24,11 @@ PATIENCE = 300  # seconds: another program may have all the cores
 
 
 @contextmanager
-def served(page: str, protected: bool = False) -> Iterator[tuple[str, int]]:
+def served(page: str, protected: bool = False, log: Path | None = None) -> Iterator[tuple[str, int]]:
     """The address of a page's server, and the process that it is.
 
     protected: against forged requests, as Streamlit is for visitors; then only browsers can upload.
+    log: a file for what it says, if that is to be read.
     Raises CaptionBotError where it does not start.
     """
     with socket.socket() as probe:
@@ -37,10 +38,14 @@ def served(page: str, protected: bool = False) -> Iterator[tuple[str, int]]:
         "streamlit": ["-m", "captionbot", "app", f"--port={port}"],
         "gradio": [str(ROOT / "gradio_app.py")],
     }[page]
-    with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("wb") as log:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        log = log or Path(folder, "log")
+        file = stack.enter_context(log.open("wb"))
         environment = os.environ | {
             "GRADIO_SERVER_PORT": str(port),
             "GRADIO_TEMP_DIR": folder,
+            "STREAMLIT_LOGGER_MESSAGE_FORMAT": "%(levelname)s %(message)s",
             "STREAMLIT_SERVER_HEADLESS": "true",
             "STREAMLIT_SERVER_ENABLE_XSRF_PROTECTION": str(protected).lower(),
             HUB: os.environ.get(HUB, ""),  # visitors have no captioner fetched unless that is asked for
@@ -48,11 +53,11 @@ def served(page: str, protected: bool = False) -> Iterator[tuple[str, int]]:
         # In a container the packages lie outside the folder that the page is started in.
         started_in = {"streamlit": str(ROOT), "gradio": folder}[page]
         server = subprocess.Popen(
-            [sys.executable, *command], cwd=started_in, env=environment, stdout=log, stderr=log
+            [sys.executable, *command], cwd=started_in, env=environment, stdout=file, stderr=file
         )
         try:
             if not _answers(f"http://127.0.0.1:{port}/", server):
-                raise CaptionBotError(f"{page} did not start: {Path(folder, 'log').read_text()[-2000:]}")
+                raise CaptionBotError(f"{page} did not start: {log.read_text()[-2000:]}")
             yield f"127.0.0.1:{port}", server.pid
         finally:
             server.terminate()

@@ -14,6 +14,12 @@ from playwright.sync_api import Browser, Locator, Page, expect
 SERIOUS = ("serious", "critical")  # of axe's four impacts
 
 
+def find_no_complaint(log: Path) -> None:
+    """A page's server has warned of nothing, and nothing went wrong in it."""
+    said = log.read_text(errors="replace")
+    assert not re.search(r"Traceback|\b(WARNING|ERROR|CRITICAL)\b|\w+Warning:", said), said[-5000:]
+
+
 def words(page: Page) -> Locator:
     return page.locator(".cb-word")
 
@@ -121,24 +127,27 @@ def find_the_photo_by_tab(page: Page) -> None:
     expect(page.locator(".cb-frame")).to_be_focused()
 
 
-def meet_no_barrier(page: Page, where: str, dark: bool = False) -> None:
-    """axe finds nothing serious, nor a picture without a text; dark: nor too little contrast in the dark."""
+def meet_no_barrier(page: Page, where: str, dark: bool = False, within: str = "html") -> None:
+    """axe finds nothing serious, nor a picture without a text; dark: nor too little contrast in the dark.
+
+    within: the part of the page that is new.
+    """
     runs: list[tuple[Literal["light", "dark"], dict[str, Any]]] = [("light", {})]
     if dark:
         runs.append(("dark", {"runOnly": ["color-contrast"]}))
     for scheme, options in runs:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.wait_for_timeout(300)  # colours change smoothly
-        _find_nothing_serious(page, f"{where}, {scheme}", options)
+        _find_nothing_serious(page, f"{where}, {scheme}", within, options)
     page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
 
-def _find_nothing_serious(page: Page, where: str, options: dict[str, Any]) -> None:
+def _find_nothing_serious(page: Page, where: str, within: str, options: dict[str, Any]) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     found = [
         (where, one["id"], node["target"], node["html"][:200])
         for one in axe.Axe()
-        .run(page, options={"resultTypes": ["violations"], **options})
+        .run(page, within, {"resultTypes": ["violations"], **options})
         .response["violations"]
         if one["impact"] in SERIOUS
         for node in one["nodes"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny import build_tiny_captioner
 
+from captionbot import Captioner
 from captionbot.cli.commands import Parser, command
 from captionbot.errors import CaptionBotError
 
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
             2,
             "a.json cannot be read or written (No space left",
         ),
+        (ModuleNotFoundError("No module named 'PIL'", name="PIL.Image"), 2, "This Python has no package PIL"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -74,6 +76,18 @@ def test_commands_start_where_docstrings_are_stripped():
     assert [line.removesuffix(": 0") for line in said] == ["captionbot.__main__", *names], done.stderr
 
 
+def test_torch_gets_a_folder_for_a_user_without_a_name(tmp_path, monkeypatch):
+    def unknown():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", unknown)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    Captioner.from_pretrained(build_tiny_captioner(tmp_path))
+    assert "torchinductor" in os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")  # which is then what it was before
+
+
+@pytest.mark.slow  # it imports torch anew, and all of torch._dynamo
 def test_a_captioner_loads_for_a_user_without_a_name(tmp_path):
     as_nobody = ["unshare", "-U", "--map-user=12345"]
     if not shutil.which("unshare") or subprocess.run([*as_nobody, "true"], capture_output=True).returncode:

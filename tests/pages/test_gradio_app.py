@@ -71,7 +71,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
             mcp_server=find_spec("mcp") is not None,
             **launch_options(),
         )
-        yield Page(app, work, url, Client(url, verbose=False), temporary)
+        client = Client(url, verbose=False, httpx_kwargs={"timeout": 300})  # the cores may be others'
+        yield Page(app, work, url, client, temporary)
         app.demo.close()
 
 

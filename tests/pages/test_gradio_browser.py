@@ -22,9 +22,11 @@ CAT, DOG = [sample_photos()[name] for name in ("A kitten", "A dog")]
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with served("gradio", protected=True) as (address, _):
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with served("gradio", protected=True, log=log) as (address, _):
         yield f"http://{address}"
+    walks.find_no_complaint(log)
 
 
 @pytest.fixture
@@ -164,7 +166,8 @@ def test_nothing_bars_the_way_and_the_keyboard_finds_the_photo_first(browser: Br
                 view(page, name)
                 page.wait_for_timeout(500)  # until what follows the click has begun
                 expect(page.locator("#views .pending")).to_have_count(0)
-                walks.meet_no_barrier(page, f"{name}, {'expert' if expert else 'plain'}", dark=expert)
+                within = "html" if name == "Captions" else "#views"
+                walks.meet_no_barrier(page, f"{name}, {'expert' if expert else 'plain'}", expert, within)
             page.get_by_role("button", name="Settings").click()
             expect(page.get_by_label("Start the caption with…")).to_be_visible()
             walks.meet_no_barrier(page, "Settings", dark=expert)

@@ -21,9 +21,11 @@ CAT, DOG, HORSE = [sample_photos()[name] for name in ("A kitten", "A dog", "A ho
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with served("streamlit", protected=True) as (address, _):
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("server") / "log"
+    with served("streamlit", protected=True, log=log) as (address, _):
         yield f"http://{address}"
+    walks.find_no_complaint(log)
 
 
 @pytest.fixture
@@ -170,7 +172,9 @@ def test_a_link_restores_captioner_settings_and_photo(page: Page) -> None:
     expect(page.get_by_role("button", name="A horse")).to_have_class("cb-on")
     link = page.get_by_text("?model=show-and-tell").inner_text()
     assert {"beam_size=2", "sample=A+horse"} <= set(link.split("?")[1].split("&"))
-    page.get_by_role("link", name="Alt text").click()  # the captioner goes along
+    page.get_by_role("link", name="Results").click()  # which has no settings
+    expect(page.get_by_text("Scores of coco-caption")).to_be_visible()
+    page.get_by_role("link", name="Alt text").click()  # all goes along
     page.get_by_role("button", name="Settings").click()
     expect(page.get_by_role("combobox", name="Captioner")).to_have_value("Show and Tell (GRU)")
     expect(page.get_by_role("slider", name="Beam size")).to_have_value("2")
@@ -263,12 +267,13 @@ def test_nothing_bars_the_way(browser: Browser, address: str) -> None:
             if expert:
                 page.get_by_text("Expert", exact=True).click()
                 expect(page.locator(".cb-number")).to_contain_text("log-probability")
+            within = "html"
             for tab in page.get_by_role("tab").all():
                 tab.click()
                 settled(page)
-                walks.meet_no_barrier(
-                    page, f"{tab.inner_text()}, {'expert' if expert else 'plain'}", dark=expert
-                )
+                where = f"{tab.inner_text()}, {'expert' if expert else 'plain'}"
+                walks.meet_no_barrier(page, where, expert, within)
+                within = ".st-key-panel"
             page.get_by_role("button", name="Settings").click()
             expect(page.get_by_role("combobox", name="Captioner")).to_be_visible()
             walks.meet_no_barrier(page, "Settings", dark=expert)
