@@ -15,7 +15,7 @@ if sys.platform != "linux":
 from fuzz import _faults, runner
 from fuzz.runner import fuzz
 
-IN_CI, IN_ALL = 20, 20_000  # inputs: of a target, and of all targets together
+IN_CI, IN_ALL = 12, 20_000  # inputs: of a target, one at least of each kind, and of all targets together
 
 
 def test_the_runner_sees_everything_that_can_go_wrong(monkeypatch):

@@ -100,7 +100,8 @@ def test_a_visitor_of_streamlit_has_a_captioner_fetched_and_asks_it(
     assert offered.label == "Download BLIP (base) (990 MB)"
     assert any("990 MB to download, 1.2 GB of memory" in text.value for text in page.markdown)
     offered.click()
-    until(lambda: run(page) and DOWNLOADS.state.total == len(whole) and DOWNLOADS.state.done)
+    run(page)
+    until(lambda: DOWNLOADS.state.total == len(whole) and DOWNLOADS.state.done)
     assert "stop" in keys(run(page))
     stranger = run(AppTest.from_file(str(STREAMLIT), default_timeout=300))
     assert "stop" not in keys(stranger)

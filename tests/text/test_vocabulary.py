@@ -141,21 +141,20 @@ def tokenizer_json(vocabulary, path, **parts):
     return path
 
 
+HOSTILE = {
+    "padding": {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": 2**60},
+    "truncation": {"max_length": 0, "stride": 2**40, "strategy": "LongestFirst", "direction": "Right"},
+    "post_processor": {"type": "BertProcessing", "sep": ["x", 2**40], "cls": ["y", -1]},
+    "decoder": {"type": "Strip", "content": "ab", "start": 2**63, "stop": 1},
+    "added_tokens": [{"id": 0, "content": "a", "single_word": False, "lstrip": True, "rstrip": True}],
+}
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "bert"])
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"padding": {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": 2**60}},
-        {"truncation": {"max_length": 0, "stride": 2**40, "strategy": "LongestFirst", "direction": "Right"}},
-        {"post_processor": {"type": "BertProcessing", "sep": ["x", 2**40], "cls": ["y", -1]}},
-        {"decoder": {"type": "Strip", "content": "ab", "start": 2**63, "stop": 1}},
-        {"added_tokens": [{"id": 0, "content": "a", "single_word": False, "lstrip": True, "rstrip": True}]},
-    ],
-)
-def test_what_else_a_tokenizer_asks_for_never_reaches_its_library(kind, parts, tmp_path, request):
+def test_what_else_a_tokenizer_asks_for_never_reaches_its_library(kind, tmp_path, request):
     """In the library some of these end the process, which nothing could catch."""
     vocabulary = request.getfixturevalue(kind)
-    hostile = SubwordVocabulary.load(kind, tokenizer_json(vocabulary, tmp_path / "t.json", **parts))
+    hostile = SubwordVocabulary.load(kind, tokenizer_json(vocabulary, tmp_path / "t.json", **HOSTILE))
     words = ["a", "skateboarder", "doesn't", "run", "in", "the", "dog's", "t-shirt"]
     assert hostile.tokens == vocabulary.tokens
     assert hostile.encode(words) == vocabulary.encode(words)

@@ -316,6 +316,7 @@ def test_unknown_fields_of_a_file_are_named(tmp_path):
 # Runs
 
 
+@pytest.mark.slow  # 80 epochs; test_train_your_own.py has a captioner learn in fewer
 def test_a_few_photos_are_learnt_by_heart_and_the_run_is_a_captioner(data, tmp_path, capsys):
     flags = "--limit 4 --captions-per-image 1 --epochs 80 --patience 80 --ema 0 --learning-rate 0.02"
     flags += " --label-smoothing 0 --doubly-stochastic 0 --flips false --beam-size 1 --weight-decay 0"
@@ -352,7 +353,7 @@ def test_a_run_is_replaced_only_where_that_is_said(data, tmp_path, capsys):
 @pytest.mark.parametrize(
     "stage",
     [
-        "cross-entropy",
+        pytest.param("cross-entropy", marks=pytest.mark.slow),
         "self-critical",
         pytest.param("fine-tune", marks=pytest.mark.slow),
         pytest.param("language-model", marks=pytest.mark.slow),
