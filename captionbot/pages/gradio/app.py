@@ -83,10 +83,10 @@ main.contain, .main { padding-top: 0.5rem !important; }
   #heroes > * { width: 100%; min-width: 0 !important; }
   #heroes :has(.cb-stage) { display: contents; }  /* the photo sticks, its tools do not */
   #canvas .cb-photo { --cb-tall: 30vh; }
-}
-@media (max-width: 700px) {
   #views .row:has(> .act) { flex-direction: column; }
   #views .act { width: 100%; }
+}
+@media (max-width: 700px) {
   .grid-container { grid-template-columns: 1fr !important; }
   #views table * { font-size: 0.75rem; }
   #views table th > *, #views table td > * { padding-left: 0.25rem; padding-right: 0.25rem; }

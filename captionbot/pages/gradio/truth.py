@@ -32,7 +32,7 @@ class View(view.View):
         gr.Markdown(says.INTRODUCTION)
         with gr.Row():
             self.frame.heroes.choose()
-            self.button = gr.Button(says.RUN, variant="primary")
+            self.button = gr.Button(says.RUN, variant="primary", elem_classes="act")
             self.sentence = gr.Textbox(label=says.SENTENCE, placeholder=says.SENTENCE_HELP, max_length=1000)
         self.marked = gr.HTML(visible=False)
         self.verdict = gr.Markdown(elem_id="verdict", visible=False)
