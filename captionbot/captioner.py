@@ -204,7 +204,7 @@ class Captioner:
             return beam_search(
                 self.decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options,
                 prefix=prefix or None, banned_ids=(*v.special_ids, *banned_ids),
-                continuing=v.continuing if prefix else (),
+                continuing=v.continuing if prefix else (), naming=v.naming,
             )  # fmt: skip
 
     def autocast(self) -> torch.autocast:

@@ -26,6 +26,7 @@ from captionbot.decoders.base import Decoder
 from captionbot.decoders.evidence import WordEvidence
 from captionbot.search.constraints import Banned, Constraints, Prefix
 from captionbot.search.options import SearchOptions
+from captionbot.text.naming import Naming
 from captionbot.types import Fate, Features, Hypothesis, Search
 
 FLOOR = -1e4  # log-probability of words that a model calls impossible (-inf) or spoils (NaN): the last resort
@@ -90,6 +91,7 @@ def beam_search(
     prefix: Prefix = None,
     banned_ids: Banned = (),
     continuing: Sequence[int] = (),
+    naming: Naming | None = None,
 ) -> Search:
     """The sentences that a decoder (in eval mode) says of a batch of images.
 
@@ -101,6 +103,7 @@ def beam_search(
         every other option, and keep the log-probabilities that the model gives them.
     banned_ids: words that are never said, and tuples of ids that are never said in a row.
     continuing: ids that go on with the word before, which do not come right behind the prefix.
+    naming: which ids are nouns and the like, for `SearchOptions.repeat_nouns`.
     Raises `CaptionBotError` for ids that the decoder does not know, a prefix that is too long or
     holds the end, and bans that leave no word.
     """
@@ -115,7 +118,8 @@ def beam_search(
     log_probs, alphas, state = decoder.step(beams.words[..., -1].flatten(), decoder.start(features))
     constraints = Constraints(
         prefix, banned_ids, eos_id, options,
-        bos_id=bos_id, continuing=continuing, batch=batch, vocabulary=log_probs.shape[1], device=device,
+        bos_id=bos_id, continuing=continuing, naming=naming, batch=batch, vocabulary=log_probs.shape[1],
+        device=device,
     )  # fmt: skip
     record = _Record(options, batch)
     generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)

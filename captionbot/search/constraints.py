@@ -1,4 +1,4 @@
-"""What a sentence may say: banned and forced words, its least and greatest length, n-grams not to repeat.
+"""What a sentence may say: banned and forced words, its length, n-grams and nouns not to repeat.
 
 Axes: A images that are not done, k beams of an image, V words of the vocabulary, t words so far.
 """
@@ -9,16 +9,27 @@ from collections.abc import Sequence
 from itertools import chain
 from math import inf
 from numbers import Integral
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from captionbot.errors import CaptionBotError
 from captionbot.search.options import SearchOptions
+from captionbot.text.naming import Naming
 
 Banned = Sequence[int | tuple[int, ...]]  # ids, and ids in a row; these may begin with the start
 Prefix = Sequence[int] | Sequence[Sequence[int]] | None  # forced words, for all images or one list an image
+
+
+class _Naming(NamedTuple):
+    """`Naming` as (V,) bool each."""
+
+    nouns: Tensor
+    adjectives: Tensor
+    apart: Tensor
+    joining: Tensor
 
 
 class Constraints:
@@ -33,11 +44,15 @@ class Constraints:
         *,
         bos_id: int | None = None,
         continuing: Sequence[int] = (),
+        naming: Naming | None = None,
         batch: int,
         vocabulary: int,
         device: torch.device,
     ) -> None:
-        """continuing: ids that go on with a word, which never come right behind forced ones."""
+        """continuing: ids that go on with a word, which never come right behind forced ones.
+
+        naming: of the vocabulary, for `options.repeat_nouns`; None where its words have several ids.
+        """
         prefixes = _prefixes(prefix, batch, options.max_length)
         self.begun = torch.tensor([len(ids) or -1 for ids in prefixes], device=device)
         self.continuing = torch.tensor(continuing, dtype=torch.long, device=device)
@@ -59,6 +74,10 @@ class Constraints:
         self.banned = torch.tensor(single, dtype=torch.long, device=device)
         self.eos_id = eos_id
         self.options = options
+        self.naming = None
+        if naming and not options.repeat_nouns:
+            width = max(vocabulary, options.weighed)  # as `beam_search` widens scores of few words
+            self.naming = _Naming(*(_among(ids, width, device) for ids in naming))
 
     def apply(self, log_probs: Tensor, words: Tensor, images: Tensor, step: int) -> Tensor:
         """(A, k, V), written over -> (A, k, V) with -inf for what must not follow, never for a whole row.
@@ -78,6 +97,8 @@ class Constraints:
             _ban_row(log_probs, words, row)
         if self.options.no_repeat_ngram_size:
             _ban_repeats(log_probs, words[..., 1:], self.options.no_repeat_ngram_size)
+        if self.naming and step:
+            _ban_nouns(log_probs, words, self.naming)
         if step < self.options.min_length:
             end = log_probs[..., self.eos_id]
             own = end.clone() if self.asks_back and step else None
@@ -92,7 +113,7 @@ class Constraints:
     @property
     def asks_back(self) -> bool:
         """Whether a rule asks for the words so far."""
-        return bool(self.options.no_repeat_ngram_size or self.rows)
+        return bool(self.options.no_repeat_ngram_size or self.rows or self.naming)
 
     def _only_forced(self, log_probs: Tensor, images: Tensor, step: int) -> Tensor:
         """(A, k, V) with the forced words' log-probabilities and -inf elsewhere, also in free images."""
@@ -147,3 +168,26 @@ def _ban_repeats(log_probs: Tensor, words: Tensor, size: int) -> None:
     last = words[..., None, length - size + 1 :]  # (A, k, 1, size - 1)
     repeats = (windows[..., :-1] == last).all(-1)
     log_probs.scatter_reduce_(-1, windows[..., -1], torch.where(repeats, -inf, inf), "amin")
+
+
+def _among(ids: Sequence[int], width: int, device: torch.device) -> Tensor:
+    """(width,) bool: which ids are among these."""
+    among = torch.zeros(width, dtype=torch.bool, device=device)
+    among[torch.tensor(ids, dtype=torch.long, device=device)] = True
+    return among
+
+
+def _ban_nouns(log_probs: Tensor, words: Tensor, naming: _Naming) -> None:
+    """Write -inf into (A, k, V) where a word would name again what (A, k, 1 + t) has named.
+
+    A noun comes again where each time a word stands before it that tells the two apart, and was not said
+    before ("a brown dog ... a white dog"), or where it is joined ("a woman and a woman"). No noun and no
+    adjective comes behind itself ("a yellow yellow shirt"), and no adjective behind itself and "and".
+    """
+    nouns, adjectives, apart, joining = (among[words] for among in naming)  # (A, k, 1 + t) each
+    told = pad(apart[..., :-1], (1, 0))
+    fresh = apart[..., -1:] & ((words == words[..., -1:]).sum(-1, keepdim=True) == 1)
+    banned = nouns & ~(told & fresh) & ~joining[..., -3:].any(-1, keepdim=True)
+    banned[..., -1] |= nouns[..., -1] | adjectives[..., -1]
+    banned[..., -2] |= joining[..., -1] & adjectives[..., -2]
+    log_probs.scatter_reduce_(-1, words, torch.where(banned, -inf, inf), "amin")

@@ -62,6 +62,10 @@ class SearchOptions:
         "no run of so many words is said twice; 0 allows it", 0,
         low=0, high=100, label="No-repeat n-gram size", widget=(0, 5, 1),
     )  # fmt: skip
+    repeat_nouns: bool = about(
+        "say a noun again without a word that tells the second from the first (“a bench on a bench”)", True,
+        label="Repeated nouns",
+    )  # fmt: skip
     num_return: int = about(
         "captions of a photo, best first; at most the beam size", 1,
         low=1, high=100, label="Captions", widget=(1, 10, 1),

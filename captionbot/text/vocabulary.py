@@ -53,6 +53,8 @@ class SubwordVocabulary(Vocabulary):
     source: str
     tokenizer: Tokenizer = field(compare=False)
 
+    naming = None  # type: ignore[assignment]  # subwords name nothing
+
     @classmethod
     def load(cls, kind: str, source: str | Path = "") -> SubwordVocabulary:
         """The subwords of a kind of `SUBWORDS`.

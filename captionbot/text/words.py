@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from captionbot.errors import CaptionBotError, shortened
+from captionbot.text.naming import Naming, naming
 from captionbot.text.tokenizer import detokenize, tokenize
 
 PAD, BOS, EOS, UNK = SPECIAL_TOKENS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -36,6 +37,11 @@ class Vocabulary:
 
     continuing = ()
     """Ids that go on with the word before."""
+
+    @cached_property
+    def naming(self) -> Naming | None:
+        """Which ids are nouns and the like; None where words have several ids."""
+        return None if self.in_pieces else naming(self.tokens)
 
     in_pieces = False
     """Whether a word may have several ids, so that words and ids are counted apart."""

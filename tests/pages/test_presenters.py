@@ -341,11 +341,12 @@ def test_the_same_caption_twice_says_so(seen: Seen) -> None:
 
 
 def test_a_search_has_only_options_that_have_a_use_in_it() -> None:
-    usual = SearchOptions(beam_size=3)
+    usual = SearchOptions(beam_size=3, repeat_nouns=False)
     given = {name: settings.first(name, usual) for name in settings.SETTINGS}
-    assert settings.search(given | {"captions": 5}) == replace(usual, num_return=3)
-    drawn = settings.search(given | {"sample": True, "seed": 7})
+    assert settings.search(given | {"captions": 5}, usual) == replace(usual, num_return=3)
+    drawn = settings.search(given | {"sample": True, "seed": 7}, usual)
     assert (drawn.sample, drawn.seed, drawn.num_return, drawn.top_p) == (True, 7, 3, 0.9)
+    assert not drawn.repeat_nouns  # as the card says: no widget asks
     assert settings.first("beam_size", SearchOptions(beam_size=50)) == 10  # as far as its slider goes
 
 

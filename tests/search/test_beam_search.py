@@ -18,6 +18,7 @@ from captionbot.errors import CaptionBotError
 from captionbot.search import beam as module
 from captionbot.search.beam import beam_search, image_of, tree
 from captionbot.search.options import SearchOptions
+from captionbot.text.naming import Naming
 from captionbot.types import Fate, Features, Hypothesis, Search
 
 BOS, EOS = 0, 1
@@ -86,7 +87,9 @@ def features_of(features: Features, image: int) -> Features:
     return Features(features.values[image : image + 1], features.boxes)
 
 
-def search(decoder: Decoder, features: Features, prefix=None, banned_ids=(), **options) -> Search:
+def search(
+    decoder: Decoder, features: Features, prefix=None, banned_ids=(), naming=None, **options
+) -> Search:
     return beam_search(
         decoder,
         features,
@@ -95,6 +98,7 @@ def search(decoder: Decoder, features: Features, prefix=None, banned_ids=(), **o
         options=SearchOptions(**options),
         prefix=prefix,
         banned_ids=banned_ids,
+        naming=naming,
     )
 
 
@@ -113,6 +117,21 @@ def teacher_force(decoder: Decoder, features: Features, token_ids: Sequence[int]
     return torch.stack(log_probs), torch.stack(alphas)
 
 
+def names_again(sentence: Sentence, naming: Naming) -> bool:
+    """Whether the last word names what was named, in a way that `repeat_nouns=False` does not allow."""
+    *before, word = sentence
+    if not before or word not in (*naming.nouns, *naming.adjectives):
+        return False
+    if word == before[-1]:
+        return True
+    if word in naming.adjectives:
+        return before[-1] in naming.joining and before[-2:-1] == [word]
+    if word not in before or any(other in naming.joining for other in before[-3:]):
+        return False
+    told = all(a in naming.apart for a, b in itertools.pairwise((BOS, *before)) if b == word)
+    return not (told and before[-1] in naming.apart and before.count(before[-1]) == 1)
+
+
 @torch.no_grad()
 def all_sentences(
     decoder: Decoder,
@@ -123,6 +142,7 @@ def all_sentences(
     no_repeat_ngram_size: int = 0,
     prefix: Sequence[int] = (),
     banned_ids: Sequence[int] = (),
+    naming: Naming | None = None,
 ) -> list[tuple[float, Sentence]]:
     """Every sentence that the options allow with its score, best first: the definition, written out."""
 
@@ -131,6 +151,8 @@ def all_sentences(
         last, size = len(sentence) - 1, no_repeat_ngram_size
         if last < len(prefix):
             return sentence[last] == prefix[last]
+        if naming and names_again(sentence, naming):
+            return False
         before = [sentence[i : i + size] for i in range(last - size + 1)]
         return sentence[last] not in (EOS, *banned_ids) and not (size and sentence[-size:] in before)
 
@@ -428,6 +450,36 @@ def test_no_ngram_is_said_twice(kind, size):
 
     assert repeats() > 0
     assert repeats(no_repeat_ngram_size=size) == 0
+
+
+NAMING = Naming(nouns=(2, 3), adjectives=(4,), apart=(2, 3, 4), joining=(5,))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_full_beam_finds_all_that_name_nothing_again(seed):
+    decoder, features = TinyDecoder(7, seed=seed), some_features(1, seed)
+    options = {"max_length": 4, "banned_ids": (BOS,), "naming": NAMING}
+    found = search(decoder, features, beam_size=100, num_return=100, repeat_nouns=False, **options)
+    expected = [s for _, s in all_sentences(decoder, features, **options) if s]
+    allowed = [s for _, s in all_sentences(decoder, features, **options | {"naming": None}) if s]
+    assert sentences(found.hypotheses[0])[:20] == expected[:20] != allowed[:20]
+    anything = search(decoder, features, beam_size=100, num_return=100, **options)
+    assert sentences(anything.hypotheses[0])[:20] == allowed[:20]
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *SAMPLES])
+def test_nouns_are_told_apart(kind):
+    options = {**KINDS, **SAMPLES}[kind] | {"max_length": 8}
+
+    def again(**more) -> int:
+        found = search(
+            TinyDecoder(9, seed=4, sharpness=6.0), some_features(6), naming=NAMING, **options | more
+        )
+        every = [s for hypotheses in found.hypotheses for s in sentences(hypotheses)]
+        return sum(names_again(s[:n], NAMING) for s in every for n in range(1, len(s) + 1))
+
+    assert again() > 0
+    assert again(repeat_nouns=False) == 0
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *SAMPLES])

@@ -255,5 +255,6 @@ def search(decoder: Decoder, features: Features, vocabulary: Vocabulary, options
     """The hypotheses that a search finds of each image, best first."""
     v = vocabulary
     return beam_search(
-        decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options, banned_ids=v.special_ids
-    ).hypotheses
+        decoder, features, bos_id=v.bos_id, eos_id=v.eos_id, options=options, banned_ids=v.special_ids,
+        naming=v.naming,
+    ).hypotheses  # fmt: skip

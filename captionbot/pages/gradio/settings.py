@@ -76,7 +76,7 @@ class Settings:
         )
         given = {name: fitting(control, values[control]) for name, control in self.options.items()}
         different = fitting(self.different, values[self.different])
-        return core.Settings(model, says.search(given, different), prefix, (banned,))
+        return core.Settings(model, says.search(given, WORK.usual(model), different), prefix, (banned,))
 
     def on_words(self, model: str, prefix: str, banned: str) -> Shown:
         """Says at each field why the captioner cannot have what is typed there."""

@@ -13,7 +13,8 @@ BEAM_OPTIONS = ("beam_size",)
 SAMPLING_OPTIONS = ("temperature", "top_k", "top_p", "seed")
 COMMON_OPTIONS = ("min_length", "max_length", "length_penalty", "no_repeat_ngram_size")
 SEARCHING = (*BEAM_OPTIONS, *COMMON_OPTIONS)
-"""What a captioner's card says of its search."""
+"""What a captioner's card says of its search, and people may change."""
+WITHOUT_WIDGETS = ("repeat_nouns", "evidence")
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,16 @@ def first(name: str, usual: SearchOptions) -> Any:
     return min(getattr(usual, name), setting.high) if setting.value is None else setting.value
 
 
-def search(given: dict[str, Any], different: bool = False) -> SearchOptions:
+def search(given: dict[str, Any], usual: SearchOptions, different: bool = False) -> SearchOptions:
     """The search that was asked for: of the settings those that have a use in it.
 
+    usual: of the captioner's card, for what has no widget.
     different: each caption from a group of beams of its own, which avoids the words of the others.
     """
     names = COMMON_OPTIONS + (SAMPLING_OPTIONS if given["sample"] else BEAM_OPTIONS)
     captions = given["captions"] if given["sample"] else min(given["captions"], given["beam_size"])
     options = {name: given[name] for name in names}
+    options |= {name: getattr(usual, name) for name in WITHOUT_WIDGETS}
     if different and not given["sample"] and given["captions"] > 1:
         groups = captions = given["captions"]
         options |= {"beam_size": 2 * groups, "num_groups": groups, "diversity_penalty": DIVERSITY}

@@ -270,7 +270,7 @@ def choose_settings() -> Settings:
     hub.choose()
     own_captioner()
     describe(card)
-    return Settings(model, says.search(given, different), prefix, (banned,))
+    return Settings(model, says.search(given, usual, different), prefix, (banned,))
 
 
 def known_words(key: str, setting: says.Setting, model: str) -> str:
