@@ -53,7 +53,7 @@ class SubwordVocabulary(Vocabulary):
     source: str
     tokenizer: Tokenizer = field(compare=False)
 
-    naming = None  # type: ignore[assignment]  # subwords name nothing
+    naming = None  # subwords name nothing
 
     @classmethod
     def load(cls, kind: str, source: str | Path = "") -> SubwordVocabulary:
