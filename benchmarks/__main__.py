@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks import caption, encoders, folder, gpt2, photo, pixels, startup
+from benchmarks.startup import CAPTION
 from benchmarks.timing import Part, Row
 from captionbot import CaptionBotError
 
@@ -98,42 +99,45 @@ def table(found: dict[str, Any]) -> str:
         f"{found['rounds']} rounds in turns."
     )
     parts = _parts(found)
-    lines = ["| | |", "|---|---|", *(f"| {what} | **{ratio}** |" for what, ratio in _ratios(parts))]
-    return "\n\n".join([head, *(["\n".join(lines)] if lines[2:] else []), *(p.markdown() for p in parts)])
+    lines = [f"- {sentence}" for sentence in _ratios(parts)]
+    return "\n\n".join([*(["\n".join(lines)] if lines else []), head, *(p.markdown() for p in parts)])
 
 
 def in_short(found: dict[str, Any]) -> str:
     """Three lines of it for the README."""
-    return "\n".join(f"- {what}: **{ratio}**" for what, ratio in _ratios(_parts(found))[:3])
+    return "\n".join(f"- {sentence}" for sentence in _ratios(_parts(found))[:3])
 
 
 def _parts(found: dict[str, Any]) -> list[Part]:
     return [Part(**{**part, "rows": [Row(**row) for row in part["rows"]]}) for part in found["parts"]]
 
 
-def _ratios(parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """What one should know, as far as it was measured, and in words how many times as fast it is."""
+def _ratios(parts: Sequence[Part]) -> list[str]:
+    """What one should know, as far as it was measured: a sentence each."""
     of = {part.title.partition(",")[0]: part for part in parts}
     folder, start, gpt = of.get("A folder"), of.get("Start"), of.get("GPT-2 of 12 layers")
     whole, search = of.get("From a JPEG to its caption"), of.get("The search")
-    found: list[tuple[str, float, str]] = []
+    found: list[str] = []
     if whole is not None:
-        found.append(("From a JPEG to its caption, against sgrvinod's tutorial with the same weights, fp32",
-                      whole.value("against sgrvinod's"), "as fast"))  # fmt: skip
+        ratio = whole.value("against sgrvinod's")
+        found.append(f"A JPEG becomes a caption **{ratio:.3g} times as fast** as with sgrvinod's tutorial "
+                     "and the same weights, in fp32 by one thread.")  # fmt: skip
     if search is not None:
-        found.append(
-            ("The search alone, 32 photos, against sgrvinod's", search.rows[0].values[-1], "as fast")
-        )
+        ratio = search.rows[0].values[-1]
+        found.append(f"The search alone finds the captions of 32 photos **{ratio:.3g} times as fast** as "
+                     "sgrvinod's.")  # fmt: skip
     if gpt is not None:
-        found.append(("GPT-2 with 12 layers, one photo, against `generate` of transformers, same captions",
-                      gpt.value("fp32 against `generate`"), "as fast"))  # fmt: skip
+        ratio = gpt.value("fp32 against `generate`")
+        found.append(f"GPT-2 of 12 layers captions a photo **{ratio:.3g} times as fast** as with `generate` "
+                     "of transformers, in the same words.")  # fmt: skip
     if folder is not None:
-        gain = folder.value("pipeline") / folder.value("one by one")
-        found.append(("A folder, the command line's pipeline against photo by photo", gain, "as fast"))
+        ratio = folder.value("pipeline") / folder.value("one by one")
+        found.append(f"The command line captions a folder **{ratio:.3g} times as fast** as photo by photo.")
     if start is not None:
-        found.append(("The command line, from nothing to a caption, against `import torch` alone",
-                      start.rows[0].values[0], "as long"))  # fmt: skip
-    return [(what, f"{ratio:.3g} times {how}") for what, ratio, how in found]
+        ratio = start.value(CAPTION, -1)
+        found.append(f"{CAPTION} takes **{ratio:.3g} times as long** as `import torch` alone, from nothing "
+                     "to a caption.")  # fmt: skip
+    return found
 
 
 def machine() -> dict[str, object]:

@@ -33,22 +33,24 @@ def measure(model: str | None, rounds: int, quick: bool) -> list[Part]:
         folder = Path(name)
         for number in range(count):
             (folder / f"{number:04}.jpg").write_bytes(photo(number))
-        rows = in_process(model, folder, rounds)
+        rows, least = in_process(model, folder, rounds)
         command = [sys.executable, "-m", "captionbot", "caption", name, "--beam-size", str(BEAMS)]
         command += ["--device", "cpu", "--format", "jsonl", *(["--model", model] if model else [])]
         runs = [process(command) for _ in range(rounds)]
     taken, memory = (median(column) for column in zip(*runs, strict=True))
-    rows.append(Row("the command, start included", [count / taken, float("nan"), memory * 1024], ""))
+    nan = float("nan")
+    rows.append(Row("the command, start included", [count / taken, nan, nan, memory * 1024], ""))
     how = (
         f"{count} JPEGs of 640 x 480 pixels, beam {BEAMS}, by the clock on all threads. The floor is what "
-        "the CNNs alone would take at the speed of a large matrix product in fp32."
+        f"the CNNs alone would take at the speed of a large matrix product in fp32: {least:.0f} ms a photo."
     )
-    columns = ["photos a second", "ms of processor's time a photo", "MiB at most"]
+    columns = ["photos a second", "ms of processor's time a photo", "times the floor", "MiB at most"]
     return [Part("A folder", how, columns, rows)]
 
 
-def in_process(model: str | None, folder: Path, rounds: int) -> list[Row]:
-    """Photos a second, and milliseconds of processor's time a photo, of each way to run the captioner."""
+def in_process(model: str | None, folder: Path, rounds: int) -> tuple[list[Row], float]:
+    """Photos a second, and milliseconds of processor's time a photo, of each way to run the captioner; and
+    those of the floor."""
     plain, fast = (Captioner.from_pretrained(model, "cpu", precision) for precision in ("float32", "auto"))
 
     def alone() -> None:
@@ -72,14 +74,17 @@ def in_process(model: str | None, folder: Path, rounds: int) -> list[Row]:
             started, before = time.perf_counter(), time.process_time()
             run()
             times[name].append((time.perf_counter() - started, time.process_time() - before))
+    least = _floor(plain)
     rows = []
     for name, runs in times.items():
         wall, used = (median(run[clock] for run in runs) for clock in (0, 1))
-        rows.append(Row(name, [count / wall, 1000 * used / count, float("nan")], ""))
-    return [*rows, _floor(plain)]
+        ms = 1000 * used / count
+        rows.append(Row(name, [count / wall, ms, ms / least, float("nan")], ""))
+    rows.append(Row("floor", [1000 * torch.get_num_threads() / least, least, 1, float("nan")], ""))
+    return rows, least
 
 
-def _floor(captioner: Captioner) -> Row:
+def _floor(captioner: Captioner) -> float:
+    """Milliseconds of one thread for a photo's CNNs."""
     pixels = torch.zeros(1, 3, *captioner.preprocessing.size)
-    seconds = floor.encoder_flop(captioner.encoder, pixels) / floor.gflops(torch.float32) / 1e9
-    return Row("floor", [torch.get_num_threads() / seconds, 1000 * seconds, float("nan")], "")
+    return floor.encoder_flop(captioner.encoder, pixels) / floor.gflops(torch.float32) / 1e6

@@ -19,6 +19,7 @@ from benchmarks.servers import served
 from benchmarks.timing import Part, Row, in_turns, times_as_fast
 
 TORCH, CAPTION = "import torch", "`captionbot caption photo.jpg`"
+PAGE = "the page, from the start of its server to the first caption"
 COMMANDS = {
     "python alone": ["-c", "pass"],
     "import captionbot": ["-c", "import captionbot"],
@@ -40,14 +41,12 @@ def measure(rounds: int, quick: bool) -> list[Part]:
         times = in_turns(runs, rounds)
 
     page, used = zip(*(_first_caption() for _ in range(1 if quick else rounds)), strict=True)
-    against = times_as_fast(times, TORCH, CAPTION)
-    rows = [
-        Row(f"{CAPTION}, against {TORCH}", [against], "times"),
-        *(Row(name, [median(taken)], "s") for name, taken in times.items()),
-        Row("the page, from the start of its server to the first caption", [median(page)], "s"),
-        Row("memory of the page after its first caption", [median(used)], "MiB"),
-    ]
-    return [Part("Start", "Fresh processes, by the clock.", ["takes"], rows)]
+    taken = {name: median(runs) for name, runs in times.items()} | {PAGE: median(page)}
+    against = {name: seconds / taken[TORCH] for name, seconds in taken.items()}
+    against[CAPTION] = times_as_fast(times, TORCH, CAPTION)
+    rows = [Row(name, [seconds, against[name]], "s, times") for name, seconds in taken.items()]
+    how = f"Fresh processes, by the clock. The page has {median(used):,.0f} MiB after its first caption."
+    return [Part("Start", how, ["takes", f"times `{TORCH}`"], rows)]
 
 
 def _first_caption() -> tuple[float, int]:

@@ -21,7 +21,10 @@ Times = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table, a value for each of its columns, NaN for none; the unit "times" makes it a ratio."""
+    """A line of a table, a value for each of its columns, NaN for none; the unit "times" makes it a ratio.
+
+    unit: of all values, or one of each, parted by ", ".
+    """
 
     name: str
     values: Sequence[float]
@@ -29,9 +32,10 @@ class Row:
 
     def cells(self) -> list[str]:
         """The values with their unit, three digits each."""
-        unit = "×" if self.unit == "times" else self.unit
+        units = self.unit.replace("times", "×").split(", ")
+        units = units * len(self.values) if len(units) == 1 else units
         digits = (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" for value in self.values)
-        return ["" if value == "nan" else f"{value} {unit}".rstrip() for value in digits]
+        return ["" if n == "nan" else f"{n} {unit}".rstrip() for n, unit in zip(digits, units, strict=True)]
 
 
 @dataclass(frozen=True)
