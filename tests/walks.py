@@ -66,6 +66,27 @@ def point_at_words(page: Page) -> float:
     return waited
 
 
+def watch_progress(page: Page) -> None:
+    """From now on the page remembers what its progress bars have said, however short."""
+    page.evaluate(
+        """() => {
+            window.progressed = new Set();
+            const name = bar => bar.getAttribute("aria-label")
+                || document.getElementById(bar.getAttribute("aria-labelledby"))?.textContent || "";
+            const look = () => document.querySelectorAll("progress, [role=progressbar]").forEach(
+                bar => window.progressed.add(name(bar).trim()));
+            const all = { subtree: true, childList: true, attributes: true };
+            new MutationObserver(look).observe(document.body, all);
+        }"""
+    )
+
+
+def progressed(page: Page) -> list[str]:
+    """What the page's progress bars have said since `watch_progress`."""
+    said: list[str] = page.evaluate("[...window.progressed]")
+    return said
+
+
 def say_something_else(page: Page) -> None:
     words(page).nth(1).click()
     rival = page.locator(".cb-rival").first

@@ -106,10 +106,11 @@ def test_a_box_that_is_clicked_is_left_out(page: Page) -> None:
 
 @at("?view=Compare")
 def test_captioners_side_by_side(page: Page) -> None:
+    walks.watch_progress(page)
     page.get_by_role("button", name="Compare", exact=True).click()
-    expect(page.get_by_role("progressbar", name="Asking Show, Attend and Tell…")).to_be_visible()
     said = page.locator(".compared .said")
     expect(said).to_have_count(3)
+    assert "Asking Show, Attend and Tell…" in walks.progressed(page)
     expect(page.get_by_text(re.compile(r"\d s · "))).to_have_count(3)
     assert all(text.endswith(".") for text in said.all_inner_texts())
     expect(page.locator(".compared mark").first).to_be_visible()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import streamlit as st
 from PIL import Image
+from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from captionbot.pages.lessons import Lesson
 from captionbot.pages.presenters.seen import SAME, Column, Seen, Side, Sides, Table
@@ -65,7 +67,7 @@ def downloads(files: Sequence[File], **options: Any) -> None:
     for file in files:
         st.download_button(
             file.label,
-            file.make,
+            _in_this_session(file.make),
             file.name,
             file.mime,
             icon=":material/download:",
@@ -73,6 +75,17 @@ def downloads(files: Sequence[File], **options: Any) -> None:
             key=f"download {file.mime}",
             **options,
         )
+
+
+def _in_this_session(make: Callable[[], Any]) -> Callable[[], Any]:
+    """Streamlit makes files in a thread of no session, where a visitor's own captioner is unknown."""
+    context = get_script_run_ctx()
+
+    def made() -> Any:
+        with ThreadPoolExecutor(1, initializer=add_script_run_ctx, initargs=(None, context)) as threads:
+            return threads.submit(make).result()
+
+    return made
 
 
 def table(table: Table) -> None:
