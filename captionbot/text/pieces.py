@@ -59,6 +59,7 @@ class HubVocabulary(Vocabulary):
     tokenizer: Tokenizer = field(compare=False)
 
     in_pieces = True
+    naming = None  # pieces of words name nothing
 
     def __post_init__(self) -> None:
         """The ids are the model's own: nothing is asked of the first four."""

@@ -41,7 +41,7 @@ class Vocabulary:
     @cached_property
     def naming(self) -> Naming | None:
         """Which ids are nouns and the like; None where words have several ids."""
-        return None if self.in_pieces else naming(self.tokens)
+        return naming(self.tokens)
 
     in_pieces = False
     """Whether a word may have several ids, so that words and ids are counted apart."""

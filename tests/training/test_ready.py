@@ -185,6 +185,8 @@ def test_a_captioner_learns_from_regions_and_is_scored_on_them_but_cannot_see(tm
     assert "no features of 'COCO_val2014_000000000004.jpg'" in capsys.readouterr().err
     assert train([*data, *cache, *FLAGS, "--replace", "--train-encoder", "true"]) == 2
     assert "leave out --train-encoder" in capsys.readouterr().err
+    assert train([*data, *cache, *FLAGS, "--replace", "--hide-patches", "0.3"]) == 2
+    assert "hidden patches need photos" in capsys.readouterr().err
 
 
 def write_cs231n(folder, images=4):

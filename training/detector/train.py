@@ -205,11 +205,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         labelled = read_all_boxes(config)
         self.boxes = [b for b in labelled if b.split == "train"]
-        self.steps_an_epoch = len(self._epoch(0)) // config.batch_size
+        photos = len(self._epoch(0))
+        self.steps_an_epoch = photos // config.batch_size
         if not self.steps_an_epoch:
             raise CaptionBotError(
                 f"batch_size is {config.batch_size}, and an epoch of {', '.join(config.boxes)} has "
-                f"{len(self._epoch(0))} photos of the split train; give no more than that, or label more."
+                f"{photos} photos of the split train; give no more than that, or label more."
             )
         self.detector, self.inputs = open_detector(config, [b.image for b in labelled], device)
         if config.init:
@@ -268,8 +269,10 @@ class Trainer:
         """Numbers of the photos of every step that is left."""
         size = self.config.batch_size
         while self.step < self.steps:
-            epoch, step = divmod(self.step, self.steps_an_epoch)
-            yield self._epoch(epoch)[step * size : (step + 1) * size]
+            epoch, first = divmod(self.step, self.steps_an_epoch)
+            order = self._epoch(epoch)
+            for step in range(first, self.steps_an_epoch):
+                yield order[step * size : (step + 1) * size]
 
     def _epoch(self, number: int) -> np.ndarray:
         """Numbers of the photos of an epoch, in an order that depends on its number."""

@@ -59,7 +59,7 @@ DETECTOR_EPOCHS, LEAST_STEPS, DETECTOR_BATCH = 16, 960, 100
 DETECTOR_RATE, DETECTOR_DECAY, DROPOUT = 2e-3, 0.1, 0.3
 # the network that learns from the regression
 MIXTURES, LEAST_MIXTURES, MOST_MIXTURES = 20, 4_000, 120_000  # a photo, in all
-BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 256, 2e-3, 1e-3
+EPOCHS, BATCH_SIZE, LEARNING_RATE, WEIGHT_DECAY = 12, 256, 2e-3, 1e-3
 
 
 @command
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         default=0,
         help="of photos, that the network learns from (default: 20 a photo, 4,000 to 120,000)",
     )
-    parser.add_argument("--epochs", type=int, default=12, help="of them")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of them")
     parser.add_argument("--min-count", type=int, default=15, help="photos that a phrase has to be said of")
     parser.add_argument(
         "--beside",
@@ -211,7 +211,7 @@ def fit(
     rank: int,
     seed: int,
     mixtures: int = 0,
-    epochs: int = 12,
+    epochs: int = EPOCHS,
 ) -> WordEvidence:
     """seen: (1 or 2, n, C) features of photos and their mirror images; phrases: (N, 2); shares: (n, N), 0..1.
 

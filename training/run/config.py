@@ -243,10 +243,10 @@ class TrainingConfig:
             raise CaptionBotError(
                 "The stage language-model learns from captions without photos; give --text FILE.jsonl."
             )
-        if self.features and (self.train_encoder or self.teachers):
+        if self.features and (self.train_encoder or self.teachers or self.hide_patches):
             raise CaptionBotError(
-                "Ready-made features come of no encoder that could be trained, and teachers see photos; "
-                "leave out --train-encoder and --teachers, or --features."
+                "Ready-made features come of no encoder that could be trained; teachers and hidden patches "
+                "need photos; leave out --train-encoder, --teachers and --hide-patches, or --features."
             )
         compared = self.baseline == "mean" or self.objective not in ("policy-gradient", "best")
         if self.stage == "self-critical" and compared and self.samples < 2:

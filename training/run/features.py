@@ -15,6 +15,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -396,9 +397,14 @@ def augment(
     return middle + (1 + contrast) * (values - middle) + brighter
 
 
+@lru_cache(maxsize=1)
+def _quarters() -> np.ndarray:
+    return random_quarters(_QUARTERS, _QUARTERS_SEED)
+
+
 def _without_quarters(pixel_values: Tensor, numbers: np.ndarray) -> Tensor:
     """Photos (B, 3, H, W) with their mean colours over random quarters of them, given by numbers (B,)."""
-    hidden = torch.from_numpy(random_quarters(_QUARTERS, _QUARTERS_SEED)[numbers % _QUARTERS])
+    hidden = torch.from_numpy(_quarters()[numbers % _QUARTERS])
     filling = filled_pixels(pixel_values, "mean")
     return painted(pixel_values, filling, hidden.to(pixel_values.device), CELLS)
 
