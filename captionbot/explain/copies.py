@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from captionbot.backends.cpu.cnn import UNFIT, PackedConv2d, PackedEncoder
+from captionbot.backends.cpu.cnn import UNFIT, PackedCNN, PackedConv2d, PackedEncoder, in_pieces
 from captionbot.backends.cpu.integers import IntegerCNN, Scales
 from captionbot.backends.cpu.precision import copies_in_integers
 from captionbot.captioner import Captioner
@@ -73,7 +73,7 @@ class Copies:
         integers = copies_in_integers(captioner.precision)
         if isinstance(encoder, PackedEncoder):
             of = str(encoder.dtype), *of[1:]
-            encoder = encoder.for_many(pixels)
+            encoder = encoder.packed
         of = *of, str(integers)
         if not isinstance(encoder, nn.Module):
             return encoder, []
@@ -90,7 +90,8 @@ class Copies:
             if len(self._known) > _MOST_CNNS:
                 del self._known[next(iter(self._known))]
             size = pixels.shape[-2], pixels.shape[-1]
-            cnns.append(_CNN(grid.cnn, known, self.cells, size, plain if integers else None))
+            layers = grid.cnn.layers if isinstance(grid.cnn, PackedCNN) else grid.cnn
+            cnns.append(_CNN(layers, known, self.cells, size, plain if integers else None))
             return cnns[-1]
 
         return with_cnns(encoder, shared), cnns
@@ -157,15 +158,12 @@ class _CNN(nn.Module):
 
     def _see(self, shown: Tensor, new: list[int]) -> Tensor:
         parted = _parted(self.cnn, self.size, (shown.shape[-2], shown.shape[-1]), self.cells)
-        found: Tensor
         if self.known.first is None or parted is None:
-            found = self.cnn(shown[new].contiguous(memory_format=torch.channels_last))
-            return found
+            return in_pieces(self.cnn, shown[new].contiguous(memory_format=torch.channels_last))
         given, scales = parted.picked(self.known.first, self.masks[new]), self.known.scales
         integers = self._integers(shown) if scales else None
         if integers is None or scales is None:
-            found = parted.rest(given)
-            return found
+            return in_pieces(parted.rest, given)
         found = integers(given, scales)
         whole = ~self.masks[new].any(1)  # the photo itself, which words are held against
         if whole.any():
@@ -176,7 +174,7 @@ class _CNN(nn.Module):
         """Have the first layers see the copies that lack parities; try what is picked from them on a copy."""
         parted = _parted(self.cnn, self.size, (shown.shape[-2], shown.shape[-1]), self.cells)
         if parted is not None:
-            first = parted.first(parities).permute(0, 2, 3, 1).flatten(0, 2)
+            first = in_pieces(parted.first, parities).permute(0, 2, 3, 1).flatten(0, 2)
             real, picked = parted.first(shown), parted.picked(first, mask)
             if _close(real, picked):
                 self.known.first = first

@@ -81,7 +81,7 @@ def test_the_loss_on_val_is_the_mean_surprise_at_each_word_of_people():
     def features(encoder: Any, images: np.ndarray, *_: Any) -> Features:
         return Features(values[images], boxes)
 
-    config = TrainingConfig(label_smoothing=0.3, captions_per_image=2)
+    config = TrainingConfig(label_smoothing=0.3, captions_per_image=2, amp="off")
     foreseen = Foreseen(config, vocabulary, val(60), features, World(torch.device("cpu")))
     scores = foreseen(SimpleNamespace(), decoder)  # type: ignore[arg-type]
     nats = []

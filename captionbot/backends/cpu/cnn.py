@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
-from threading import Lock
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from captionbot.backends.cpu.linear import PackedLinear
 from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
 
-_MANY = 8  # photos at once from which on one layout suits all numbers of them and of threads
+_PIECE = 4  # photos at once: of more, what layers give is no longer in a cache, and memory is asked for anew
 _CLIPPED = ("hardtanh", (0.0, 6.0))
 _ACTIVATIONS: dict[Any, tuple[str, tuple[float, ...]]] = {  # by layer or function: oneDNN's name, and numbers
     **dict.fromkeys((nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"), ("relu", ())),
@@ -31,6 +30,10 @@ class PackedConv2d(nn.Module):
     """A convolution with weights in oneDNN's layout, and what follows it: a sum, an activation.
 
     It gives what it multiplies in, so that layer after layer stays in half precision. There is no gradient.
+
+    The layout suits the size of what it is first given, and a number of threads where that is one photo; for
+    several photos one layout suits all. Weights in another layout would be rearranged at every call, which
+    can take longer than the convolution itself, so that each gets a copy of its own.
     """
 
     def __init__(
@@ -38,9 +41,8 @@ class PackedConv2d(nn.Module):
         layer: nn.Conv2d,
         dtype: torch.dtype,
         activation: tuple[str, tuple[float, ...]] = ("none", ()),
-        input_size: Sequence[int] | None = None,
     ) -> None:
-        """activation: one of `_ACTIVATIONS`. input_size: (B, C, H, W) that its layout shall suit."""
+        """activation: one of `_ACTIVATIONS`."""
         super().__init__()
         self.dtype, (self.activation, self.numbers) = dtype, activation
         self.kernel_size, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
@@ -49,25 +51,37 @@ class PackedConv2d(nn.Module):
         # In bfloat16 a bias would be off by the same at every place, which is worse than what varies.
         finer = torch.float32 if dtype == torch.bfloat16 else dtype
         self.bias = None if layer.bias is None else layer.bias.detach().to(finer)
-        weight = layer.weight.detach().to(dtype).to_mkldnn()
-        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        self.packed: Tensor = reorder(weight, *self.shape, input_size)
+        self.layer = [layer]  # in a list, to be no part of this module
+        self.packed: dict[int, Tensor] = {}  # by threads, 0 for any number of them
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W') in the layer's own precision.
 
         other: (B, D, H', W') that is added before the activation.
         """
-        x, weights, operators = x.to(self.dtype), (self.packed, self.bias), torch.ops.mkldnn
+        x, operators = x.to(self.dtype), torch.ops.mkldnn
+        threads = torch.get_num_threads() if len(x) == 1 else 1
+        key = threads if threads > 1 else 0
+        packed = self.packed.get(key)
+        if packed is None:
+            packed = self.packed[key] = self._pack([*x.shape] if key else [_PIECE, *x.shape[1:]])
         y: Tensor
         if other is None:
             simple = operators._convolution_pointwise.default
-            y = simple(x, *weights, *self.shape, self.activation, self.numbers, "")
+            y = simple(x, packed, self.bias, *self.shape, self.activation, self.numbers, "")
         else:
+            bias = None if self.bias is None else self.bias.to(self.dtype)  # here oneDNN takes no finer one
             after = (None if self.activation == "none" else self.activation, self.numbers, "")
             summed = operators._convolution_pointwise.binary
-            y = summed(x, other.to(self.dtype), *weights, *self.shape, "add", 1.0, *after)
+            y = summed(x, other.to(self.dtype), packed, bias, *self.shape, "add", 1.0, *after)
         return y
+
+    def _pack(self, input_size: list[int]) -> Tensor:
+        """The weights in the layout for (B, C, H, W)."""
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+        weight = self.layer[0].weight.detach().to(self.dtype).to_mkldnn()
+        packed: Tensor = reorder(weight, *self.shape, input_size)
+        return packed
 
 
 def padding_of(layer: nn.Conv2d) -> tuple[int, ...]:
@@ -83,88 +97,59 @@ def padding_of(layer: nn.Conv2d) -> tuple[int, ...]:
 
 
 class PackedEncoder:
-    """An encoder whose CNN is packed; it gives fp32, whatever that computes in.
-
-    In half precision oneDNN's layout of a convolution suits a number of photos and, for a single one, of
-    threads. For others it is rearranged at every call, which takes longer than the CNN itself, so that each
-    gets a copy of its own. In fp32 one layout suits all.
+    """An encoder whose CNNs are packed; it gives fp32, whatever they compute in.
 
     encoder: keeps its weights and gradients, and does what half precision cannot: photos whose numbers are
         too large for it, and CNNs with layers that do not go with that.
-    dtype: of the CNN.
+    dtype: of the CNNs.
     """
 
     def __init__(self, encoder: nn.Module, dtype: torch.dtype) -> None:
         self.encoder, self.dtype = encoder, dtype
-        self.packed: dict[int, nn.Module] = {}
-        self._lock = Lock()
+        self.packed = packed_encoder(encoder, dtype)
 
     def __call__(self, pixel_values: Tensor) -> Features:
         """(B, 3, H, W) -> the encoder's own features, but for rounding."""
-        packed = self._packed(pixel_values)
         try:
-            features: Features = packed(pixel_values)
+            features: Features = self.packed(pixel_values)
         except UNFIT:
             features = self.encoder(pixel_values)  # which raises where the photos are at fault
-            self.packed = dict.fromkeys(self.packed, self.encoder)
+            self.packed = self.encoder
         if not features.values.isfinite().all():
             features = self.encoder(pixel_values)
         return features
 
-    def for_many(self, pixel_values: Tensor) -> nn.Module:
-        """The packed encoder for many photos at once, without a look at what half precision cannot hold."""
-        return self._packed(pixel_values[:1].expand(_MANY, -1, -1, -1))
 
-    def _packed(self, pixel_values: Tensor) -> nn.Module:
-        half = self.dtype != torch.float32
-        many = not half or len(pixel_values) >= _MANY
-        key = 0 if many else torch.get_num_threads()
-        with self._lock:
-            if key not in self.packed:
-                batch, tried = 2 * _MANY if many else 1, pixel_values[:1] if half else None
-                self.packed[key] = packed_encoder(self.encoder, self.dtype, tried, batch)
-            return self.packed[key]
-
-
-def packed_encoder(
-    encoder: nn.Module, dtype: torch.dtype, pixel_values: Tensor | None = None, batch: int = 1
-) -> nn.Module:
-    """An encoder with the same weights whose CNN is packed, and gives fp32; the encoder itself where the
-    CNN has layers that do not go with that.
-
-    pixel_values: (1, 3, H, W) of any photo, to try it with, and to lay its weights out for photos of its
-        size; None to save that time, where any layout will do. batch: photos at once, of that layout.
-    """
+def packed_encoder(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """An encoder with the same weights whose CNNs are packed, and gives fp32; the encoder itself where they
+    have layers that do not go with that."""
     try:
-        with torch.inference_mode():
-            sizes = {} if pixel_values is None else _input_sizes(encoder, pixel_values, batch)
-            twin = with_cnns(encoder, lambda grid: _packed_cnn(grid.cnn, dtype, sizes))
-            if pixel_values is not None:
-                twin(pixel_values)
+        return with_cnns(encoder, lambda grid: PackedCNN(_packed_cnn(grid.cnn, dtype)))
     except UNFIT:
         return encoder
-    return twin
 
 
-def _input_sizes(encoder: nn.Module, pixel_values: Tensor, batch: int) -> dict[nn.Module, list[int]]:
-    """(B, C, H, W) of what each convolution is given."""
-    sizes: dict[nn.Module, list[int]] = {}
+class PackedCNN(nn.Module):
+    """A CNN of packed layers, which sees a few photos at a time."""
 
-    def note(layer: nn.Module, given: tuple[Tensor]) -> None:
-        sizes[layer] = [batch, *given[0].shape[1:]]
+    def __init__(self, layers: fx.GraphModule) -> None:
+        super().__init__()
+        self.layers = layers
 
-    hooks = [m.register_forward_pre_hook(note) for m in encoder.modules() if isinstance(m, nn.Conv2d)]
-    try:
-        encoder(pixel_values)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return sizes
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, C, rows, columns)."""
+        return in_pieces(self.layers, pixel_values)
 
 
-def _packed_cnn(
-    cnn: fx.GraphModule, dtype: torch.dtype, sizes: Mapping[nn.Module, list[int]]
-) -> fx.GraphModule:
+def in_pieces(cnn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """What a CNN gives for (B, C, H, W), on a CPU some of them at a time."""
+    if not x.is_cpu:
+        return cnn(x)
+    found = [cnn(some) for some in x.split(_PIECE)]
+    return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
     """A CNN's graph with its convolutions and linear layers packed, each with what follows it."""
     graph = fx.Graph()
     graph.output(graph.graph_copy(cnn.graph, {}))
@@ -173,8 +158,7 @@ def _packed_cnn(
         layer = packed.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d):
             activation = _take_in(packed, node)
-            made = PackedConv2d(layer, dtype, activation or ("none", ()), sizes.get(layer))
-            packed.set_submodule(node.target, made)
+            packed.set_submodule(node.target, PackedConv2d(layer, dtype, activation or ("none", ())))
         elif isinstance(layer, nn.Linear):
             packed.set_submodule(node.target, PackedLinear(layer.weight, layer.bias, dtype))
     packed.recompile()
