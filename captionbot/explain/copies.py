@@ -14,6 +14,8 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -26,6 +28,7 @@ from captionbot.backends.cpu.integers import IntegerCNN, Scales
 from captionbot.backends.cpu.precision import copies_in_integers
 from captionbot.captioner import Captioner
 from captionbot.encoders import GridEncoder
+from captionbot.encoders.concat import ConcatEncoder
 from captionbot.encoders.efficientnet_lite import SamePad2d
 from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
@@ -34,6 +37,7 @@ _PARITIES = 16  # which of the four kinds of cells, by parity of row and column,
 _MOST_CNNS, _MOST_COPIES = 4, 128  # that are kept of a photo, some 300 kB for each copy and CNN
 _SCALED = 4  # copies that scales of integers come from
 _CLOSE = 1e-4  # of the largest number: how far what is picked may be off by rounding
+_NEAR = 0.03  # and what layers in half precision give
 
 
 class Copies:
@@ -45,25 +49,30 @@ class Copies:
     def __init__(self, cells: tuple[int, int]) -> None:
         self.cells = cells
         self._known: dict[tuple[str, ...], _Known] = {}
+        self._lock = Lock()
 
     def features(
         self, captioner: Captioner, pixels: Tensor, filling: Tensor, hidden: Tensor
     ) -> Iterator[Features]:
-        """What the captioner's encoder sees in copies, some of them at a time.
+        """What the captioner's encoder sees in copies, some of them at a time. Threads may ask side by side.
 
         pixels, filling: (1, 3, H, W) of the whole photo, and of what is seen in the place of hidden cells.
         hidden: (N, cells) bool, which of them each copy lacks.
         """
-        encoder, cnns = self._encoder(captioner, pixels, filling)
+        with self._lock:
+            encoder, cnns = self._encoder(captioner, pixels, filling)
         for masks in hidden.to(pixels.device).split(captioner.decoder.at_once):
             first = _parities(self.cells).to(pixels.device) if any(cnn.asks for cnn in cnns) else masks[:0]
-            shown = painted(pixels, filling, torch.cat([first, masks]), self.cells)
+            if isinstance(encoder, GridEncoder | ConcatEncoder) and cnns and all(cnn.knows for cnn in cnns):
+                shown = pixels  # of which its size is all that is asked for
+            else:
+                shown = painted(pixels, filling, torch.cat([first, masks]), self.cells)
             for cnn in cnns:
                 cnn.masks = masks
             with torch.inference_mode(), captioner.autocast():
                 seen = _without(encoder(shown), len(first))
             if not seen.values.isfinite().all():  # of half precision
-                seen = captioner.encode_pixels(shown[len(first) :])
+                seen = captioner.encode_pixels(painted(pixels, filling, masks, self.cells))
             yield seen
 
     def _encoder(self, captioner: Captioner, pixels: Tensor, filling: Tensor) -> tuple[Any, list[_CNN]]:
@@ -139,18 +148,23 @@ class _CNN(nn.Module):
         self.plain = [plain] if plain is not None else []  # in a list, to be no part of this module
 
     @property
+    def knows(self) -> bool:
+        """Whether it needs no copies at all: `forward` may be given one photo for all of them."""
+        return self.known.first is not None
+
+    @property
     def asks(self) -> bool:
         """Whether it needs copies that lack parities."""
         return self.known.first is None and not self.known.whole
 
     def forward(self, pixels: Tensor) -> Tensor:
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        parities = len(pixels) - len(self.masks)
+        parities = max(len(pixels) - len(self.masks), 0)
         shown, kept = pixels[parities:], self.known.seen
-        keys = [mask.numpy().tobytes() for mask in self.masks.cpu()]
-        new = [i for i, key in enumerate(keys) if key not in kept]
         if parities and self.asks:
-            self._learn(pixels[:parities], shown[-1:], self.masks[-1:])
+            self._learn(pixels[:parities], shown[-1:])
+        keys = _keys(self.masks)
+        new = [i for i, key in enumerate(keys) if key not in kept]
         seen = dict(zip((keys[i] for i in new), self._see(shown, new), strict=True)) if new else {}
         found = torch.stack([kept[key] if key in kept else seen[key] for key in keys])
         kept.update(list(seen.items())[: max(_MOST_COPIES - len(kept), 0)])
@@ -164,28 +178,33 @@ class _CNN(nn.Module):
         integers = self._integers(shown) if scales else None
         if integers is None or scales is None:
             return in_pieces(parted.rest, given)
-        found = integers(given, scales)
+        found = in_pieces(partial(integers, scales=scales), given)
         whole = ~self.masks[new].any(1)  # the photo itself, which words are held against
         if whole.any():
-            found[whole] = parted.rest(given[whole])
+            found[whole] = parted.rest(given[whole]).float()
         return found
 
-    def _learn(self, parities: Tensor, shown: Tensor, mask: Tensor) -> None:
-        """Have the first layers see the copies that lack parities; try what is picked from them on a copy."""
+    def _learn(self, parities: Tensor, shown: Tensor) -> None:
+        """Have the first layers see the copies that lack parities; try what is picked from them on the last
+        copy, shown."""
         parted = _parted(self.cnn, self.size, (shown.shape[-2], shown.shape[-1]), self.cells)
         if parted is not None:
             first = in_pieces(parted.first, parities).permute(0, 2, 3, 1).flatten(0, 2)
-            real, picked = parted.first(shown), parted.picked(first, mask)
+            real, picked = parted.first(shown), parted.picked(first, self.masks[-1:])
             if _close(real, picked):
                 self.known.first = first
-                self._scale(shown, real, parted.picked(first, self.masks[:_SCALED]))
+                self._scale(parted, shown, real)
         self.known.whole = self.known.first is None
 
-    def _scale(self, shown: Tensor, real: Tensor, given: Tensor) -> None:
-        """Find the scales of integers from what is behind the first layers in some copies, given."""
-        integers = self._integers(shown)
-        if integers is not None and _close(real, self._of_plain(shown).first(shown)):  # parted at one place
-            self.known.scales = integers.scales(given)
+    def _scale(self, parted: _Parted, shown: Tensor, real: Tensor) -> None:
+        """Find the scales of integers from what is behind the first layers in some copies."""
+        integers, first = self._integers(shown), self.known.first
+        if integers is None or first is None:
+            return
+        if _close(real, self._of_plain(shown).first(shown), _NEAR):  # parted at one place
+            masks = self.masks[:_SCALED]
+            self.known.scales, made = integers.scales(parted.picked(first, masks), parted.rest)
+            self.known.seen |= dict(zip(_keys(masks), made.float(), strict=True))
 
     def _integers(self, shown: Tensor) -> IntegerCNN | None:
         """What is behind the first layers in integers; None where it has layers that are not for that."""
@@ -251,6 +270,10 @@ def _digest(cnn: fx.GraphModule) -> str:
     return _digests[cnn]
 
 
+def _keys(masks: Tensor) -> list[bytes]:
+    return [mask.numpy().tobytes() for mask in masks.cpu()]
+
+
 def _sha256(pixels: Tensor) -> str:
     return hashlib.sha256(pixels.contiguous().numpy().tobytes()).hexdigest()
 
@@ -266,9 +289,9 @@ def _cells_of(pixels: int, cells: int) -> Tensor:
     return ((torch.arange(pixels) + 0.5) / pixels * cells).long()
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
-    """Whether they are the same but for rounding."""
-    return one.shape == other.shape and bool((one - other).abs().max() <= _CLOSE * one.abs().max())
+def _close(one: Tensor, other: Tensor, within: float = _CLOSE) -> bool:
+    """Whether they are the same but for rounding, of so much of the largest number."""
+    return one.shape == other.shape and bool((one - other).abs().max() <= within * one.abs().max())
 
 
 def _without(features: Features, first: int) -> Features:

@@ -46,6 +46,7 @@ HALVED = np.log(2)
 
 _PLACES = CELLS[0] * CELLS[1]
 _SHARE = 0.25  # of the cells, that a copy hides
+_FIRST = 4  # copies that are read before all others
 _PATCH = 1.0  # standard deviation, in cells, of the blur that makes random fields ones of patches
 _SMOOTH, _ROUGH, _NOISE = 1.2, 0.05, 10.0  # of the regression: length in cells, share of each cell, variance
 _CHANCE, _CHANCE_SEED = 999, 4242
@@ -235,8 +236,13 @@ def more(
     pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
     if known is None:
         hidden = design(copies, seed).hidden[: _next_stage(0, copies)]
-        found = _read(
-            kept, captioner, pixels, caption, np.concatenate([np.zeros((1, _PLACES), bool), hidden])
+        hidden = np.concatenate([np.zeros((1, _PLACES), bool), hidden])
+        found = np.concatenate(
+            [
+                # A few first, by one thread: what is learned of the CNNs from these is there for all.
+                _read(kept, captioner, pixels, caption, hidden[:_FIRST], side_by_side=False),
+                _read(kept, captioner, pixels, caption, hidden[_FIRST:]),
+            ]
         )
         words = tuple(word.text for word in caption.words)
         unknown = np.full(len(words), np.nan)
@@ -431,18 +437,31 @@ def _next_stage(measured: int, copies: int) -> int:
 
 
 def _read(
-    kept: Copies, captioner: Captioner, pixels: Tensor, caption: Caption, hidden: np.ndarray
+    kept: Copies,
+    captioner: Captioner,
+    pixels: Tensor,
+    caption: Caption,
+    hidden: np.ndarray,
+    side_by_side: bool = True,
 ) -> np.ndarray:
-    """(N, T) log-probabilities of the caption's words over copies that lack (N, 64) cells."""
+    """(N, T) log-probabilities of the caption's words over copies that lack (N, 64) cells.
+
+    side_by_side: on a CPU, whether each core reads some of them by itself.
+    """
     import torch
 
+    from captionbot.backends.cpu import threads
+
     filling, masks = filled_pixels(pixels, "mean"), torch.from_numpy(hidden)
+
+    def read(some: Tensor) -> Tensor:
+        seen = kept.features(captioner, pixels, filling, some)
+        return torch.cat([log_probs_of(captioner, features, caption.token_ids) for features in seen])
+
     with torch.inference_mode():
-        found = [
-            log_probs_of(captioner, features, caption.token_ids)
-            for features in kept.features(captioner, pixels, filling, masks)
-        ]
-    return of_words(torch.cat(found).cpu().numpy(), caption.pieces).astype(np.float64)
+        count = min(torch.get_num_threads(), len(masks)) if side_by_side and pixels.is_cpu else 1
+        found = torch.cat(threads.side_by_side(read, masks.tensor_split(count)))
+    return of_words(found.cpu().numpy(), caption.pieces).astype(np.float64)
 
 
 def _covered(start: float, end: float, cells: int) -> np.ndarray:

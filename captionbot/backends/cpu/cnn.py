@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from captionbot.backends.cpu.linear import PackedLinear
+from captionbot.backends.cpu.threads import side_by_side
 from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
 
@@ -142,11 +144,12 @@ class PackedCNN(nn.Module):
 
 
 def in_pieces(cnn: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """What a CNN gives for (B, C, H, W), on a CPU some of them at a time."""
-    if not x.is_cpu:
+    """What a CNN gives for (B, C, H, W), on a CPU for some of them at a time, a thread each."""
+    if not x.is_cpu or len(x) == 1:
         return cnn(x)
-    found = [cnn(some) for some in x.split(_PIECE)]
-    return found[0] if len(found) == 1 else torch.cat(found)
+    threads = torch.get_num_threads()
+    count = min(threads * math.ceil(len(x) / (threads * _PIECE)), len(x))
+    return torch.cat(side_by_side(cnn, x.tensor_split(count)))
 
 
 def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from captionbot.backends.cpu.cnn import padding_of
+from captionbot.backends.cpu.cnn import in_pieces, padding_of
 
 _LARGEST = 127  # of the inputs' 7 bits, and of the weights' 8
 _RELUS = (F.relu, torch.relu)
@@ -35,20 +35,33 @@ class IntegerCNN:
             raise RuntimeError(f"torch has no {_ENGINE}")
         self.cnn = cnn
         self.packed: dict[str, Any] = {}
+        self.activated: dict[fx.Node, fx.Node] = {}  # each convolution, and the ReLU behind it
         for node in cnn.graph.nodes:
             layer = cnn.get_submodule(str(node.target)) if node.op == "call_module" else None
             if isinstance(layer, nn.Conv2d):
                 if not (len(node.users) == 1 and next(iter(node.users)).target in _RELUS):
                     raise TypeError(f"{node.name} has no ReLU behind it")
                 self.packed[node.name] = _packed(layer)
+                self.activated[node] = next(iter(node.users))
             elif node.op in ("placeholder", "output") or node.target in (*_RELUS, *_POOLS, torch.cat):
                 continue
             elif not isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
                 raise TypeError(f"{node.name} is not for integers")
 
-    def scales(self, x: Tensor) -> Scales:
-        """Of each layer, from (B, C, H, W) of what it is given."""
-        return _Ranges(self.cnn).of(x)
+    def scales(self, x: Tensor, cnn: fx.GraphModule | None = None) -> tuple[Scales, Tensor]:
+        """Those of each layer from (B, C, H, W) of what it is given, and what the CNN gives for that.
+
+        cnn: the same CNN in a faster form, whose convolutions may do the ReLU behind them, to run instead.
+        """
+        runs: list[_Ranges] = []
+
+        def run(some: Tensor) -> Any:
+            runs.append(_Ranges(cnn or self.cnn))
+            return runs[-1].run(some)
+
+        made = in_pieces(run, x)
+        scales = {n: max(1e-6, *(run.largest[n] for run in runs)) / _LARGEST for n in runs[0].largest}
+        return scales | {relu.name: scales[of.name] for of, relu in self.activated.items()}, made
 
     def __call__(self, x: Tensor, scales: Scales) -> Tensor:
         """(B, C, H, W) -> fp32."""
@@ -59,10 +72,9 @@ class IntegerCNN:
 class _Ranges(fx.Interpreter):
     """Runs a CNN, and notes how large the numbers get that each layer gives."""
 
-    def of(self, x: Tensor) -> Scales:
+    def __init__(self, cnn: fx.GraphModule) -> None:
+        super().__init__(cnn)
         self.largest: dict[str, float] = {}
-        self.run(x)
-        return {name: max(largest, 1e-6) / _LARGEST for name, largest in self.largest.items()}
 
     def run_node(self, n: fx.Node) -> Any:
         made = super().run_node(n)
@@ -79,7 +91,7 @@ class _Integers(fx.Interpreter):
         args = self.fetch_args_kwargs_from_env(n)[0]
         operators: Any = torch.ops.quantized
         if n.op == "placeholder":
-            given = super().run_node(n)
+            given = super().run_node(n).float()
             return torch.quantize_per_tensor(given, self.scales[n.name], 0, torch.quint8)
         if n.name in self.packed:
             return operators.conv2d_relu(args[0], self.packed[n.name], self.scales[_scaled_by(n)], 0)

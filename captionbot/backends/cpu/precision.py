@@ -57,7 +57,7 @@ def choose(precision: str) -> Arithmetic:
                 f"This CPU does not multiply in {precision} precision; choose auto or float32."
             )
         return Arithmetic(dtype, dtype)
-    half_gains, cnn_gains, linear_gains = remembered(f"gains of {dtype}", partial(_gains, dtype))
+    half_gains, cnn_gains, linear_gains = remembered(f"times as fast in {dtype}", partial(_gains, dtype))
     decoder = torch.float32 if linear_gains > 1 or slices_pay() else None
     encoder = torch.float32 if cnn_gains > 1 else None
     half_pays = precision == "auto" and half_gains > _HALF_PAYS * max(cnn_gains, 1)
@@ -129,23 +129,30 @@ def _gains(half: torch.dtype | None) -> list[float]:
 def copies_in_integers(precision: str) -> bool:
     """Whether hidden copies of a photo are encoded in integers of 8 bits, whatever photos are.
 
-    precision: as of `choose`: with "auto", where a convolution is so much faster in them than in fp32.
+    precision: as of `choose`: with "auto", where a convolution is so much faster in them than as photos are
+        encoded.
     """
-    if precision != "auto" or choose(precision).encoder not in (None, torch.float32):
+    if precision != "auto":
         return False
-    return remembered("integers", _integers_gain)[0] > _INTEGERS_PAY
+    dtype = choose(precision).encoder
+    return (
+        remembered(f"times as fast in integers as in {dtype}", partial(_integers_gain, dtype))[0]
+        > _INTEGERS_PAY
+    )
 
 
-def _integers_gain() -> list[float]:
+def _integers_gain(dtype: torch.dtype | None) -> list[float]:
+    """dtype: that a convolution is packed in for comparison; None: as it is."""
     with torch.inference_mode():
         layer = nn.Conv2d(160, 192, (1, 7), padding=(0, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        x = torch.rand(8, 160, 17, 17).contiguous(memory_format=torch.channels_last)
+        x = torch.rand(4, 160, 17, 17).contiguous(memory_format=torch.channels_last)
         graph = fx.Graph()
         graph.output(graph.call_function(F.relu, (graph.call_module("0", (graph.placeholder("x"),)),)))
         try:
             cnn = IntegerCNN(fx.GraphModule(nn.Sequential(layer), graph))
-            scales = cnn.scales(x)
-            return [_times_as_fast(lambda x: cnn(x, scales), lambda x: F.relu(layer(x)), x)]
+            scales, _ = cnn.scales(x)
+            other = (lambda x: F.relu(layer(x))) if dtype is None else PackedConv2d(layer, dtype, _RELU)
+            return [_times_as_fast(lambda x: cnn(x, scales), other, x)]
         except UNFIT:
             return [0.0]
 
