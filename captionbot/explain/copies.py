@@ -384,8 +384,11 @@ def _seen_by(cnn: fx.GraphModule, node: fx.Node, reach: dict[fx.Node, list[Reach
     layer: Any = cnn.get_submodule(str(node.target)) if node.op == "call_module" else None
     if isinstance(layer, _PLACEWISE) or (layer is None and node.target in _PLACEWISE_FUNCTIONS):
         return _together(before)
-    if isinstance(layer, SamePad2d):
-        return [_padded(*of) for of in zip(before[0], layer.pads(*map(_length, before[0])), strict=True)]
+    same = layer if isinstance(layer, SamePad2d) else getattr(layer, "same", None)
+    if same is not None:
+        before[0] = [_padded(*of) for of in zip(before[0], same.pads(*map(_length, before[0])), strict=True)]
+    if same is layer and same is not None:
+        return before[0]
     if (windows := _windows(layer)) is None:
         return None
     slid = [_slid(axis, *window) for axis, window in zip(before[0], windows, strict=True)]

@@ -20,6 +20,7 @@ from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
 from captionbot.decoders import FAMILIES, build_decoder
 from captionbot.decoders.packing import Matrix
 from captionbot.encoders import GridEncoder, build_encoder
+from captionbot.encoders.efficientnet_lite import SamePad2d
 from captionbot.search.beam import beam_search
 from captionbot.search.options import SearchOptions
 from captionbot.store import card as cards
@@ -253,6 +254,9 @@ def test_a_packed_cnn_sees_what_the_plain_one_sees(architecture, layer, size, dt
     assert any(isinstance(module, packed_cnn.PackedConv2d) for module in packed.modules())
     assert not any(isinstance(module, packed_cnn.PackedConv2d) for module in encoder.modules())
     assert not any(isinstance(module, nn.Conv2d) for module in packed.modules())
+    layers = [packed.cnn.layers.get_submodule(str(node.target))
+              for node in packed.cnn.layers.graph.nodes if node.op == "call_module"]  # fmt: skip
+    assert not any(isinstance(layer, SamePad2d) for layer in layers)
     behind = {str(node.target) for node in packed.cnn.layers.graph.nodes if node.op == "call_function"}
     assert not any(name in told for told in behind for name in ("add", "relu"))  # convolutions do these
     with torch.inference_mode():
@@ -432,7 +436,7 @@ def test_one_photo_and_many_have_layouts_of_their_own(tmp_path, dtype):
             torch.set_num_threads(threads)
     layers = [m for m in packed.packed.modules() if isinstance(m, packed_cnn.PackedConv2d)]
     assert layers
-    assert all(sorted(layer.packed) == [0, 2] for layer in layers)
+    assert all(sorted(threads for threads, _ in layer.packed) == [0, 2] for layer in layers)
 
 
 @needs_bfloat16

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from captionbot.backends.cpu.linear import PackedLinear
 from captionbot.backends.cpu.threads import side_by_side
+from captionbot.encoders.efficientnet_lite import SamePad2d
 from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
 
@@ -24,6 +25,7 @@ _ACTIVATIONS: dict[Any, tuple[str, tuple[float, ...]]] = {  # by layer or functi
     **dict.fromkeys((nn.SiLU, F.silu), ("swish", ())),
     **dict.fromkeys((nn.Hardswish, F.hardswish), ("hardswish", ())),
 }
+_Pads = tuple[tuple[int, int], tuple[int, int]]
 UNFIT = (AttributeError, RuntimeError, TypeError)  # of layers that are not for packing, or of operators
 _SUMS = (operator.add, operator.iadd, torch.add)
 
@@ -43,18 +45,21 @@ class PackedConv2d(nn.Module):
         layer: nn.Conv2d,
         dtype: torch.dtype,
         activation: tuple[str, tuple[float, ...]] = ("none", ()),
+        same: SamePad2d | None = None,
     ) -> None:
-        """activation: one of `_ACTIVATIONS`."""
+        """activation: one of `_ACTIVATIONS`. same: a layer before it that pads, to be done as well."""
         super().__init__()
         self.dtype, (self.activation, self.numbers) = dtype, activation
         self.kernel_size, self.stride, self.dilation = layer.kernel_size, layer.stride, layer.dilation
-        self.padding, self.out_channels = padding_of(layer), layer.out_channels
-        self.shape: list[Any] = [self.padding, layer.stride, layer.dilation, layer.groups]
+        self.padding, self.groups, self.out_channels = padding_of(layer), layer.groups, layer.out_channels
         # In bfloat16 a bias would be off by the same at every place, which is worse than what varies.
         finer = torch.float32 if dtype == torch.bfloat16 else dtype
         self.bias = None if layer.bias is None else layer.bias.detach().to(finer)
+        self.same = same
         self.layer = [layer]  # in a list, to be no part of this module
-        self.packed: dict[int, Tensor] = {}  # by threads, 0 for any number of them
+        self.packed: dict[
+            tuple[int, _Pads | None], tuple[Tensor, list[Any]]
+        ] = {}  # by threads, 0: any number
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W') in the layer's own precision.
@@ -63,27 +68,35 @@ class PackedConv2d(nn.Module):
         """
         x, operators = x.to(self.dtype), torch.ops.mkldnn
         threads = torch.get_num_threads() if len(x) == 1 else 1
-        key = threads if threads > 1 else 0
-        packed = self.packed.get(key)
-        if packed is None:
-            packed = self.packed[key] = self._pack([*x.shape] if key else [_PIECE, *x.shape[1:]])
+        pads = self.same.pads(x.shape[-2], x.shape[-1]) if self.same is not None else None
+        key = threads if threads > 1 else 0, pads
+        if key not in self.packed:
+            self.packed[key] = self._pack([len(x) if key[0] else _PIECE, *x.shape[1:]], pads)
+        packed, shape = self.packed[key]
         y: Tensor
         if other is None:
             simple = operators._convolution_pointwise.default
-            y = simple(x, packed, self.bias, *self.shape, self.activation, self.numbers, "")
+            y = simple(x, packed, self.bias, *shape, self.activation, self.numbers, "")
         else:
             bias = None if self.bias is None else self.bias.to(self.dtype)  # here oneDNN takes no finer one
             after = (None if self.activation == "none" else self.activation, self.numbers, "")
             summed = operators._convolution_pointwise.binary
-            y = summed(x, other.to(self.dtype), packed, bias, *self.shape, "add", 1.0, *after)
+            y = summed(x, other.to(self.dtype), packed, bias, *shape, "add", 1.0, *after)
         return y
 
-    def _pack(self, input_size: list[int]) -> Tensor:
-        """The weights in the layout for (B, C, H, W)."""
+    def _pack(self, input_size: list[int], pads: _Pads | None) -> tuple[Tensor, list[Any]]:
+        """The weights in the layout for (B, C, H, W), and how they are slid over that.
+
+        pads: of which oneDNN's operators know only the same number on both sides. One pixel less before than
+            behind is the same on both with a kernel that has one row or column more, of zeros.
+        """
+        weight, padding = self.layer[0].weight.detach(), self.padding
+        if pads is not None:
+            (above, below), (left, right) = pads
+            weight, padding = F.pad(weight, [right - left, 0, below - above, 0]), (below, right)
+        shape: list[Any] = [padding, self.stride, self.dilation, self.groups]
         reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        weight = self.layer[0].weight.detach().to(self.dtype).to_mkldnn()
-        packed: Tensor = reorder(weight, *self.shape, input_size)
-        return packed
+        return reorder(weight.to(self.dtype).to_mkldnn(), *shape, input_size), shape
 
 
 def padding_of(layer: nn.Conv2d) -> tuple[int, ...]:
@@ -160,12 +173,23 @@ def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
     for node in list(packed.graph.nodes):
         layer = packed.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d):
-            activation = _take_in(packed, node)
-            packed.set_submodule(node.target, PackedConv2d(layer, dtype, activation or ("none", ())))
+            same, activation = _take_in_pad(packed, node), _take_in(packed, node)
+            packed.set_submodule(node.target, PackedConv2d(layer, dtype, activation or ("none", ()), same))
         elif isinstance(layer, nn.Linear):
             packed.set_submodule(node.target, PackedLinear(layer.weight, layer.bias, dtype))
     packed.recompile()
     return packed
+
+
+def _take_in_pad(cnn: fx.GraphModule, convolution: fx.Node) -> SamePad2d | None:
+    """Let a convolution do the padding before it; None for none."""
+    before = convolution.all_input_nodes[0]
+    pad = cnn.get_submodule(str(before.target)) if before.op == "call_module" else None
+    if not isinstance(pad, SamePad2d) or set(pad.dilation) != {1} or _only_user(before) is None:
+        return None
+    convolution.replace_input_with(before, before.all_input_nodes[0])
+    cnn.graph.erase_node(before)
+    return pad
 
 
 def _take_in(cnn: fx.GraphModule, convolution: fx.Node) -> tuple[str, tuple[float, ...]] | None:
