@@ -36,6 +36,7 @@ from captionbot.images.load import (
     find_images,
     load_image,
     load_url,
+    squash,
     to_pixel_values,
 )
 
@@ -902,10 +903,11 @@ def test_photos_that_are_not_read_are_named(tmp_path: Path, name: str) -> None:
 IMAGENET = Preprocessing((24, 40), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_pixel_values(shared: Path, interpolation: str) -> None:
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+@pytest.mark.parametrize("exact", [True, False])
+def test_pixel_values(shared: Path, interpolation: str, exact: bool) -> None:
     photos = [load_image(path) for path in sorted((shared / "data" / "photos").glob("*.jpg"))[:3]]
-    preprocessing = Preprocessing((224, 200), IMAGENET.mean, IMAGENET.std, interpolation)
+    preprocessing = Preprocessing((224, 200), IMAGENET.mean, IMAGENET.std, interpolation, exact=exact)
     values = to_pixel_values(photos, preprocessing)
     assert values.shape == (3, 3, 224, 200)
     assert values.dtype == torch.float32
@@ -913,7 +915,22 @@ def test_pixel_values(shared: Path, interpolation: str) -> None:
     for value, photo in zip(values, photos, strict=True):
         plain = np.asarray(photo.resize((200, 224), resample), np.float32) / 255
         expected = (plain - np.array(IMAGENET.mean)) / np.array(IMAGENET.std)
-        assert np.abs(value.permute(1, 2, 0).numpy() - expected).max() < 1e-5
+        errors = np.abs(value.permute(1, 2, 0).numpy() - expected)
+        if not exact and interpolation != "lanczos":  # torch's filters: 1 of 255 off here and there
+            assert np.median(errors) < 1e-5
+            assert (errors > 1e-5).mean() < 0.01
+            errors = np.maximum(errors - 1 / 255 / min(IMAGENET.std), 0)
+        assert errors.max() < 1e-5
+
+
+@pytest.mark.parametrize("size", [(17, 5), (64, 64), (90, 20)])
+def test_quick_filters_are_pillows(size: tuple[int, int]) -> None:
+    image = Image.effect_noise(size, 90).convert("RGB")
+    quick, exact = (
+        squash(image, Preprocessing((32, 24), (0, 0, 0), (1, 1, 1), exact=exact)).astype(int)
+        for exact in (False, True)
+    )
+    assert np.abs(quick - exact).max() <= 1
 
 
 def test_shrinking_a_large_photo_in_two_goes_is_not_seen(shared: Path) -> None:
