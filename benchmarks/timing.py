@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from statistics import median
 
@@ -85,14 +85,19 @@ def times_as_fast(times: Times, fast: str, slow: str) -> float:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """One thread of torch; the processor's time is then that of the work, however busy the machine."""
+def some_threads(count: int) -> Iterator[None]:
+    """So many threads of torch."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """The processor's time is then that of the work, however busy the machine."""
+    return some_threads(1)
 
 
 # A process of its own between this one and the command: a child's greatest memory counts from its birth, when

@@ -32,7 +32,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ("heatmaps", "95th percentile", "one by one", "MiB at most"),
             marks=pytest.mark.slow,
         ),
-        (("encoders", "pixels"), ("times the floor", "mobilenet_v2", "Photos in memory")),
+        (("encoders", "pixels"), ("Times the floor", "mobilenet_v2", "Photos in memory")),
         pytest.param(("start",), ("import captionbot", "first caption"), marks=pytest.mark.slow),
     ],
 )

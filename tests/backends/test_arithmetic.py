@@ -17,6 +17,7 @@ from captionbot.backends.cpu.decoder import CPUPacking, pack
 from captionbot.backends.cpu.integers import IntegerCNN
 from captionbot.backends.cpu.remembered import FILE, remembered
 from captionbot.backends.cpu.slices import SlicedLinear, stored_integers
+from captionbot.backends.cpu.threads import side_by_side
 from captionbot.decoders import FAMILIES, build_decoder
 from captionbot.decoders.packing import Matrix
 from captionbot.encoders import GridEncoder, build_encoder
@@ -240,7 +241,8 @@ def filled_encoder(architecture, layer):
         ("resnet18", "layer3", 64),
         ("squeezenet1_1", "features.6", 64),
         ("mobilenet_v2", "features.10", 64),
-        ("efficientnet_lite0", "blocks.3", 63),  # pads more on one side
+        ("efficientnet_lite0", "blocks.3", 63),
+        ("efficientnet_lite0", "blocks.4", 64),  # pads more on one side
         ("inception_v3", "Mixed_6b", 107),  # pads by name, and convolutions of 1 x 7
     ],
 )
@@ -416,6 +418,47 @@ def test_what_is_too_large_for_float16_is_computed_in_float32(tmp_path):
         packed = half.packed
         half.packed = lambda pixels: dataclasses.replace(packed(pixels), values=expected / 0)
         assert torch.equal(half(pixels).values, expected)
+
+
+def test_each_core_works_by_itself():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+
+    def told(n):
+        return n, torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    try:
+        with torch.inference_mode():
+            found = side_by_side(told, range(7))
+        assert found == [(n, found[0][1], True) for n in range(7)]
+        assert found[0][1] in (1, 3)  # 3 where torch has no OpenMP that can be told
+        assert side_by_side(lambda n: torch.is_grad_enabled(), range(2)) == [True, True]
+        assert torch.get_num_threads() == 3
+        with pytest.raises(ZeroDivisionError):
+            side_by_side(lambda n: 1 / n, [2, 0])
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("photos", [1, 2, 4, 5, 9, 16])
+def test_a_cnn_sees_a_few_photos_at_a_time(photos, threads):
+    before, seen = torch.get_num_threads(), []
+
+    def cnn(some):
+        seen.append(len(some))
+        return some.sum((2, 3))
+
+    x = torch.randn(photos, 3, 4, 5)
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(packed_cnn.in_pieces(cnn, x), x.sum((2, 3)))
+    finally:
+        torch.set_num_threads(before)
+    assert sum(seen) == photos
+    assert max(seen) <= 4
+    assert max(seen) - min(seen) <= 1
+    assert len(seen) >= min(threads, photos)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
