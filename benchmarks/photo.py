@@ -1,4 +1,5 @@
-"""One photo, from the bytes of a file to its caption and a heatmap for every word, the captioner loaded.
+"""One photo, from the bytes of a file to its caption, a heatmap for every word, and what the words need, the
+captioner loaded.
 
 By one thread, of the processor's time, and by all of torch's threads, by the clock: what a person waits for.
 """
@@ -8,18 +9,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from statistics import median
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.pages import photo
 from benchmarks.timing import Clock, Part, Row, one_thread, seconds
 from captionbot import Captioner, load_image
 from captionbot.draw.overlays import word_overlay
+from captionbot.explain.needs import COPIES, needs
 from captionbot.images.load import to_pixel_values
 from captionbot.types import Size
 
@@ -53,7 +56,30 @@ def measure(model: str | None, rounds: int, quick: bool) -> list[Part]:
         f"The captioner that ships, beam {BEAMS}. `auto` is {gain:.2f} times as fast as fp32. Beside a "
         f"process that keeps a core busy: median {middle:.0f} ms, 95th percentile {slow:.0f} ms."
     )
-    return [Part("One photo, to its caption and a heatmap for every word", how, ["all of it", *STAGES], rows)]
+    return [
+        Part("One photo, to its caption and a heatmap for every word", how, ["all of it", *STAGES], rows),
+        _needs(captioners, load_image(data), rounds, quick),
+    ]
+
+
+def _needs(captioners: Mapping[str, Captioner], image: Image.Image, rounds: int, quick: bool) -> Part:
+    """The maps of what words need, by all of torch's threads."""
+    copies = 16 if quick else COPIES
+    rows = []
+    for precision, captioner in captioners.items():
+        (captioned,) = captioner.caption([image])
+        caption = captioned.captions[0]
+        needs(captioner, image, caption, copies)  # the first one sets things up
+        turns = []
+        for _ in range(rounds):
+            used = time.process_time()
+            taken = seconds(partial(needs, captioner, image, caption, copies))
+            turns.append((taken, time.process_time() - used))
+        values = [median(column) for column in zip(*turns, strict=True)]
+        rows.append(Row(f"{precision}, {len(caption.words)} words", values, "s"))
+    how = f"Of a photo that nobody asked about before: {copies} hidden copies, and one a word."
+    columns = ["by the clock", "of processors' time"]
+    return Part("What every word of a caption needs of the photo", how, columns, rows)
 
 
 def _medians(taken: Sequence[Sequence[float]]) -> list[float]:

@@ -29,7 +29,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("search", "gpt2"), ("fp32 against sgrvinod's", "against its floor", "`generate`", "ms")),
         pytest.param(
             ("photo", "folder"),
-            ("heatmaps", "95th percentile", "one by one", "MiB at most"),
+            ("heatmaps", "95th percentile", "hidden copies", "one by one", "MiB at most"),
             marks=pytest.mark.slow,
         ),
         (("encoders", "pixels"), ("Times the floor", "mobilenet_v2", "Photos in memory")),
