@@ -25,7 +25,8 @@ _ACTIVATIONS: dict[Any, tuple[str, tuple[float, ...]]] = {  # by layer or functi
     **dict.fromkeys((nn.SiLU, F.silu), ("swish", ())),
     **dict.fromkeys((nn.Hardswish, F.hardswish), ("hardswish", ())),
 }
-_Pads = tuple[tuple[int, int], tuple[int, int]]
+_Pads = tuple[tuple[int, int], tuple[int, int]]  # above and below, left and right
+_Packed = tuple[Tensor, list[Any]]  # weights, and how they are slid over a photo
 UNFIT = (AttributeError, RuntimeError, TypeError)  # of layers that are not for packing, or of operators
 _SUMS = (operator.add, operator.iadd, torch.add)
 
@@ -35,9 +36,9 @@ class PackedConv2d(nn.Module):
 
     It gives what it multiplies in, so that layer after layer stays in half precision. There is no gradient.
 
-    The layout suits the size of what it is first given, and a number of threads where that is one photo; for
-    several photos one layout suits all. Weights in another layout would be rearranged at every call, which
-    can take longer than the convolution itself, so that each gets a copy of its own.
+    The layout suits the size of what it is first given, and where that is one photo a number of threads; one
+    layout suits all numbers of several photos. Weights in another layout would be rearranged at every call,
+    which can take longer than the convolution itself, so that each gets a copy of its own.
     """
 
     def __init__(
@@ -57,9 +58,7 @@ class PackedConv2d(nn.Module):
         self.bias = None if layer.bias is None else layer.bias.detach().to(finer)
         self.same = same
         self.layer = [layer]  # in a list, to be no part of this module
-        self.packed: dict[
-            tuple[int, _Pads | None], tuple[Tensor, list[Any]]
-        ] = {}  # by threads, 0: any number
+        self.packed: dict[tuple[int, _Pads | None], _Packed] = {}  # by threads, 0 for any number of them
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(B, C, H, W) -> (B, D, H', W') in the layer's own precision.
@@ -84,7 +83,7 @@ class PackedConv2d(nn.Module):
             y = summed(x, other.to(self.dtype), packed, bias, *shape, "add", 1.0, *after)
         return y
 
-    def _pack(self, input_size: list[int], pads: _Pads | None) -> tuple[Tensor, list[Any]]:
+    def _pack(self, input_size: list[int], pads: _Pads | None) -> _Packed:
         """The weights in the layout for (B, C, H, W), and how they are slid over that.
 
         pads: of which oneDNN's operators know only the same number on both sides. One pixel less before than
