@@ -338,8 +338,8 @@ def _resized(image: Image.Image, size: tuple[int, int], preprocessing: Preproces
     import torch
     from torch.nn import functional as F
 
-    # torch's filters are Pillow's, up to 1 of 255 in one value of 250, in vectors: 0.3 instead of 2.2 ms.
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    # torch's filters are Pillow's, up to 1 of 255 in one value of 250, in vectors: 0.2 instead of 2.2 ms.
+    pixels = torch.from_numpy(np.array(image))[None].permute(0, 3, 1, 2)  # so that they stay channels last
     resized = F.interpolate(pixels, size[::-1], mode=preprocessing.interpolation, antialias=True)
     found: np.ndarray = resized[0].permute(1, 2, 0).numpy()
     return found
