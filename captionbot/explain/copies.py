@@ -35,7 +35,6 @@ from captionbot.types import Features
 
 _PARITIES = 16  # which of the four kinds of cells, by parity of row and column, are hidden
 _MOST_CNNS, _MOST_COPIES = 4, 128  # that are kept of a photo, some 300 kB for each copy and CNN
-_SCALED = 4  # copies that scales of integers come from
 _CLOSE = 1e-4  # of the largest number: how far what is picked may be off by rounding
 _NEAR = 0.03  # and what layers in half precision give
 
@@ -44,7 +43,10 @@ class Copies:
     """What is known of the copies of one photo. Captioners that are given the same record share it.
 
     cells: rows and columns that the photo is cut into.
+    learns_from: copies that scales of integers come from, the first ones: to be asked for by one thread.
     """
+
+    learns_from = 4
 
     def __init__(self, cells: tuple[int, int]) -> None:
         self.cells = cells
@@ -202,7 +204,7 @@ class _CNN(nn.Module):
         if integers is None or first is None:
             return
         if _close(real, self._of_plain(shown).first(shown), _NEAR):  # parted at one place
-            masks = self.masks[:_SCALED]
+            masks = self.masks[: Copies.learns_from]
             self.known.scales, made = integers.scales(parted.picked(first, masks), parted.rest)
             self.known.seen |= dict(zip(_keys(masks), made.float(), strict=True))
 
@@ -384,14 +386,13 @@ def _seen_by(cnn: fx.GraphModule, node: fx.Node, reach: dict[fx.Node, list[Reach
     layer: Any = cnn.get_submodule(str(node.target)) if node.op == "call_module" else None
     if isinstance(layer, _PLACEWISE) or (layer is None and node.target in _PLACEWISE_FUNCTIONS):
         return _together(before)
-    same = layer if isinstance(layer, SamePad2d) else getattr(layer, "same", None)
-    if same is not None:
-        before[0] = [_padded(*of) for of in zip(before[0], same.pads(*map(_length, before[0])), strict=True)]
-    if same is layer and same is not None:
-        return before[0]
+    if isinstance(layer, SamePad2d):
+        return _padded_by(layer, before[0])
     if (windows := _windows(layer)) is None:
         return None
-    slid = [_slid(axis, *window) for axis, window in zip(before[0], windows, strict=True)]
+    same = layer.same if isinstance(layer, PackedConv2d) else None  # the padding that it does
+    given = before[0] if same is None else _padded_by(same, before[0])
+    slid = [_slid(axis, *window) for axis, window in zip(given, windows, strict=True)]
     return _together([slid, *before[1:]])  # a packed convolution may add what another layer gave
 
 
@@ -432,6 +433,10 @@ def _slid(axis: Reach, kernel: int, stride: int, padding: int, dilation: int) ->
     starts = torch.arange(0, len(first) - dilation * (kernel - 1), stride)
     within = starts[:, None] + dilation * torch.arange(kernel)
     return first[within].amin(1), last[within].amax(1)
+
+
+def _padded_by(layer: SamePad2d, axes: list[Reach]) -> list[Reach]:
+    return [_padded(*of) for of in zip(axes, layer.pads(*map(_length, axes)), strict=True)]
 
 
 def _padded(axis: Reach, pads: tuple[int, int]) -> Reach:

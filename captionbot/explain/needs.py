@@ -46,7 +46,6 @@ HALVED = np.log(2)
 
 _PLACES = CELLS[0] * CELLS[1]
 _SHARE = 0.25  # of the cells, that a copy hides
-_FIRST = 4  # copies that are read before all others
 _PATCH = 1.0  # standard deviation, in cells, of the blur that makes random fields ones of patches
 _SMOOTH, _ROUGH, _NOISE = 1.2, 0.05, 10.0  # of the regression: length in cells, share of each cell, variance
 _CHANCE, _CHANCE_SEED = 999, 4242
@@ -237,13 +236,11 @@ def more(
     if known is None:
         hidden = design(copies, seed).hidden[: _next_stage(0, copies)]
         hidden = np.concatenate([np.zeros((1, _PLACES), bool), hidden])
-        found = np.concatenate(
-            [
-                # A few first, by one thread: what is learned of the CNNs from these is there for all.
-                _read(kept, captioner, pixels, caption, hidden[:_FIRST], side_by_side=False),
-                _read(kept, captioner, pixels, caption, hidden[_FIRST:]),
-            ]
-        )
+        first, others = np.split(hidden, [kept.learns_from])
+        # By one thread: what is learned of the CNNs from these is there for all.
+        found = _read(kept, captioner, pixels, caption, first, side_by_side=False)
+        if len(others):
+            found = np.concatenate([found, _read(kept, captioner, pixels, caption, others)])
         words = tuple(word.text for word in caption.words)
         unknown = np.full(len(words), np.nan)
         return Needs(words, np.exp(found[0]), found[0] - found[1:], unknown, seed)

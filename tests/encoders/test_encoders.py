@@ -26,6 +26,19 @@ def test_any_cnn_by_name_and_layer(architecture, layer, size, grid, channels):
     assert features.values.shape == (1, grid[0] * grid[1], channels)
 
 
+@pytest.mark.parametrize("architecture", ["regnet_y_400mf", "resnet18"])  # the first not by itself
+def test_a_cnn_can_be_made_without_numbers(architecture):
+    layer = {"regnet_y_400mf": "trunk_output.block2"}.get(architecture, "layer2")
+    filled = GridEncoder(GridConfig(architecture, layer)).eval()
+    with torch.device("meta"):
+        encoder = GridEncoder(GridConfig(architecture, layer)).eval()
+    assert all(tensor.is_meta for tensor in encoder.state_dict().values())
+    encoder.load_state_dict(filled.state_dict(), assign=True)
+    photo = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(encoder(photo).values, filled(photo).values)
+
+
 def test_the_grid_can_be_averaged_to_another():
     encoder = GridEncoder(GridConfig("mobilenet_v2", "features.10", grid=(3, 5))).eval()
     assert encoder(torch.randn(2, 3, 64, 96)).grid == (3, 5)

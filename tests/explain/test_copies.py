@@ -104,7 +104,7 @@ def test_copies_in_integers_are_nearly_the_same_and_the_whole_photo_is_itself(
     seen = values(Copies(CELLS), captioner, pixels, filling, HIDDEN)
     torch.testing.assert_close(seen[0], exact[0], rtol=1e-4, atol=1e-4 * float(exact.abs().max()))
     errors = (seen - exact).norm(dim=(1, 2)) / exact.norm(dim=(1, 2))
-    learned = module._SCALED  # copies that scales came from, which stay as exact as the photo itself
+    learned = Copies.learns_from  # copies that scales came from, which stay as exact as the photo itself
     assert errors[:learned].max() < 1e-4
     assert 0.001 < errors[learned:].min() < errors.max() < 0.1
 

@@ -169,6 +169,11 @@ def test_coarse_to_fine_ends_with_what_is_measured_at_once(tiny: Captioner, brig
     assert few.done
 
 
+@pytest.mark.parametrize("copies", [1, 3, 4])
+def test_a_few_copies_will_do(tiny: Captioner, bright: Image.Image, copies: int) -> None:
+    assert needs.needs(tiny, bright, first_caption(tiny, bright), copies).copies == copies
+
+
 def test_what_a_page_draws(known: Needs) -> None:
     drawn = json.loads(json.dumps(needs.to_json(known)))
     assert drawn["done"]

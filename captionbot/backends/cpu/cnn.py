@@ -32,7 +32,7 @@ _SUMS = (operator.add, operator.iadd, torch.add)
 
 
 class PackedConv2d(nn.Module):
-    """A convolution with weights in oneDNN's layout, and what follows it: a sum, an activation.
+    """A convolution with weights in oneDNN's layout, the padding before it, the sum and activation behind it.
 
     It gives what it multiplies in, so that layer after layer stays in half precision. There is no gradient.
 
@@ -56,6 +56,9 @@ class PackedConv2d(nn.Module):
         # In bfloat16 a bias would be off by the same at every place, which is worse than what varies.
         finer = torch.float32 if dtype == torch.bfloat16 else dtype
         self.bias = None if layer.bias is None else layer.bias.detach().to(finer)
+        self.bias_of_sum = (
+            None if self.bias is None else self.bias.to(dtype)
+        )  # oneDNN takes no finer one there
         self.same = same
         self.layer = [layer]  # in a list, to be no part of this module
         self.packed: dict[tuple[int, _Pads | None], _Packed] = {}  # by threads, 0 for any number of them
@@ -77,10 +80,9 @@ class PackedConv2d(nn.Module):
             simple = operators._convolution_pointwise.default
             y = simple(x, packed, self.bias, *shape, self.activation, self.numbers, "")
         else:
-            bias = None if self.bias is None else self.bias.to(self.dtype)  # here oneDNN takes no finer one
             after = (None if self.activation == "none" else self.activation, self.numbers, "")
             summed = operators._convolution_pointwise.binary
-            y = summed(x, other.to(self.dtype), packed, bias, *shape, "add", 1.0, *after)
+            y = summed(x, other.to(self.dtype), packed, self.bias_of_sum, *shape, "add", 1.0, *after)
         return y
 
     def _pack(self, input_size: list[int], pads: _Pads | None) -> _Packed:

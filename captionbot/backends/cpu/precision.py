@@ -135,10 +135,8 @@ def copies_in_integers(precision: str) -> bool:
     if precision != "auto":
         return False
     dtype = choose(precision).encoder
-    return (
-        remembered(f"times as fast in integers as in {dtype}", partial(_integers_gain, dtype))[0]
-        > _INTEGERS_PAY
-    )
+    (gain,) = remembered(f"times as fast in integers as in {dtype}", partial(_integers_gain, dtype))
+    return gain > _INTEGERS_PAY
 
 
 def _integers_gain(dtype: torch.dtype | None) -> list[float]:

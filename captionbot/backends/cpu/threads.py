@@ -63,9 +63,8 @@ def side_by_side(work: Callable[[In], Out], items: Sequence[In]) -> list[Out]:
         with torch.inference_mode(inferring), torch.set_grad_enabled(learning):
             return work(item)
 
-    with ThreadPoolExecutor(
-        threads, initializer=begin
-    ) as pool:  # for this call: a fork takes no threads along
+    # A pool for this call alone, as a fork takes no threads along.
+    with ThreadPoolExecutor(threads, initializer=begin) as pool:
         return list(pool.map(alone, items))
 
 
