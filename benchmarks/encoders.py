@@ -21,7 +21,7 @@ from benchmarks import floor
 from benchmarks.timing import Clock, Part, Row, seconds, some_threads
 from captionbot.backends.cpu import precision as arithmetic
 from captionbot.backends.cpu.cnn import PackedEncoder
-from captionbot.backends.cpu.decoder import pack
+from captionbot.backends.cpu.hub import packed_hub_encoder
 from captionbot.encoders import GridConfig, GridEncoder
 from captionbot.encoders.hub import HubEncoder, HubEncoderConfig
 
@@ -125,4 +125,4 @@ def _vit(size: int) -> tuple[int, Way, PackIn, int]:
     work = floor.encoder_flop(encoder, torch.zeros(1, 3, size, size))
     places = (size // config.patch_size) ** 2 + 1
     work += 4 * places**2 * config.hidden_size * config.num_hidden_layers
-    return work, encoder, partial(pack, copy.deepcopy(encoder)), size
+    return work, encoder, partial(packed_hub_encoder, copy.deepcopy(encoder)), size

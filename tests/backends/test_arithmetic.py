@@ -11,6 +11,7 @@ from torch import nn
 
 from captionbot import CaptionBotError, Captioner
 from captionbot.backends.cpu import cnn as packed_cnn
+from captionbot.backends.cpu import hub as packed_hub
 from captionbot.backends.cpu import linear
 from captionbot.backends.cpu import precision as arithmetic
 from captionbot.backends.cpu.decoder import CPUPacking, pack
@@ -22,6 +23,7 @@ from captionbot.decoders import FAMILIES, build_decoder
 from captionbot.decoders.packing import Matrix
 from captionbot.encoders import GridEncoder, build_encoder
 from captionbot.encoders.efficientnet_lite import SamePad2d
+from captionbot.encoders.hub import HubEncoder, HubEncoderConfig
 from captionbot.search.beam import beam_search
 from captionbot.search.options import SearchOptions
 from captionbot.store import card as cards
@@ -459,6 +461,68 @@ def test_a_cnn_sees_a_few_photos_at_a_time(photos, threads):
     assert max(seen) <= 4
     assert max(seen) - min(seen) <= 1
     assert len(seen) >= min(threads, photos)
+
+
+@pytest.mark.parametrize("photos", [1, 9])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_packed_vit_sees_what_the_plain_one_sees(monkeypatch, dtype, photos):
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=64,
+        image_size=40,
+        patch_size=8,
+    )
+    vit = ViTModel(config, add_pooling_layer=False)
+    for name, weight in vit.named_parameters():
+        if weight.ndim == 2 and ("query" in name or "key" in name):
+            weight.data.mul_(20)  # so that places do not look everywhere alike
+    plain = HubEncoder(
+        HubEncoderConfig("vit"), {"vit": vit}, lambda parts, seen: parts["vit"](seen)[0]
+    ).eval()
+    scales = []
+
+    def noted(query, key, value, dtype, scale):
+        scales.append(scale)
+        return attention(query, key, value, dtype, scale)
+
+    attention = packed_hub.attention
+    monkeypatch.setattr(packed_hub, "attention", noted)
+    with torch.no_grad():
+        packed = packed_hub.packed_hub_encoder(copy.deepcopy(plain), dtype)
+        pixels = torch.randn(photos, 3, 40, 40)
+        expected, found = plain(pixels), packed(pixels)
+    off = (found.values - expected.values).norm() / expected.values.norm()
+    assert off < {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.5e-2}[dtype]
+    assert found.values.dtype == found.beside.dtype == torch.float32
+    assert set(scales) == (set() if dtype == torch.float32 else {0.25})  # of heads of 16 numbers
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_attention_in_half_precision_is_pytorchs_but_for_rounding(dtype):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 19, 3, 5, 8).permute(2, 0, 3, 1, 4).requires_grad_()
+    mask = torch.rand(2, 5, 19, 19) > 0.5
+    attend = nn.functional.scaled_dot_product_attention
+
+    def found(**options):
+        with packed_hub._InHalf(dtype):
+            return attend(query, key, value, **options)
+
+    close = {"atol": 0.03, "rtol": 0}
+    torch.testing.assert_close(found(), attend(query, key, value), **close)
+    torch.testing.assert_close(found(scale=0.7), attend(query, key, value, scale=0.7), **close)
+    ours, theirs = (
+        torch.autograd.grad(of().sum(), query)[0] for of in (found, lambda: attend(query, key, value))
+    )
+    torch.testing.assert_close(ours, theirs, **close)
+    assert not found().equal(attend(query, key, value))
+    for special in ({"attn_mask": mask}, {"is_causal": True}):  # which it leaves to PyTorch
+        assert found(**special).equal(attend(query, key, value, **special))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -26,13 +26,15 @@ def packed(
     from captionbot.backends.compile import CompiledDecoder
     from captionbot.backends.cpu.cnn import PackedEncoder
     from captionbot.backends.cpu.decoder import pack
+    from captionbot.backends.cpu.hub import packed_hub_encoder
     from captionbot.backends.cpu.precision import choose
     from captionbot.encoders.hub import HubEncoder
 
     chosen = choose(precision)
-    if isinstance(encoder, HubEncoder) and chosen.decoder is not None:
-        # In place, as a second copy would be as large: gradients by pixels go through packed layers too.
-        return pack(encoder, chosen.encoder or torch.float32), pack(decoder, chosen.decoder)
+    if isinstance(encoder, HubEncoder):
+        if chosen.decoder is None:
+            return packed_hub_encoder(encoder, None), decoder
+        return packed_hub_encoder(encoder, chosen.encoder or torch.float32), pack(decoder, chosen.decoder)
     encode = PackedEncoder(encoder, chosen.encoder) if chosen.encoder is not None else encoder
     if chosen.decoder is not None and not isinstance(
         decoder, CompiledDecoder
