@@ -185,12 +185,14 @@ def needs(
     seed: int = SEED,
     kept: Copies | None = None,
 ) -> Needs:
-    """What every word of a caption needs of the photo, measured to the end.
+    """What every word of a caption needs of the photo, measured to the end, with nothing shown in between.
 
     copies: of the photo, each with another quarter hidden; one more a word hides what its map shows.
     kept: of `kept_of`, for other captions of this photo, by any captioner: a CNN sees no copy twice.
     """
-    *_, found = stream(captioner, image, caption, copies, seed, kept)
+    found, kept = None, kept or kept_of()
+    while found is None or not found.done:
+        found = more(captioner, image, caption, found, copies, seed, kept, staged=False)
     return found
 
 
@@ -225,16 +227,19 @@ def more(
     copies: int = COPIES,
     seed: int = SEED,
     kept: Copies | None = None,
+    staged: bool = True,
 ) -> Needs:
     """The next stage of measuring: some copies more, or the hottest quarters once there are all copies.
 
     known: what is measured already of this caption of this photo, of the same seed; None where nothing is.
     kept: as of `needs`.
+    staged: some copies only, so that there is something to be shown; else all that are missing.
     """
     kept = kept or kept_of()
+    upto = _next_stage(known.copies if known is not None else 0, copies) if staged else copies
     pixels = to_pixel_values([image], captioner.preprocessing, captioner.device)
     if known is None:
-        hidden = design(copies, seed).hidden[: _next_stage(0, copies)]
+        hidden = design(copies, seed).hidden[:upto]
         hidden = np.concatenate([np.zeros((1, _PLACES), bool), hidden])
         first, others = np.split(hidden, [kept.learns_from])
         # By one thread: what is learned of the CNNs from these is there for all.
@@ -245,7 +250,7 @@ def more(
         unknown = np.full(len(words), np.nan)
         return Needs(words, np.exp(found[0]), found[0] - found[1:], unknown, seed)
     if known.copies < copies:
-        hidden = design(copies, seed).hidden[known.copies : _next_stage(known.copies, copies)]
+        hidden = design(copies, seed).hidden[known.copies : upto]
         lost = np.log(known.before) - _read(kept, captioner, pixels, caption, hidden)
         return replace(known, drops=np.concatenate([known.drops, lost]))
     quarters, of = np.unique(known.hottest, axis=0, return_inverse=True)

@@ -164,6 +164,9 @@ def test_coarse_to_fine_ends_with_what_is_measured_at_once(tiny: Captioner, brig
     np.testing.assert_array_equal(stages[1].drops, last.drops[:32])
     boxes = [needs.cell_boxes(caption.image_size)[last.hottest[t]] for t in range(len(last.words))]
     np.testing.assert_array_equal(last.hidden(0, caption.image_size), boxes[0])
+    whole = needs.needs(tiny, bright, caption)
+    np.testing.assert_allclose(whole.drops, last.drops, atol=1e-5)
+    np.testing.assert_allclose(whole.after, last.after, atol=1e-5)
     few = needs.needs(tiny, bright, caption, copies=40)
     assert few.copies == 40
     assert few.done

@@ -22,7 +22,7 @@ _STEPS = {2: 32_600, 3: 4_177_000}  # that a row's largest number is cut into, a
 _SHIFT = {n: torch.tensor(float(2**23 + zero * sum(256**i for i in range(n)))) for n, zero in _ZERO.items()}
 _DIGITS = {n: torch.arange(0, 8 * n, 8, dtype=torch.int32).view(-1, 1, 1) for n in _ZERO}  # where each begins
 _LEAST = torch.tensor(1e-37)  # of a step, as 0 / 0 is no number
-_ROWS = 256  # at a time, whose slices a core's own cache holds
+_NUMBERS = 1 << 17  # at a time, whose slices a core's own cache holds
 _OUTPUTS = 8192  # at a time, whose products a cache holds until they are added
 
 
@@ -76,7 +76,8 @@ class SlicedLinear(Product):
 
     def product(self, x: Tensor) -> Tensor:
         rows = x.float().reshape(-1, x.shape[-1])
-        return _joined([self._of(some) for some in rows.split(_ROWS)], 0).view(*x.shape[:-1], -1).to(x.dtype)
+        parts = rows.split(max(1, _NUMBERS // rows.shape[1]))
+        return _joined([self._of(some) for some in parts], 0).view(*x.shape[:-1], -1).to(x.dtype)
 
     def _of(self, rows: Tensor) -> Tensor:
         """(N, D) -> (N, E)."""
