@@ -305,12 +305,12 @@ def to_pixel_values(
     )
     for row, image in zip(pixels.numpy(), images, strict=True):
         row[:] = squash(image, preprocessing)
-    values = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()
-    mean, std = (
-        torch.tensor(of_channels, device=device).view(1, 3, 1, 1)
-        for of_channels in (preprocessing.mean, preprocessing.std)
-    )
-    return torch.addcmul(-mean / std, values, 1 / (255 * std), out=values)
+    values = pixels.to(device, non_blocking=True).float()
+    mean, std = (torch.tensor(n, device=device) for n in (preprocessing.mean, preprocessing.std))
+    # Row by row of all colours: torch takes twice as long to go through three numbers at a time.
+    rows, width = values.flatten(0, 1).flatten(1), values.shape[2]
+    torch.addcmul((-mean / std).repeat(width), rows, (1 / (255 * std)).repeat(width), out=rows)
+    return values.permute(0, 3, 1, 2)
 
 
 def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
@@ -330,6 +330,8 @@ def squash(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 def _resized(image: Image.Image, size: tuple[int, int], preprocessing: Preprocessing) -> np.ndarray:
     """(height, width, 3) uint8 of an image at a size (width, height)."""
+    if image.size == size:
+        return np.asarray(image)
     shrinks = max(now / then for now, then in zip(image.size, size, strict=True))
     if preprocessing.exact or preprocessing.interpolation == "lanczos" or shrinks >= 2 * _GAP:
         gap = None if preprocessing.exact else _GAP
