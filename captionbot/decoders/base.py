@@ -69,7 +69,7 @@ class Decoder(nn.Module, ABC):
     compiles: whether torch can compile its steps; a cache that grows by a word at each is too much for it.
     """
 
-    at_once: int = 32
+    at_once: int = 16
     attends: bool = True
     compiles: bool = True
     looks_elsewhere: bool = False

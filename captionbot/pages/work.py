@@ -158,6 +158,7 @@ class Evidence(NamedTuple):
 
 
 _ENOUGH = 64  # hidden copies, before a page draws what words need in the place of attention
+_SOON = 2.0  # seconds for all hidden copies that are left, which are then read without stages to be shown
 _measured: Kept[Needs] = Kept(256)  # by captioner, photo and sentence
 _hidden: Kept[Copies] = Kept(2)  # by photo: what CNNs saw in its copies, for all captioners and sentences
 
@@ -262,15 +263,18 @@ class Work:
     def needs(self, model: str, photo: Photo, caption: Caption) -> Iterator[Needs]:
         """What every word needs of the photo, coarse to fine; the last is measured to the end.
 
-        Between two of them others have their turn. It goes on where it was left, and what is measured is
-        kept.
+        Between two of them others have their turn, but on a machine that is soon done anyway. It goes on
+        where it was left, and what is measured is kept.
         """
         key = self._needs_key(model, photo, caption)
-        found = _measured.get(key)
+        found, staged = _measured.get(key), True
         if found is not None:
             yield found
         while found is None or not found.done:
-            found = self.more(model, photo, caption, found)
+            before, start = found.copies if found is not None else 0, time.perf_counter()
+            found = self.more(model, photo, caption, found, staged)
+            copies, seconds = found.copies - before, time.perf_counter() - start
+            staged = copies > 0 and (explain.COPIES - found.copies) * seconds / copies > _SOON
             _measured.keep(key, found)
             yield found
 
@@ -282,12 +286,15 @@ class Work:
     def _needs_key(self, model: str, photo: Photo, caption: Caption) -> tuple[str, str, tuple[int, ...]]:
         return self.card(model).sha256, photo.key, caption.token_ids
 
-    def more(self, model: str, photo: Photo, caption: Caption, known: Needs | None = None) -> Needs:
-        """The next stage of `needs`, after what is known."""
+    def more(
+        self, model: str, photo: Photo, caption: Caption, known: Needs | None = None, staged: bool = True
+    ) -> Needs:
+        """The next stage of `needs`, after what is known; all that is left where it is not staged."""
         with turn():
             kept = _hidden.get(photo.key) or explain.kept_of()
             _hidden.keep(photo.key, kept)
-            return explain.more(self.captioner(model), photo.decode(), caption, known, kept=kept)
+            captioner = self.captioner(model)
+            return explain.more(captioner, photo.decode(), caption, known, kept=kept, staged=staged)
 
     def sentence(self, asked: Asked, text: str) -> Caption:
         """A sentence of the visitor's own as a caption of the photo, to be tested like one that was found."""

@@ -501,6 +501,7 @@ def test_what_words_need_streams_in_and_is_kept(page, view, monkeypatch):
     truth, work = page.app.views["truth"], page.work.WORK
     measured: list[int] = []
     more = work.more
+    monkeypatch.setattr("captionbot.pages.work._SOON", 0)  # as on a slow machine
     monkeypatch.setattr(work, "more", lambda *asked: measured.append(1) or more(*asked), False)
     shown = list(truth.on_test(view, ""))
     assert len(shown) == 5  # after 32, 48, 64 and 83 copies, and with the places hidden

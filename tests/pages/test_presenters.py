@@ -158,7 +158,19 @@ def test_the_browser_is_told_how_maps_are_drawn(
     assert (given and [given[0], given[-1]]) == colours
 
 
-def test_a_word_is_tested_and_so_are_all(seen: Seen) -> None:
+@pytest.mark.parametrize(("soon", "copies"), [(0.0, [16, 32, 48, 64, 83, 83]), (1e9, [16, 83, 83])])
+def test_what_words_need_is_shown_in_stages_where_it_takes_long(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch, soon: float, copies: list[int]
+) -> None:
+    monkeypatch.setattr("captionbot.pages.work._SOON", soon)
+    caption = replace(seen.caption, token_ids=(*seen.caption.token_ids[::-1], int(soon > 0)))  # of its own
+    stages = list(seen.needs(caption))
+    assert [stage.copies for stage in stages] == copies
+    assert [stage.done for stage in stages] == [False] * (len(copies) - 1) + [True]
+
+
+def test_a_word_is_tested_and_so_are_all(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("captionbot.pages.work._SOON", 0)  # as on a slow machine
     first, *_, last = truth.stages(seen)
     assert first.copies == 32
     assert not first.done
