@@ -42,9 +42,9 @@ def attention(query: Tensor, key: Tensor, value: Tensor, dtype: torch.dtype, sca
     (B, H, P, D), (B, H, Q, D) and (B, H, Q, E) -> (B, H, P, E) as precise as the queries are stored.
 
     PyTorch's own takes as long in half precision on CPUs as in fp32, some six times the floor of its
-    arithmetic. By so many heads at once as there are threads: what a head weighs stays in a core's cache.
+    arithmetic. A single thread goes head by head: what one weighs stays in a core's cache.
     """
-    together = torch.get_num_threads()
+    together = 1 if torch.get_num_threads() == 1 else query.shape[1]
     asked, keys, values = (query * scale).to(dtype), key.to(dtype).transpose(2, 3), value.to(dtype)
     found = [
         torch.bmm(torch.bmm(q, k).softmax(-1), v)
