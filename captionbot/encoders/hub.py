@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from captionbot.encoders.base import Encoder
 from captionbot.encoders.grid import grid_boxes
 from captionbot.types import Features
+
+_AT_ONCE = 4  # photos on a CPU: of 577 places, the weights of attention alone have 16 MB a photo and layer
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class HubEncoder(Encoder):
         self.parts, self.tokens, self.beside = nn.ModuleDict(parts), tokens, beside
 
     def forward(self, pixel_values: Tensor) -> Features:
-        tokens = self.tokens(self.parts, pixel_values)
+        few = _AT_ONCE if pixel_values.device.type == "cpu" else len(pixel_values)
+        tokens = torch.cat([self.tokens(self.parts, photos) for photos in pixel_values.split(few)])
         beside, values = tokens[:, : self.beside], tokens[:, self.beside :]
         side = isqrt(values.shape[1])
         if side * side != values.shape[1]:

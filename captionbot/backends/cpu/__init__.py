@@ -31,9 +31,7 @@ def packed(
     from captionbot.encoders.hub import HubEncoder
 
     chosen = choose(precision)
-    if isinstance(encoder, HubEncoder):
-        if chosen.decoder is None:
-            return packed_hub_encoder(encoder, None), decoder
+    if isinstance(encoder, HubEncoder) and chosen.decoder is not None:
         return packed_hub_encoder(encoder, chosen.encoder or torch.float32), pack(decoder, chosen.decoder)
     encode = PackedEncoder(encoder, chosen.encoder) if chosen.encoder is not None else encoder
     if chosen.decoder is not None and not isinstance(

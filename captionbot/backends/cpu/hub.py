@@ -1,9 +1,8 @@
-"""What a Hub captioner sees of photos on a CPU: a few at a time, a core for each few, attention in half
-precision where its layers multiply in that."""
+"""What a Hub captioner sees of photos on a CPU: packed layers, and attention in the precision of these."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,28 +11,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from captionbot.backends.cpu.cnn import in_pieces
 from captionbot.backends.cpu.decoder import pack
 from captionbot.encoders.hub import HubEncoder
 
 _FLAGS = ("is_causal", "enable_gqa")
 
 
-def packed_hub_encoder(encoder: HubEncoder, dtype: torch.dtype | None) -> HubEncoder:
+def packed_hub_encoder(encoder: HubEncoder, dtype: torch.dtype) -> HubEncoder:
     """The encoder itself, its layers packed in place, as a second copy would be as large: gradients by pixels
     go through packed layers too.
 
-    dtype: that is multiplied in; None leaves the layers as they are, and only sees a few photos at a time.
+    dtype: that is multiplied in.
     """
-    tokens = encoder.tokens
-
-    def seen(parts: nn.ModuleDict, pixels: Tensor) -> Tensor:
-        with nullcontext() if dtype in (None, torch.float32) else _InHalf(dtype):
-            return tokens(parts, pixels)
-
-    encoder.tokens = lambda parts, pixels: in_pieces(partial(seen, parts), pixels)
-    packed: HubEncoder = encoder if dtype is None else pack(encoder, dtype)
+    packed: HubEncoder = pack(encoder, dtype)
+    if dtype != torch.float32:
+        packed.tokens = partial(_seen, packed.tokens, dtype)
     return packed
+
+
+def _seen(
+    tokens: Callable[[nn.ModuleDict, Tensor], Tensor],
+    dtype: torch.dtype,
+    parts: nn.ModuleDict,
+    pixels: Tensor,
+) -> Tensor:
+    with _InHalf(dtype):
+        return tokens(parts, pixels)
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, dtype: torch.dtype, scale: float) -> Tensor:
