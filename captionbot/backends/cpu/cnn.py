@@ -171,7 +171,6 @@ def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
     graph = fx.Graph()
     graph.output(graph.graph_copy(cnn.graph, {}))
     packed = fx.GraphModule(cnn, graph)
-    _pool_behind(packed)
     for node in list(packed.graph.nodes):
         layer = packed.get_submodule(node.target) if node.op == "call_module" else None
         if isinstance(layer, nn.Conv2d):
@@ -181,49 +180,6 @@ def _packed_cnn(cnn: fx.GraphModule, dtype: torch.dtype) -> fx.GraphModule:
             packed.set_submodule(node.target, PackedLinear(layer.weight, layer.bias, dtype))
     packed.recompile()
     return packed
-
-
-def _pool_behind(cnn: fx.GraphModule) -> None:
-    """Let average pooling follow the 1 x 1 convolution that it stands before, as a convolution too.
-
-    The same sums, but of fewer channels, and oneDNN's; the bias and what follows stay behind both.
-    """
-    for node in list(cnn.graph.nodes):
-        window = averaged(node)
-        follower = _only_user(node) if window is not None else None
-        layer = cnn.get_submodule(str(follower.target)) if follower and follower.op == "call_module" else None
-        if window is None or follower is None or not isinstance(layer, nn.Conv2d):
-            continue
-        simple = (
-            layer.kernel_size == layer.stride == (1, 1) and layer.groups == 1 and not any(padding_of(layer))
-        )
-        if not simple or sum(other.target == follower.target for other in cnn.graph.nodes) > 1:
-            continue
-        kernel, stride, padding = window
-        channels = layer.out_channels
-        narrow = nn.Conv2d(layer.in_channels, channels, 1, bias=False, device="meta")
-        slid = nn.Conv2d(channels, channels, kernel, stride, padding, groups=channels, device="meta")
-        # The mean's division goes to weights that half precision rounds anyway; ones are exact in it.
-        weight, bias = layer.weight.detach(), layer.bias
-        narrow.weight = nn.Parameter(weight / kernel**2, False)
-        slid.weight = nn.Parameter(weight.new_ones(channels, 1, kernel, kernel), False)
-        slid.bias = None if bias is None else nn.Parameter(bias.detach(), False)
-        cnn.set_submodule(str(follower.target), nn.Sequential(narrow, slid))
-        names = [f"{follower.target}.{i}" for i in range(2)]
-        with cnn.graph.inserting_before(follower):
-            first = cnn.graph.call_module(names[0], (node.args[0],))
-        follower.target, follower.args = names[1], (first,)
-        cnn.graph.erase_node(node)
-
-
-def averaged(node: fx.Node) -> tuple[int, int, int] | None:
-    """Kernel, stride and padding of average pooling that counts the padding in; None of another layer."""
-    names = ("input", "kernel_size", "stride", "padding")
-    if node.target is not F.avg_pool2d or len(node.args) > len(names) or not node.kwargs.keys() <= {*names}:
-        return None
-    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-    window: Any = tuple(given.get(name) for name in names[1:])
-    return window if all(isinstance(n, int) for n in window) else None
 
 
 def _take_in_pad(cnn: fx.GraphModule, convolution: fx.Node) -> SamePad2d | None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from captionbot.backends.cpu.cnn import averaged, in_pieces, padding_of
+from captionbot.backends.cpu.cnn import in_pieces, padding_of
 
 _LARGEST = 127  # of the weights' 8 bits
 _RELUS = (F.relu, torch.relu)
@@ -107,7 +107,7 @@ class _Integers(fx.Interpreter):
             return operators.cat(args[0], 1, self.scales[n.name], 0)
         if n.op == "output":
             return args[0].dequantize()
-        if (window := averaged(n)) is not None and _has_vnni():
+        if (window := _averaged(n)) is not None and _has_vnni():
             return self._averaged(args[0], *window)
         return super().run_node(n)
 
@@ -121,6 +121,16 @@ class _Integers(fx.Interpreter):
             self.pools[key] = _packed(layer)
         pooled: Tensor = torch.ops.quantized.conv2d(x, self.pools[key], x.q_scale(), 0)
         return pooled
+
+
+def _averaged(node: fx.Node) -> tuple[int, int, int] | None:
+    """Kernel, stride and padding of average pooling that counts the padding in; None of another layer."""
+    names = ("input", "kernel_size", "stride", "padding")
+    if node.target is not F.avg_pool2d or len(node.args) > len(names) or not node.kwargs.keys() <= {*names}:
+        return None
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    window: Any = tuple(given.get(name) for name in names[1:])
+    return window if all(isinstance(n, int) for n in window) else None
 
 
 def _scaled_by(convolution: fx.Node) -> str:
