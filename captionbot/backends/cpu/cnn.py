@@ -17,7 +17,7 @@ from captionbot.encoders.efficientnet_lite import SamePad2d
 from captionbot.encoders.grid import with_cnns
 from captionbot.types import Features
 
-PIECE = 4  # photos at once: of more, what layers give is no longer in a cache, and memory is asked for anew
+_PIECE = 4  # photos at once: of more, what layers give is no longer in a cache, and memory is asked for anew
 _CLIPPED = ("hardtanh", (0.0, 6.0))
 _ACTIVATIONS: dict[Any, tuple[str, tuple[float, ...]]] = {  # by layer or function: oneDNN's name, and numbers
     **dict.fromkeys((nn.ReLU, F.relu, torch.relu, torch.relu_, "relu", "relu_"), ("relu", ())),
@@ -73,7 +73,7 @@ class PackedConv2d(nn.Module):
         pads = self.same.pads(x.shape[-2], x.shape[-1]) if self.same is not None else None
         key = threads if threads > 1 else 0, pads
         if key not in self.packed:
-            self.packed[key] = self._pack([len(x) if key[0] else PIECE, *x.shape[1:]], pads)
+            self.packed[key] = self._pack([len(x) if key[0] else _PIECE, *x.shape[1:]], pads)
         packed, shape = self.packed[key]
         y: Tensor
         if other is None:
@@ -157,7 +157,7 @@ class PackedCNN(nn.Module):
         return in_pieces(self.layers, pixel_values)
 
 
-def in_pieces(cnn: Callable[[Tensor], Tensor], x: Tensor, most: int = PIECE) -> Tensor:
+def in_pieces(cnn: Callable[[Tensor], Tensor], x: Tensor, most: int = _PIECE) -> Tensor:
     """What a CNN gives for (B, C, H, W), on a CPU for some of them at a time, a thread each."""
     if not x.is_cpu or len(x) == 1:
         return cnn(x)

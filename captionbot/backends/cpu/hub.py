@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from captionbot.backends.cpu.decoder import pack
 from captionbot.encoders.hub import HubEncoder
 
-_FLAGS = ("is_causal", "enable_gqa")
+_SPECIAL = ("dropout_p", "is_causal", "enable_gqa")
 
 
 def packed_hub_encoder(encoder: HubEncoder, dtype: torch.dtype) -> HubEncoder:
@@ -69,7 +69,7 @@ class _InHalf(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        special = kwargs.get("attn_mask") is not None or any(map(kwargs.get, ("dropout_p", *_FLAGS)))
+        special = kwargs.get("attn_mask") is not None or any(map(kwargs.get, _SPECIAL))
         if func is not F.scaled_dot_product_attention or len(args) != 3 or special or args[0].ndim != 4:
             return func(*args, **kwargs)
         scale = kwargs.get("scale") or args[0].shape[-1] ** -0.5

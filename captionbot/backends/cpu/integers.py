@@ -107,7 +107,7 @@ class _Integers(fx.Interpreter):
             return operators.cat(args[0], 1, self.scales[n.name], 0)
         if n.op == "output":
             return args[0].dequantize()
-        if (window := _averaged(n)) is not None and _has_vnni():
+        if (window := _window(n)) is not None and _has_vnni():
             return self._averaged(args[0], *window)
         return super().run_node(n)
 
@@ -123,7 +123,7 @@ class _Integers(fx.Interpreter):
         return pooled
 
 
-def _averaged(node: fx.Node) -> tuple[int, int, int] | None:
+def _window(node: fx.Node) -> tuple[int, int, int] | None:
     """Kernel, stride and padding of average pooling that counts the padding in; None of another layer."""
     names = ("input", "kernel_size", "stride", "padding")
     if node.target is not F.avg_pool2d or len(node.args) > len(names) or not node.kwargs.keys() <= {*names}:
